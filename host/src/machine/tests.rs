@@ -1,0 +1,267 @@
+//! Properties of the machine over random legal histories: replay equals live at every prefix, every run ends, policies are
+//! kept, and the indices of what is due say what the states say.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::model::{
+    ArtifactRef, Decision, Digest, Failure, FailureKind, Finding, GateUse, Receipt, RetryPolicy, Severity, Step, Verdict, Workflow,
+};
+
+fn gate(fail_on: Option<Severity>, attempts: u32) -> GateUse {
+    let retry = RetryPolicy { maximum_attempts: attempts, ..RetryPolicy::default() };
+    GateUse { gate: "gate".into(), fail_on, params: Default::default(), usage: false, retry, limits: Default::default() }
+}
+
+fn step(id: usize, needs: Vec<usize>, gates: usize, revisions: u32, attempts: u32) -> Step {
+    Step {
+        id: format!("s{id}"),
+        worker: "worker".into(),
+        needs: needs.into_iter().map(|n| format!("s{n}")).collect(),
+        inputs: Vec::new(),
+        foreach: false,
+        params: Default::default(),
+        retry: RetryPolicy { maximum_attempts: attempts, ..RetryPolicy::default() },
+        limits: Default::default(),
+        gates: (0..gates).map(|_| gate(None, attempts)).collect(),
+        maximum_revisions: revisions,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time")
+}
+
+fn begin(steps: Vec<Step>) -> (Run, Vec<(Timestamp, Event)>) {
+    let files = vec![Vec::new(); steps.len()];
+    let event = Event::RunStarted { workflow: Workflow { name: "w".into(), steps }, files };
+    (Run::begin(at(0), &event).expect("begins"), vec![(at(0), event)])
+}
+
+/// A run and its history, told things as a manager would.
+struct Told {
+    run: Run,
+    history: Vec<(Timestamp, Event)>,
+    now: i64,
+}
+
+impl Told {
+    fn new(steps: Vec<Step>) -> Self {
+        let (run, history) = begin(steps);
+        Self { run, history, now: 0 }
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Event> {
+        let events = decide(&self.run, input, at(self.now)).expect("fits");
+        assert!(!events.is_empty(), "an input that fits has a consequence");
+        for event in &events {
+            self.run.apply(at(self.now), event).expect("a decided event applies");
+            self.history.push((at(self.now), event.clone()));
+        }
+        events
+    }
+
+    fn start_all(&mut self) -> Vec<Effect> {
+        let due = self.run.due(at(self.now), 1000);
+        for effect in &due {
+            match effect {
+                Effect::ResolveInputs { step } => self.tell(Input::StepInputs { step: *step, tasks: 1, inputs: Digest::of(b"") }),
+                Effect::Settle => self.tell(Input::Settle),
+                Effect::RunGate { .. } | Effect::RunWorker { .. } => self.tell(Input::Start(*effect)),
+            };
+        }
+        due
+    }
+
+    fn worker_ends(&mut self, index: u32, attempt: u32, result: Result<(), FailureKind>) -> Vec<Event> {
+        let result = result.map(|()| vec![]).map_err(|kind| Failure::new(kind, "no"));
+        self.tell(Input::WorkerEnded { task: TaskKey { step: 0, index }, attempt, result, receipt: Receipt::default(), chance: 0.5 })
+    }
+
+    fn gate_ends(&mut self, gate: u32, attempt: u32, result: Result<Verdict, FailureKind>) -> Vec<Event> {
+        let result = result.map_err(|kind| Failure::new(kind, "no"));
+        let task = TaskKey { step: 0, index: 0 };
+        self.tell(Input::GateEnded { task, gate, attempt, result, receipt: Receipt::default(), chance: 0.5 })
+    }
+}
+
+fn verdict(decision: Decision, messages: &[&str]) -> Verdict {
+    let finding = |message: &&str| Finding {
+        rule: "r".into(),
+        severity: Severity::Medium,
+        message: (*message).into(),
+        location: None,
+        suggestion: None,
+        help_url: None,
+    };
+    Verdict { decision, findings: messages.iter().map(finding).collect(), metrics: vec![], summary: String::new() }
+}
+
+#[test]
+fn a_transient_failure_is_retried_after_its_backoff_and_a_permanent_one_is_not() {
+    let mut told = Told::new(vec![step(0, vec![], 0, 0, 3)]);
+    told.start_all();
+    told.start_all();
+    told.worker_ends(0, 1, Err(FailureKind::Transient));
+    assert_eq!(told.run.next_timer(), Some(at(1)));
+    assert_eq!(told.run.due(at(0), 10), []);
+    told.now = 1;
+    assert_eq!(told.start_all(), [Effect::RunWorker { task: TaskKey { step: 0, index: 0 }, attempt: 2, revision: 0 }]);
+    told.worker_ends(0, 2, Err(FailureKind::OutOfFuel));
+    told.start_all();
+    assert_eq!(told.run.status, RunStatus::Failed);
+    assert_eq!(told.run.tallies[0].attempts, 2);
+}
+
+#[test]
+fn a_rejection_goes_back_with_all_findings_and_the_same_findings_twice_end_it() {
+    let mut told = Told::new(vec![step(0, vec![], 2, 5, 1)]);
+    told.start_all();
+    told.start_all();
+    told.worker_ends(0, 1, Ok(()));
+    assert_eq!(told.start_all().len(), 2, "gates run in parallel");
+    assert_eq!(told.gate_ends(1, 1, Ok(verdict(Decision::Pass, &["a remark"]))).len(), 1);
+    let events = told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &["wrong"])));
+    assert_eq!(events[1].name(), "revision_requested");
+    let live = told.run.live(TaskKey { step: 0, index: 0 }).expect("alive");
+    assert_eq!((live.revision, live.feedback.len()), (1, 2));
+    told.start_all();
+    told.worker_ends(0, 1, Ok(()));
+    told.start_all();
+    told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &["wrong"])));
+    let events = told.gate_ends(1, 1, Ok(verdict(Decision::Pass, &["a remark"])));
+    assert!(matches!(&events[1], Event::TaskFailed { reason: TaskReason::RejectedAgain { findings }, .. } if findings.len() == 2));
+}
+
+#[test]
+fn a_gate_that_could_not_answer_has_not_passed_and_burns_no_revision() {
+    let mut told = Told::new(vec![step(0, vec![], 1, 5, 1)]);
+    told.start_all();
+    told.start_all();
+    told.worker_ends(0, 1, Ok(()));
+    told.start_all();
+    let events = told.gate_ends(0, 1, Err(FailureKind::Trapped));
+    assert!(matches!(&events[1], Event::TaskFailed { reason: TaskReason::GateFailed { gate: 0, .. }, .. }));
+    assert_eq!(told.run.tallies[0].revisions, 0);
+}
+
+#[test]
+fn a_threshold_judges_findings_but_fail_without_one_always_rejects() {
+    let judged = |decision, messages: &[&str], on| judge(&verdict(decision, messages), on);
+    assert_eq!(judged(Decision::Fail, &["m"], Some(Severity::High)), Judgement::Passes);
+    assert_eq!(judged(Decision::Pass, &["m"], Some(Severity::Medium)), Judgement::Rejects);
+    assert_eq!(judged(Decision::Fail, &[], Some(Severity::Critical)), Judgement::Rejects);
+    assert_eq!(judged(Decision::Pass, &["m"], None), Judgement::Passes);
+}
+
+#[test]
+fn what_needs_a_step_that_failed_is_skipped_and_the_rest_goes_on() {
+    let steps = vec![step(0, vec![], 0, 0, 1), step(1, vec![0], 0, 0, 1), step(2, vec![1], 0, 0, 1), step(3, vec![], 0, 0, 1)];
+    let mut told = Told::new(steps);
+    told.start_all();
+    told.start_all();
+    told.worker_ends(0, 1, Err(FailureKind::Permanent));
+    told.start_all();
+    assert_eq!((&told.run.steps[1], &told.run.steps[2]), (&StepState::Skipped, &StepState::Skipped));
+    assert_eq!(told.run.status, RunStatus::Running);
+    let task = TaskKey { step: 3, index: 0 };
+    told.tell(Input::WorkerEnded { task, attempt: 1, result: Ok(vec![]), receipt: Receipt::default(), chance: 0.0 });
+    told.start_all();
+    assert_eq!(told.run.status, RunStatus::Failed);
+}
+
+proptest! {
+    #[test]
+    fn waits_grow_up_to_the_cap_and_jitter_stays_within_its_part(attempt in 1_u32..200, chance in 0.0_f64..1.0, jitter in 0.0_f64..=1.0) {
+        let policy = RetryPolicy { jitter, ..RetryPolicy::default() };
+        let wait = backoff(&policy, attempt, chance).as_secs_f64();
+        let plain = backoff(&policy, attempt, 0.5).as_secs_f64();
+        prop_assert!(plain <= 30.0 && plain >= 1.0);
+        prop_assert!((wait - plain).abs() <= plain * jitter + 1e-6);
+        prop_assert!(backoff(&policy, attempt + 1, 0.5).as_secs_f64() >= plain);
+    }
+
+    /// Whatever workers, gates and people do, in whatever order, a run ends exactly once, keeps its policies, and replays.
+    #[test]
+    fn random_histories_end_replay_and_keep_their_policies(
+        shape in prop::collection::vec((any::<u16>(), 0_usize..3, 0_u32..3, 1_u32..4), 1..6),
+        choices in prop::collection::vec(any::<u32>(), 400),
+    ) {
+        let steps: Vec<Step> = shape.iter().enumerate().map(|(id, (needs, gates, revisions, attempts))| {
+            let needs = (0..id).filter(|n| needs >> n & 1 == 1).collect();
+            step(id, needs, *gates, *revisions, *attempts)
+        }).collect();
+        let policies = steps.clone();
+        let mut told = Told::new(steps);
+        let mut under_way: Vec<Effect> = Vec::new();
+        let mut choices = choices.into_iter().cycle();
+        let mut draw = move || choices.next().expect("a cycle");
+        for _round in 0..4000 {
+            if told.run.status.is_final() { break; }
+            let due = told.run.due(at(told.now), 3);
+            let cancel = draw() % 97 == 0 && told.run.status == RunStatus::Running;
+            if cancel {
+                told.tell(Input::Cancel { reason: "because".into() });
+            } else if !due.is_empty() && (under_way.is_empty() || draw() % 2 == 0) {
+                for effect in due {
+                    match effect {
+                        Effect::Settle => { told.tell(Input::Settle); }
+                        Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b"") }); }
+                        Effect::RunGate { .. } | Effect::RunWorker { .. } => { told.tell(Input::Start(effect)); under_way.push(effect); }
+                    }
+                    if told.run.status != RunStatus::Running { break; }
+                }
+            } else if !under_way.is_empty() {
+                let place = draw() as usize % under_way.len();
+                let failure = [FailureKind::Transient, FailureKind::Trapped, FailureKind::DeadlineExceeded][draw() as usize % 3];
+                let fails = draw() % 3 == 0;
+                match under_way.swap_remove(place) {
+                    Effect::RunWorker { task, attempt, .. } => {
+                        let result = if fails { Err(Failure::new(failure, "no")) } else { Ok(Vec::<ArtifactRef>::new()) };
+                        told.tell(Input::WorkerEnded { task, attempt, result, receipt: Receipt::default(), chance: 0.1 });
+                    }
+                    Effect::RunGate { task, gate, attempt } => {
+                        let said = if draw() % 2 == 0 { verdict(Decision::Pass, &[]) } else { verdict(Decision::Fail, &[["x", "y", "z"][draw() as usize % 3]]) };
+                        let result = if fails { Err(Failure::new(failure, "no")) } else { Ok(said) };
+                        told.tell(Input::GateEnded { task, gate, attempt, result, receipt: Receipt::default(), chance: 0.9 });
+                    }
+                    Effect::ResolveInputs { .. } | Effect::Settle => unreachable!("never under way"),
+                }
+            } else {
+                told.now += 1;
+            }
+        }
+        prop_assert!(told.run.status.is_final(), "the run did not end: {:?}", told.run);
+        prop_assert!(under_way.is_empty(), "ended with work under way");
+        prop_assert_eq!(told.run.due(at(told.now), 10), vec![]);
+        prop_assert_eq!(told.run.next_timer(), None);
+
+        let mut replayed = Run::begin(told.history[0].0, &told.history[0].1).expect("begins");
+        let mut completions = std::collections::BTreeSet::new();
+        for (when, event) in &told.history[1..] {
+            let before = replayed.clone();
+            replayed.apply(*when, event).expect("replays");
+            match event {
+                Event::AttemptStarted { task, attempt, revision } => {
+                    let policy = &policies[task.step as usize];
+                    prop_assert!(*attempt <= policy.retry.maximum_attempts && *revision <= policy.maximum_revisions);
+                }
+                Event::TaskCompleted { task } | Event::TaskFailed { task, .. } | Event::TaskCancelled { task } => {
+                    prop_assert!(completions.insert(*task), "a task ended twice");
+                }
+                _ => {}
+            }
+            // An event that does not fit leaves the state as it was.
+            let mut again = replayed.clone();
+            if again.apply(*when, event).is_err() {
+                prop_assert_eq!(&again, &replayed);
+            }
+            prop_assert!(before.version < replayed.version);
+        }
+        prop_assert_eq!(&replayed, &told.run);
+        let text = serde_json::to_string(&told.history.iter().map(|(_, e)| e).collect::<Vec<_>>()).expect("serializes");
+        let back: Vec<Event> = serde_json::from_str(&text).expect("deserializes");
+        prop_assert_eq!(back.len(), told.history.len());
+    }
+}

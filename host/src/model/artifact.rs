@@ -1,0 +1,170 @@
+//! Artifacts, and the digests they are known by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The longest name an artifact may have, in bytes.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+/// A SHA-256 digest (FIPS 180-4), written `sha256:` and 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The raw bytes of the digest.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digits alone, without the algorithm in front: for file names.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `sha256:` and 64 hexadecimal digits, found `{found}`")]
+pub struct NotADigest {
+    /// What stood there.
+    pub found: String,
+}
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let not = || NotADigest { found: text.to_owned() };
+        let digits = text.strip_prefix("sha256:").ok_or_else(not)?;
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| not())?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A named piece of content. Cloning shares the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// A relative path with `/` between its parts; see [`check_name`].
+    pub name: String,
+    /// An IANA media type; empty means `application/octet-stream`.
+    pub media_type: String,
+    /// The bytes.
+    pub content: Bytes,
+}
+
+impl Artifact {
+    /// What this artifact counts towards the `input` and `output` limits, in bytes.
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        (self.name.len() + self.media_type.len() + self.content.len()) as u64
+    }
+}
+
+/// An artifact without its content, which a blob store knows by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// As [`Artifact::name`].
+    pub name: String,
+    /// As [`Artifact::media_type`].
+    pub media_type: String,
+    /// The digest of the content.
+    pub digest: Digest,
+    /// The content's size, in bytes.
+    pub size_bytes: u64,
+}
+
+impl ArtifactRef {
+    /// The reference to an artifact.
+    #[must_use]
+    pub fn of(artifact: &Artifact) -> Self {
+        Self {
+            name: artifact.name.clone(),
+            media_type: artifact.media_type.clone(),
+            digest: Digest::of(&artifact.content),
+            size_bytes: artifact.content.len() as u64,
+        }
+    }
+}
+
+/// Says what is wrong with a name, if anything is: names become paths of files, so only plain relative ones pass.
+///
+/// # Errors
+/// The reason, as a fragment that reads after "the name is refused: ".
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("it is empty");
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err("it is longer than 1,024 bytes");
+    }
+    if name.chars().any(|c| c.is_control() || c == '\\' || super::text::is_bidirectional_control(c)) {
+        return Err("it has a control character or a backslash");
+    }
+    if name.split('/').any(|part| part.is_empty() || part == "." || part == ".." || part.len() > 255) {
+        return Err("it is not a plain relative path (an empty, `.`, `..` or over-long part)");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_a_folder_are_refused() {
+        for name in ["", "/etc/passwd", "..", "a/../b", "a//b", "./a", "a\\b", "a\nb", "a/", "\u{202e}gpj.exe"] {
+            assert!(check_name(name).is_err(), "{name:?} passed");
+        }
+        for name in ["a", "a/b.md", "..a", "a b", "ünï"] {
+            assert_eq!(check_name(name), Ok(()), "{name:?} was refused");
+        }
+        assert!(check_name(&"a/".repeat(600)).is_err());
+        assert!(check_name(&"a".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn a_digest_reads_what_it_writes() {
+        let digest = Digest::of(b"abc");
+        assert_eq!(digest.to_string(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!("sha256:12".parse::<Digest>().is_err());
+        assert!("md5:00".parse::<Digest>().is_err());
+    }
+}

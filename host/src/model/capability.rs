@@ -1,0 +1,246 @@
+//! Capabilities: what a plugin *requests*, what the operator *grants*, what the host's *ceiling* caps.
+//!
+//! Nothing is granted by default. A plugin runs with the intersection; a grant is pinned to the digest of the
+//! component it was given to, so that a changed file holds no grant.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Digest;
+
+/// What may be done with a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Access {
+    Read,
+    ReadWrite,
+}
+
+impl Access {
+    /// The word used in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::ReadWrite => "read-write",
+        }
+    }
+}
+
+/// One thing that a plugin asks for, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "capability", rename_all = "snake_case")]
+pub enum Request {
+    /// A directory, seen by the guest at `at`.
+    Files {
+        /// Where the guest sees it.
+        at: String,
+        /// What it may do there.
+        access: Access,
+        /// One line of why.
+        why: String,
+    },
+    /// An environment variable.
+    Environment {
+        /// Its name.
+        name: String,
+        /// One line of why.
+        why: String,
+    },
+    /// The real clocks, in place of the virtual one.
+    Clock {
+        /// One line of why.
+        why: String,
+    },
+    /// Real randomness, in place of the seeded one.
+    Randomness {
+        /// One line of why.
+        why: String,
+    },
+}
+
+impl Request {
+    /// The line of a configuration file that would allow this, inside `[grants.NAME]`.
+    #[must_use]
+    pub fn grant_line(&self) -> String {
+        match self {
+            Self::Files { at, access, .. } => {
+                format!("files = [{{ path = \"PATH\", at = \"{at}\", access = \"{}\" }}]", access.as_str())
+            }
+            Self::Environment { name, .. } => format!("environment = [\"{name}\"]"),
+            Self::Clock { .. } => "clock = true".to_owned(),
+            Self::Randomness { .. } => "randomness = true".to_owned(),
+        }
+    }
+
+    /// What is asked for, in a few words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::Files { at, access, .. } => format!("files at {at} ({})", access.as_str()),
+            Self::Environment { name, .. } => format!("environment variable {name}"),
+            Self::Clock { .. } => "clock".to_owned(),
+            Self::Randomness { .. } => "randomness".to_owned(),
+        }
+    }
+
+    /// The reason that the plugin gives.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Files { why, .. } | Self::Environment { why, .. } | Self::Clock { why } | Self::Randomness { why } => why,
+        }
+    }
+}
+
+/// One directory of the host, granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileGrant {
+    /// The directory on the host, absolute.
+    pub path: PathBuf,
+    /// Where the guest sees it.
+    pub at: String,
+    /// What it may do there.
+    pub access: Access,
+}
+
+/// What a plugin may touch. The default is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// Directories.
+    pub files: Vec<FileGrant>,
+    /// Environment variables, with their values.
+    #[serde(serialize_with = "names_only")]
+    pub environment: BTreeMap<String, String>,
+    /// The real clocks.
+    pub clock: bool,
+    /// Real randomness.
+    pub randomness: bool,
+}
+
+/// Values of environment variables may be secrets: only their names are ever written.
+fn names_only<S: serde::Serializer>(map: &BTreeMap<String, String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.keys())
+}
+
+impl Grant {
+    /// True where equal inputs must give equal outputs and equal fuel: no clock, no randomness. Granted files and
+    /// variables then count as inputs.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        !self.clock && !self.randomness
+    }
+
+    /// Whether this grant covers a request.
+    #[must_use]
+    pub fn covers(&self, request: &Request) -> bool {
+        match request {
+            Request::Files { at, access, .. } => self.files.iter().any(|f| f.at == *at && f.access >= *access),
+            Request::Environment { name, .. } => self.environment.contains_key(name),
+            Request::Clock { .. } => self.clock,
+            Request::Randomness { .. } => self.randomness,
+        }
+    }
+
+    /// This grant without what was never requested: the intersection of grant and requests.
+    #[must_use]
+    pub fn within(&self, requests: &[Request]) -> Self {
+        let files = self.files.iter().filter_map(|granted| {
+            let wanted = requests.iter().find_map(|request| match request {
+                Request::Files { at, access, .. } if *at == granted.at => Some(*access),
+                Request::Files { .. } | Request::Environment { .. } | Request::Clock { .. } | Request::Randomness { .. } => None,
+            })?;
+            Some(FileGrant { access: granted.access.min(wanted), ..granted.clone() })
+        });
+        let names = |name: &str| requests.iter().any(|r| matches!(r, Request::Environment { name: n, .. } if n == name));
+        Self {
+            files: files.collect(),
+            environment: self.environment.iter().filter(|(name, _)| names(name)).map(|(n, v)| (n.clone(), v.clone())).collect(),
+            clock: self.clock && requests.iter().any(|r| matches!(r, Request::Clock { .. })),
+            randomness: self.randomness && requests.iter().any(|r| matches!(r, Request::Randomness { .. })),
+        }
+    }
+}
+
+/// A grant as the operator wrote it: for one component, known by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedGrant {
+    /// The component it was given to.
+    pub digest: Digest,
+    /// What was given.
+    pub grant: Grant,
+}
+
+/// What the host never exceeds, whatever is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Ceiling {
+    /// The most that any directory may be granted for; `None`: no directories at all.
+    pub files: Option<Access>,
+    /// Whether environment variables may be granted.
+    pub environment: bool,
+    /// Whether the real clocks may be granted.
+    pub clock: bool,
+    /// Whether real randomness may be granted.
+    pub randomness: bool,
+}
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        Self { files: Some(Access::ReadWrite), environment: true, clock: true, randomness: true }
+    }
+}
+
+impl Ceiling {
+    /// A grant, capped.
+    #[must_use]
+    pub fn cap(&self, grant: &Grant) -> Grant {
+        let files = self.files.map_or_else(Vec::new, |most| {
+            grant.files.iter().map(|f| FileGrant { access: f.access.min(most), ..f.clone() }).collect()
+        });
+        Grant {
+            files,
+            environment: if self.environment { grant.environment.clone() } else { BTreeMap::new() },
+            clock: grant.clock && self.clock,
+            randomness: grant.randomness && self.randomness,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant() -> Grant {
+        Grant {
+            files: vec![FileGrant { path: "/d".into(), at: "/docs".into(), access: Access::ReadWrite }],
+            environment: [("LANG".to_owned(), "C".to_owned()), ("HOME".to_owned(), "/h".to_owned())].into(),
+            clock: true,
+            randomness: true,
+        }
+    }
+
+    #[test]
+    fn a_plugin_runs_with_the_intersection_of_request_grant_and_ceiling() {
+        let requests = [
+            Request::Files { at: "/docs".into(), access: Access::Read, why: String::new() },
+            Request::Environment { name: "LANG".into(), why: String::new() },
+            Request::Clock { why: String::new() },
+        ];
+        let effective = Ceiling { clock: false, ..Ceiling::default() }.cap(&grant().within(&requests));
+        assert_eq!(effective.files[0].access, Access::Read);
+        assert_eq!(effective.environment.keys().collect::<Vec<_>>(), ["LANG"]);
+        assert!(!effective.clock, "the ceiling was exceeded");
+        assert!(!effective.randomness, "what was never requested was given");
+        assert!(effective.is_deterministic());
+        assert!(effective.covers(&requests[0]) && !effective.covers(&requests[2]));
+    }
+
+    #[test]
+    fn values_of_variables_are_never_written() {
+        let text = serde_json::to_string(&grant()).expect("serializes");
+        assert!(text.contains("HOME") && !text.contains("/h\""), "{text}");
+    }
+}

@@ -1,0 +1,21 @@
+//! Plain data that every floor shares: what is said about workflows, tasks, limits, grants and outcomes.
+//!
+//! Nothing here reads a file, a clock or a random number, and nothing here decides anything: rules are in
+//! [`crate::machine`]. Types are the host's own; the contract's generated types never leave [`crate::runtime`].
+
+pub mod artifact;
+pub mod capability;
+pub mod finding;
+pub mod limits;
+pub mod outcome;
+pub mod task;
+pub mod text;
+pub mod workflow;
+
+pub use artifact::{Artifact, ArtifactRef, Digest};
+pub use capability::{Access, FileGrant, Grant, Request};
+pub use finding::{Decision, Finding, Location, Metric, Severity, Span, Verdict};
+pub use limits::{Limits, LimitsPatch};
+pub use outcome::{Attempt, Blame, Failure, FailureKind, Log, LogLine, LogSource, Receipt};
+pub use task::{RunId, Subject, Task};
+pub use workflow::{GateUse, InputSource, RetryPolicy, Step, Workflow};

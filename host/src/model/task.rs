@@ -1,0 +1,70 @@
+//! What is handed to workers and gates.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Artifact, Finding, Receipt};
+
+/// The name of one execution of a workflow: a UUID of version 7 (RFC 9562), so that names sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The unit handed to a worker. The fields are those of `sandhog:plugin/types.task`.
+#[derive(Debug, Clone, Default)]
+pub struct Task {
+    /// The same over all attempts and revisions.
+    pub id: String,
+    /// The run it belongs to.
+    pub run: String,
+    /// The step it belongs to.
+    pub step: String,
+    /// Counts tries after failures, from 1.
+    pub attempt: u32,
+    /// Counts rounds after rejections, from 0.
+    pub revision: u32,
+    /// A JSON object.
+    pub params: Arc<str>,
+    /// What to work on.
+    pub inputs: Vec<Artifact>,
+    /// What the work will be judged by.
+    pub criteria: Vec<String>,
+    /// What the gates said in the round before.
+    pub feedback: Vec<Finding>,
+    /// What was rejected in the round before.
+    pub previous: Vec<Artifact>,
+}
+
+impl Task {
+    /// What this task counts towards the `input` limit, in bytes.
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        let artifacts = self.inputs.iter().chain(&self.previous).map(Artifact::cost_bytes).sum::<u64>();
+        let findings = self.feedback.iter().map(Finding::cost_bytes).sum::<u64>();
+        let criteria = self.criteria.iter().map(|c| c.len() as u64).sum::<u64>();
+        artifacts + findings + criteria + self.params.len() as u64
+    }
+}
+
+/// What a gate judges: a read-only snapshot of artifacts, and how they came to be.
+#[derive(Debug, Clone, Default)]
+pub struct Subject {
+    /// The files of the snapshot. Their names are the paths below `/subject`.
+    pub files: Vec<Artifact>,
+    /// The task whose artifacts these are.
+    pub task: Option<Task>,
+    /// What the judged attempt used, where the workflow asks for it.
+    pub usage: Option<Receipt>,
+    /// A JSON object.
+    pub params: Arc<str>,
+    /// The unit to judge.
+    pub unit: Option<String>,
+}

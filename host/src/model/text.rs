@@ -1,0 +1,89 @@
+//! Text from guests, made safe to keep and to show: capped, with control and bidirectional characters escaped.
+//!
+//! What comes out of here is one line of printable text, so it can neither forge a log line nor steer a terminal.
+
+use std::fmt::Write as _;
+
+/// How much of an error's text is kept, in bytes.
+pub const ERROR_BYTES_MAX: usize = 4 * 1024;
+/// How much of one line of a log is kept, in bytes.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// Characters that change the order in which text is shown (Unicode TR 36, "Trojan Source").
+#[must_use]
+pub fn is_bidirectional_control(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+/// One line of safe text from a guest's text: control characters but tab are escaped (`\n`, `\u{1b}`),
+/// and at most `bytes_max` bytes of the result are kept, with a marker where it was cut.
+#[must_use]
+pub fn sanitize(text: &str, bytes_max: usize) -> String {
+    escape(text, bytes_max, false)
+}
+
+/// As [`sanitize`], but line feeds stay: for messages of several lines.
+#[must_use]
+pub fn sanitize_lines(text: &str, bytes_max: usize) -> String {
+    escape(text, bytes_max, true)
+}
+
+fn escape(text: &str, bytes_max: usize, keep_line_feeds: bool) -> String {
+    let mut out = String::with_capacity(text.len().min(bytes_max));
+    for (at, c) in text.char_indices() {
+        if out.len() + c.len_utf8() > bytes_max {
+            let _ = write!(out, "… ({} more bytes)", text.len() - at);
+            break;
+        }
+        match c {
+            '\t' => out.push(c),
+            '\n' if keep_line_feeds => out.push(c),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() || is_bidirectional_control(c) => {
+                let _ = write!(out, "{}", c.escape_unicode());
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The word in `candidates` that is most like `word`, if one is like enough to be what was meant.
+#[must_use]
+pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_could_forge_a_line_is_escaped() {
+        assert_eq!(sanitize("a\nb\u{1b}[31m\u{202e}c", 100), "a\\nb\\u{1b}[31m\\u{202e}c");
+        assert_eq!(sanitize_lines("a\nb\r", 100), "a\nb\\r");
+        assert_eq!(sanitize("abcdef", 3), "abc… (3 more bytes)");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unprintable_survives(text in any::<String>(), max in 0_usize..64) {
+            let safe = sanitize(&text, max);
+            prop_assert!(safe.chars().all(|c| c == '\t' || !(c.is_control() || is_bidirectional_control(c))));
+            prop_assert!(safe.len() <= max + 40);
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_named_and_a_far_one_is_not() {
+        assert_eq!(did_you_mean("wroker", ["worker", "gates"]), Some("worker"));
+        assert_eq!(did_you_mean("zebra", ["worker", "gates"]), None);
+    }
+}

@@ -1,0 +1,558 @@
+//! One attempt: a fresh store and instance, one call, an outcome.
+//!
+//! Everything that a guest can run happens inside the timer and the limits: start functions, the call, what comes after
+//! it. The order at the end matters: a guest's own answer first, then whether its size is allowed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::{Store, UpdateDeadline};
+
+use super::bindings;
+use super::capture::{Capture, OutputCapture};
+use super::plugin::{CommandFindings, CommandPass, Entry};
+use super::state::{CommandIo, Parts, Progress, State};
+use super::subject::SubjectDir;
+use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
+use crate::clock::Stopwatch;
+use crate::model::{
+    Artifact, Attempt, Decision, Failure, FailureKind, Finding, Grant, Limits, Location, Log, Receipt, Severity, Span, Subject, Task,
+    Verdict, artifact,
+};
+
+/// How long a cancelled guest has to notice by itself, before it is ended.
+const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
+/// What one host call may carry beside the `output` limit: names, lengths and padding of the canonical ABI.
+const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
+/// How many findings the output of a command is read for.
+const COMMAND_FINDINGS_MAX: usize = 10_000;
+
+/// What one attempt may use and touch, and how its caller hears of it.
+#[derive(Clone)]
+pub struct Call {
+    /// What it may use.
+    pub limits: Limits,
+    /// What it may touch.
+    pub grant: Arc<Grant>,
+    /// Ends the attempt when cancelled: it may notice by itself for a moment, then it is ended.
+    pub cancel: CancellationToken,
+    /// Is told how far the task has come.
+    pub progress: Option<Progress>,
+}
+
+/// What is to be called.
+enum Entrance {
+    Worker(Task),
+    Gate(Subject),
+    Units(Subject),
+}
+
+/// What came back.
+enum Answer {
+    Artifacts(Vec<Artifact>),
+    Verdict(Verdict),
+    Units(Vec<String>),
+}
+
+impl Runtime {
+    /// Runs a task in a worker (or a command), and waits for its outcome. Dropping the future ends the attempt.
+    ///
+    /// Waits for a free place first, if there is none; the deadline counts from then on.
+    pub async fn run(&self, plugin: &Arc<Plugin>, task: Task, call: Call) -> Attempt<Vec<Artifact>> {
+        self.attempt(plugin, Entrance::Worker(task), call).await.map(|answer| match answer {
+            Answer::Artifacts(artifacts) => Ok(artifacts),
+            Answer::Verdict(_) | Answer::Units(_) => Err(wrong_kind(plugin, "worker")),
+        })
+    }
+
+    /// Has a gate (or a command) judge a subject, and waits for its verdict. A gate that says no has succeeded.
+    pub async fn check(&self, plugin: &Arc<Plugin>, subject: Subject, call: Call) -> Attempt<Verdict> {
+        self.attempt(plugin, Entrance::Gate(subject), call).await.map(|answer| match answer {
+            Answer::Verdict(verdict) => Ok(verdict),
+            Answer::Artifacts(_) | Answer::Units(_) => Err(wrong_kind(plugin, "gate")),
+        })
+    }
+
+    /// Asks a gate for the units of a subject.
+    pub async fn units(&self, plugin: &Arc<Plugin>, subject: Subject, call: Call) -> Attempt<Vec<String>> {
+        self.attempt(plugin, Entrance::Units(subject), call).await.map(|answer| match answer {
+            Answer::Units(units) => Ok(units),
+            Answer::Artifacts(_) | Answer::Verdict(_) => Err(wrong_kind(plugin, "gate with units")),
+        })
+    }
+
+    async fn attempt(&self, plugin: &Arc<Plugin>, entrance: Entrance, call: Call) -> Attempt<Answer> {
+        let inner = &self.inner;
+        let permits = u32::try_from(call.limits.memory.div_ceil(MEMORY_PERMIT_BYTES)).unwrap_or(u32::MAX);
+        if permits > inner.memory_permits {
+            return refused(Failure::new(FailureKind::Host, "the `memory` limit is above the sum that this host allows for all instances"));
+        }
+        let places = tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => return refused(Failure::new(FailureKind::Cancelled, "cancelled before it started")),
+            places = places(inner, permits) => places,
+        };
+        let Some(guests) = &inner.guests else {
+            return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
+        };
+        let (inner, plugin) = (Arc::clone(inner), Arc::clone(plugin));
+        let handle = guests.spawn(async move {
+            let ended = Execution::new(&inner, &plugin, &call).run(entrance).await;
+            drop((places, inner));
+            ended
+        });
+        match AbortOnDropHandle::new(handle).await {
+            Ok(ended) => ended,
+            Err(error) if error.is_panic() => {
+                let panic = error.into_panic();
+                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+                refused(Failure::new(FailureKind::Host, format!("a panic in the host: {}", text.unwrap_or("without a message"))))
+            }
+            Err(_) => refused(Failure::new(FailureKind::Host, "the runtime is shutting down")),
+        }
+    }
+}
+
+/// A place in flight, and a part of the memory budget.
+async fn places(inner: &Inner, permits: u32) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    let slot = Semaphore::acquire_owned(Arc::clone(&inner.slots)).await.ok()?;
+    let memory = Semaphore::acquire_many_owned(Arc::clone(&inner.memory), permits).await.ok()?;
+    Some((slot, memory))
+}
+
+fn refused<T>(failure: Failure) -> Attempt<T> {
+    Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
+}
+
+fn wrong_kind(plugin: &Plugin, wanted: &str) -> Failure {
+    Failure::new(FailureKind::InvalidInput, format!("the plugin is a {}, where a {wanted} is needed", plugin.kind().as_str()))
+}
+
+impl<T> Attempt<T> {
+    fn map<U>(self, answer: impl FnOnce(T) -> Result<U, Failure>) -> Attempt<U> {
+        Attempt { result: self.result.and_then(answer), receipt: self.receipt, log: self.log }
+    }
+}
+
+/// One attempt under way.
+struct Execution<'a> {
+    inner: &'a Inner,
+    plugin: &'a Plugin,
+    call: &'a Call,
+    started: Stopwatch,
+    deadline: Instant,
+}
+
+impl<'a> Execution<'a> {
+    fn new(inner: &'a Inner, plugin: &'a Plugin, call: &'a Call) -> Self {
+        let now = Instant::now();
+        // A timeout beyond what the clock can say is no deadline that anyone lives to see: a year will do.
+        let deadline = now.checked_add(call.limits.timeout).unwrap_or(now + std::time::Duration::from_secs(365 * 24 * 60 * 60));
+        Self { inner, plugin, call, started: Stopwatch::start(), deadline }
+    }
+
+    async fn run(self, mut entrance: Entrance) -> Attempt<Answer> {
+        let limits = &self.call.limits;
+        self.hide_what_differs(&mut entrance);
+        let bytes_in = cost_bytes(&entrance);
+        let mut receipt = Receipt { bytes_in, ..Receipt::default() };
+        let refuse = |failure: Failure, receipt: Receipt| Attempt { result: Err(failure), receipt, log: Log::default() };
+        if bytes_in > limits.input {
+            let message = format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
+            return refuse(Failure::new(FailureKind::InvalidInput, message), receipt);
+        }
+        let subject_dir = match self.lay_out(&entrance).await {
+            Ok(dir) => dir,
+            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("failed to lay out the subject: {error}")), receipt),
+        };
+        let command = match self.command_io(&entrance) {
+            Ok(command) => command,
+            Err(failure) => return refuse(failure, receipt),
+        };
+        let stdout = command.as_ref().map(|c| c.stdout.clone());
+        let state = State::new(Parts {
+            limits,
+            grant: &self.call.grant,
+            cancel: self.call.cancel.clone(),
+            progress: self.call.progress.clone(),
+            seed: self.seed(&entrance),
+            command,
+            subject: subject_dir.as_ref().map(SubjectDir::path),
+        });
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")), receipt),
+        };
+        let capture = state.capture.clone();
+        let alive = self.inner.ticker.gauge().enter();
+        let mut store = match self.store(state) {
+            Ok(store) => store,
+            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("{error:#}")), receipt),
+        };
+
+        let called = {
+            let call = self.enter(&mut store, entrance, stdout);
+            tokio::pin!(call);
+            tokio::select! {
+                biased; // the timer first: an instance that is past its deadline gets no further slice
+                () = tokio::time::sleep_until(self.deadline) => {
+                    let message = format!("no outcome within the `timeout` of {:?}", limits.timeout);
+                    Err(Ended::Failure(Failure::new(FailureKind::DeadlineExceeded, message)))
+                }
+                () = cancelled(&self.call.cancel) => Err(Ended::Failure(Failure::new(FailureKind::Cancelled, "cancelled"))),
+                called = &mut call => called,
+            }
+        };
+        let result = called.map_err(|ended| match ended {
+            Ended::Failure(failure) => failure,
+            Ended::Error(error) => trap::failure(&error, store.data().limiter.has_refused(), &capture),
+        });
+        let result = result.and_then(|answer| {
+            receipt.bytes_out = answer.cost_bytes();
+            answer.checked(limits.output)
+        });
+        receipt.fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        receipt.peak_memory_bytes = store.data().limiter.peak_bytes();
+        drop(store);
+        drop(alive);
+        let log = capture.finish();
+        receipt.wall_time = self.started.elapsed();
+        Attempt { result, receipt, log }
+    }
+
+    /// A plugin without clock and randomness sees nothing that differs between two equal runs.
+    fn hide_what_differs(&self, entrance: &mut Entrance) {
+        if !self.call.grant.is_deterministic() {
+            return;
+        }
+        let task = match entrance {
+            Entrance::Worker(task) => Some(task),
+            Entrance::Gate(subject) | Entrance::Units(subject) => {
+                if let Some(usage) = &mut subject.usage {
+                    usage.wall_time = std::time::Duration::ZERO;
+                }
+                subject.task.as_mut()
+            }
+        };
+        if let Some(task) = task {
+            task.id.clear();
+            task.run.clear();
+            task.attempt = 1;
+        }
+    }
+
+    /// What randomness follows from: the component and what it is given.
+    fn seed(&self, entrance: &Entrance) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        add(self.plugin.digest.as_bytes());
+        let mut add_task = |task: &Task| {
+            add(task.params.as_bytes());
+            add(&task.revision.to_le_bytes());
+            for artifact in task.inputs.iter().chain(&task.previous) {
+                add(artifact.name.as_bytes());
+                add(&artifact.content);
+            }
+        };
+        match entrance {
+            Entrance::Worker(task) => add_task(task),
+            Entrance::Gate(subject) | Entrance::Units(subject) => {
+                if let Some(task) = &subject.task {
+                    add_task(task);
+                }
+                add(subject.params.as_bytes());
+                add(subject.unit.as_deref().unwrap_or_default().as_bytes());
+                for file in &subject.files {
+                    add(file.name.as_bytes());
+                    add(&file.content);
+                }
+            }
+        }
+        hasher.finalize()
+    }
+
+    async fn lay_out(&self, entrance: &Entrance) -> std::io::Result<Option<SubjectDir>> {
+        let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return Ok(None) };
+        let (scratch, files) = (self.inner.scratch.clone(), subject.files.clone());
+        let dir = tokio::task::spawn_blocking(move || SubjectDir::new(&scratch, &files)).await;
+        dir.map_err(std::io::Error::other)?.map(Some)
+    }
+
+    /// Arguments and streams, when the plugin is a command.
+    fn command_io(&self, entrance: &Entrance) -> Result<Option<CommandIo>, Failure> {
+        if self.plugin.kind() != Kind::Command {
+            return Ok(None);
+        }
+        let (params, stdin) = match entrance {
+            Entrance::Worker(task) => (&task.params, join(&task.inputs)),
+            Entrance::Gate(subject) | Entrance::Units(subject) => (&subject.params, bytes::Bytes::new()),
+        };
+        let mut arguments = vec!["plugin".to_owned()];
+        arguments.extend(command_arguments(params)?);
+        Ok(Some(CommandIo { arguments, stdin, stdout: OutputCapture::new(self.call.limits.output) }))
+    }
+
+    fn store(&self, state: State) -> wasmtime::Result<Store<State>> {
+        let limits = &self.call.limits;
+        let mut store = Store::new(&self.inner.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_fuel(limits.fuel)?;
+        store.set_hostcall_fuel(usize::try_from(limits.output.saturating_add(HOSTCALL_SLACK_BYTES)).unwrap_or(usize::MAX));
+        store.set_max_component_handles(limits.handles as usize);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+        Ok(store)
+    }
+
+    async fn enter(&self, store: &mut Store<State>, entrance: Entrance, stdout: Option<OutputCapture>) -> Result<Answer, Ended> {
+        match (&self.plugin.entry, entrance) {
+            (Entry::Worker(pre), Entrance::Worker(task)) => {
+                let instance = pre.instantiate_async(&mut *store).await?;
+                let answer = instance.sandhog_plugin_worker().call_run(store, &bindings::task(task)).await?;
+                Ok(Answer::Artifacts(bindings::artifacts(answer.map_err(guest_failure)?)))
+            }
+            (Entry::Gate { gate, .. }, Entrance::Gate(subject)) => {
+                let instance = gate.instantiate_async(&mut *store).await?;
+                let answer = instance.sandhog_plugin_gate().call_check(store, &bindings::subject(subject)).await?;
+                Ok(Answer::Verdict(bindings::verdict(answer.map_err(guest_failure)?)))
+            }
+            (Entry::Gate { units: Some(units), .. }, Entrance::Units(subject)) => {
+                let instance = units.instantiate_async(&mut *store).await?;
+                let answer = instance.sandhog_plugin_units().call_units(store, &bindings::subject(subject)).await?;
+                Ok(Answer::Units(answer.map_err(guest_failure)?))
+            }
+            (Entry::Command(pre), entrance) => {
+                let command = pre.instantiate_async(&mut *store).await?;
+                let ended = command.wasi_cli_run().call_run(&mut *store).await;
+                let success = match ended {
+                    Ok(result) => result.is_ok(),
+                    Err(error) => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+                        Some(exit) => exit.0 == 0,
+                        None => return Err(Ended::Error(error)),
+                    },
+                };
+                let stdout = stdout.map_or_else(bytes::Bytes::new, |stdout| stdout.take());
+                self.command_answer(&entrance, success, stdout, &store.data().capture)
+            }
+            (Entry::Worker(_) | Entry::Gate { .. }, Entrance::Worker(_) | Entrance::Gate(_) | Entrance::Units(_)) => {
+                Err(Ended::Failure(wrong_kind(self.plugin, "plugin of another kind")))
+            }
+        }
+    }
+
+    /// What a command's success or failure and its output mean.
+    fn command_answer(&self, entrance: &Entrance, success: bool, stdout: bytes::Bytes, capture: &Capture) -> Result<Answer, Ended> {
+        let complaint = || {
+            let tail = capture.stderr_tail(3).join("\n");
+            if tail.is_empty() { "the command failed without a word".to_owned() } else { format!("the command failed: {tail}") }
+        };
+        match entrance {
+            Entrance::Worker(_) if success => {
+                Ok(Answer::Artifacts(vec![Artifact { name: "stdout".to_owned(), media_type: String::new(), content: stdout }]))
+            }
+            Entrance::Worker(_) => Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))),
+            Entrance::Gate(_) => {
+                let command = self.plugin.command;
+                let findings = command_findings(command.findings, &stdout);
+                if !success && stdout.is_empty() && !capture.stderr_tail(1).is_empty() {
+                    return Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))); // it could not answer
+                }
+                let passes = match command.pass {
+                    CommandPass::Success => success,
+                    CommandPass::Failure => !success,
+                };
+                Ok(Answer::Verdict(Verdict {
+                    decision: if passes { Decision::Pass } else { Decision::Fail },
+                    summary: format!("{} findings", findings.len()),
+                    findings,
+                    metrics: Vec::new(),
+                }))
+            }
+            Entrance::Units(_) => Err(Ended::Failure(wrong_kind(self.plugin, "gate with units"))),
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Ended {
+    /// The guest said so, or the host decided.
+    Failure(Failure),
+    /// wasmtime ended it; what that means is [`trap`]'s to say.
+    Error(wasmtime::Error),
+}
+
+impl From<wasmtime::Error> for Ended {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn guest_failure(failure: bindings::types::Failure) -> Ended {
+    Ended::Failure(bindings::failure(failure))
+}
+
+/// Resolves a moment after cancellation: the guest may ask, and stop by itself.
+async fn cancelled(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(CANCEL_GRACE).await;
+}
+
+fn cost_bytes(entrance: &Entrance) -> u64 {
+    match entrance {
+        Entrance::Worker(task) => task.cost_bytes(),
+        Entrance::Gate(subject) | Entrance::Units(subject) => {
+            let files = subject.files.iter().map(Artifact::cost_bytes).sum::<u64>();
+            // Inputs and previous artifacts of the judged task are named, not handed in.
+            let task = subject.task.as_ref().map_or(0, |task| Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() }.cost_bytes());
+            files + task + subject.params.len() as u64
+        }
+    }
+}
+
+/// The inputs of a command, one behind the other.
+fn join(inputs: &[Artifact]) -> bytes::Bytes {
+    match inputs {
+        [] => bytes::Bytes::new(),
+        [one] => one.content.clone(),
+        many => many.iter().flat_map(|artifact| artifact.content.iter().copied()).collect(),
+    }
+}
+
+/// The arguments of a command: `params.args`, a list of strings.
+fn command_arguments(params: &str) -> Result<Vec<String>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Params {
+        #[serde(default)]
+        args: Vec<String>,
+    }
+    if params.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str::<Params>(params)
+        .map(|params| params.args)
+        .map_err(|error| Failure::new(FailureKind::InvalidInput, format!("a command's `args` must be a list of strings: {error}")))
+}
+
+/// What the output of a command says, as findings.
+fn command_findings(form: CommandFindings, stdout: &[u8]) -> Vec<Finding> {
+    let text = String::from_utf8_lossy(stdout);
+    let lines = text.lines().filter(|line| !line.trim().is_empty()).take(COMMAND_FINDINGS_MAX);
+    match form {
+        CommandFindings::None => Vec::new(),
+        CommandFindings::Lines => lines.map(line_finding).collect(),
+        CommandFindings::Jsonl => lines
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| plain_finding(&format!("not a finding in JSON ({error}): {line}")))
+            })
+            .collect(),
+    }
+}
+
+fn plain_finding(message: &str) -> Finding {
+    Finding {
+        rule: "output".to_owned(),
+        severity: Severity::Medium,
+        message: message.to_owned(),
+        location: None,
+        suggestion: None,
+        help_url: None,
+    }
+}
+
+/// `path:line:column: message`, or `path:line:message`, as compilers and linters write; else the whole line.
+fn line_finding(line: &str) -> Finding {
+    let parts: Vec<&str> = line.splitn(4, ':').collect();
+    let place = |line: &str, column: &str| Some((line.parse::<u32>().ok()?, column.trim().parse::<u32>().ok()?));
+    let (path, at, message) = match parts.as_slice() {
+        [path, l, c, message] if place(l, c).is_some() => (path, place(l, c), (*message).to_owned()),
+        [path, l, rest @ ..] if l.parse::<u32>().is_ok() && !rest.is_empty() => (path, place(l, "1"), rest.join(":")),
+        _ => return plain_finding(line),
+    };
+    let span = at.map(|(line, column)| Span { start_line: line, start_column: column, end_line: line, end_column: column });
+    let path = path.strip_prefix("/subject/").unwrap_or(path).to_owned();
+    Finding { location: Some(Location { path, span }), ..plain_finding(message.trim()) }
+}
+
+impl Answer {
+    fn cost_bytes(&self) -> u64 {
+        match self {
+            Self::Artifacts(artifacts) => artifacts.iter().map(Artifact::cost_bytes).sum(),
+            Self::Verdict(verdict) => {
+                let metrics = verdict.metrics.iter().map(|m| (m.name.len() + m.unit.len() + 8) as u64).sum::<u64>();
+                verdict.findings.iter().map(Finding::cost_bytes).sum::<u64>() + metrics + verdict.summary.len() as u64
+            }
+            Self::Units(units) => units.iter().map(|u| u.len() as u64).sum(),
+        }
+    }
+
+    /// The answer, if it is of the allowed size and keeps the contract.
+    fn checked(self, output_bytes: u64) -> Result<Self, Failure> {
+        let bytes = self.cost_bytes();
+        if bytes > output_bytes {
+            let message = format!("{bytes} bytes came back, and the `output` limit is {output_bytes}");
+            return Err(Failure::new(FailureKind::OutputLimit, message));
+        }
+        let violation = |message: String| Failure::new(FailureKind::ContractViolation, message);
+        match &self {
+            Self::Artifacts(artifacts) => {
+                let mut names = HashSet::new();
+                for artifact in artifacts {
+                    artifact::check_name(&artifact.name)
+                        .map_err(|reason| violation(format!("the artifact name {:?} is refused: {reason}", artifact.name)))?;
+                    if !names.insert(artifact.name.as_str()) {
+                        return Err(violation(format!("two artifacts are named {:?}", artifact.name)));
+                    }
+                }
+                for artifact in artifacts {
+                    let mut parents = artifact.name.match_indices('/').map(|(at, _)| &artifact.name[..at]);
+                    if let Some(parent) = parents.find(|parent| names.contains(parent)) {
+                        return Err(violation(format!("{parent:?} is an artifact, and cannot be a folder of another too")));
+                    }
+                }
+            }
+            Self::Verdict(verdict) => {
+                if let Some(metric) = verdict.metrics.iter().find(|metric| !metric.value.is_finite()) {
+                    return Err(violation(format!("the metric {:?} is not a finite number", metric.name)));
+                }
+            }
+            Self::Units(units) => {
+                let mut names = HashSet::new();
+                if let Some(unit) = units.iter().find(|unit| unit.is_empty() || !names.insert(*unit)) {
+                    return Err(violation(format!("the unit {unit:?} is empty or named twice")));
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_linters_become_findings_with_a_place() {
+        let finding = line_finding("/subject/src/a.py:3:7: E501 line too long: 99");
+        assert_eq!(finding.message, "E501 line too long: 99");
+        let location = finding.location.expect("a place");
+        assert_eq!((location.path.as_str(), location.span.expect("a span").start_column), ("src/a.py", 7));
+        assert_eq!(line_finding("a.md:12:bad link").location.and_then(|l| l.span).map(|s| s.start_line), Some(12));
+        assert_eq!(line_finding("nothing of the kind").location, None);
+    }
+
+    #[test]
+    fn names_that_collide_on_disk_break_the_contract() {
+        let artifact = |name: &str| Artifact { name: name.into(), media_type: String::new(), content: bytes::Bytes::new() };
+        for names in [["a", "a"], ["a", "a/b"], ["../a", "b"]] {
+            let answer = Answer::Artifacts(names.map(artifact).to_vec());
+            let failure = answer.checked(100).err().expect("a failure");
+            assert_eq!(failure.kind, FailureKind::ContractViolation, "{names:?}");
+        }
+    }
+}

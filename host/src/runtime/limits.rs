@@ -1,0 +1,128 @@
+//! The limit on memory: one sum over all memories and tables of a store.
+//!
+//! wasmtime's own `StoreLimits` counts per memory and per table, so that a few kilobytes of component with many
+//! instances take gigabytes. This limiter sums, remembers that it refused (which is how out-of-memory is told from any
+//! other `unreachable`), and keeps the peak for the receipt.
+
+use wasmtime::ResourceLimiter;
+
+/// Linear memories in one store. A component of one module has one; the pool holds this many for every slot.
+pub(super) const MEMORIES_MAX: usize = 4;
+/// Tables in one store. A component of one module has two or three.
+pub(super) const TABLES_MAX: usize = 6;
+/// Core instances in one store. A component made from one Rust module has three.
+pub(super) const INSTANCES_MAX: usize = 64;
+/// Elements of one table: far above what a compiler makes of a large program.
+pub(super) const TABLE_ELEMENTS_MAX: usize = 65_536;
+
+/// What one table element takes on the host: a pointer.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Counts the bytes of all memories and tables of one store.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    limit: usize,
+    used: usize,
+    peak: usize,
+    last_growth: usize,
+    refused: bool,
+}
+
+impl Limiter {
+    pub(super) fn new(limit_bytes: u64) -> Self {
+        Self { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, last_growth: 0, refused: false }
+    }
+
+    /// The largest sum there was, in bytes.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        self.peak as u64
+    }
+
+    /// Whether a growth was refused.
+    pub(super) fn has_refused(&self) -> bool {
+        self.refused
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        match self.used.checked_add(bytes) {
+            Some(sum) if sum <= self.limit => {
+                self.used = sum;
+                self.peak = self.peak.max(sum);
+                self.last_growth = bytes;
+                true
+            }
+            Some(_) | None => {
+                self.refused = true;
+                self.last_growth = 0;
+                false
+            }
+        }
+    }
+
+    /// A growth that was allowed did not happen after all.
+    fn undo(&mut self) {
+        self.used -= self.last_growth;
+        self.last_growth = 0;
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// However memories and tables grow, fail and are refused, the sum stays within the limit and the peak is its maximum.
+        #[test]
+        fn the_sum_never_passes_the_limit(limit in 0_u64..1 << 24, steps in prop::collection::vec((any::<bool>(), 0_usize..1 << 22, any::<bool>()), 0..64)) {
+            let mut limiter = Limiter::new(limit);
+            let (mut sum, mut peak) = (0_usize, 0_usize);
+            for (table, growth, fails) in steps {
+                let bytes = if table { growth * TABLE_ELEMENT_BYTES } else { growth };
+                let allowed = if table { limiter.table_growing(0, growth, None).expect("total") } else { limiter.memory_growing(0, growth, None).expect("total") };
+                prop_assert_eq!(allowed, (sum + bytes) as u64 <= limit);
+                if allowed {
+                    peak = peak.max(sum + bytes);
+                    if fails { limiter.memory_grow_failed(wasmtime::format_err!("no")).expect("total"); } else { sum += bytes; }
+                } else {
+                    prop_assert!(limiter.has_refused());
+                }
+                prop_assert!(limiter.used as u64 <= limit);
+                prop_assert_eq!(limiter.used, sum);
+                prop_assert_eq!(limiter.peak_bytes(), peak as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! All of wasmtime: one engine, one linker, and attempts in fresh stores whose every limit is enforced.
+//!
+//! The invariant: [`Runtime::run`] and [`Runtime::check`] are total. Whatever a guest does, they return an outcome of
+//! the closed set by the deadline and a moment, the instance is gone, and nothing of the host has grown. They know of
+//! no journal, no retries, no plugin folder.
+//!
+//! Guests run on a tokio runtime of their own (`docs/adr/0003-guest-threads.md`): they are made to yield at every tick of
+//! the epoch, so that spinning guests share the cores fairly; the caller's runtime, timers and sockets never see them.
+//! Time spent in host calls, which the epoch does not cover, is bounded by a timer around the whole attempt.
+
+mod attempt;
+mod bindings;
+mod capture;
+mod engine;
+mod limits;
+mod linker;
+mod plugin;
+mod state;
+mod subject;
+mod time;
+mod trap;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::model::{Grant, Limits};
+
+pub use attempt::Call;
+pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
+pub use plugin::{Command, CommandFindings, CommandPass, Kind, Plugin};
+pub use state::Progress;
+
+/// How much memory is counted in one permit of the memory budget.
+const MEMORY_PERMIT_BYTES: u64 = 64 * 1024;
+/// How long a shutdown waits for host calls that block a thread (a file system that hangs), before it leaves them.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Where instances live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocator {
+    /// In a pool; from the operating system where there is no address space for one.
+    Auto,
+    /// In a pool, or not at all.
+    Pooling,
+    /// Each mapped from the operating system.
+    OnDemand,
+}
+
+/// What a runtime is made with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Threads that run guests. Default: the number of cores.
+    pub threads: usize,
+    /// Instances alive at once, running or waiting in a host call. Further attempts wait for a place, outside their
+    /// deadline. Default: 1,000.
+    pub in_flight: u32,
+    /// The sum of the `memory` limits of all live instances, in bytes. Further attempts wait. Default: 8 GiB.
+    pub memory_total_bytes: u64,
+    /// The largest `memory` limit there may be, in bytes. Default: that of [`Limits::CEILING`].
+    pub memory_max_bytes: u64,
+    /// The guest's call stack, in bytes. Default: 512 KiB.
+    pub stack_bytes: usize,
+    /// Where instances live.
+    pub allocator: Allocator,
+    /// Where subjects of gates are laid out while a gate looks at them; made when it is first needed.
+    pub scratch: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            in_flight: 1_000,
+            memory_total_bytes: 8 << 30,
+            memory_max_bytes: Limits::CEILING.memory,
+            stack_bytes: 512 << 10,
+            allocator: Allocator::Auto,
+            scratch: std::env::temp_dir(),
+        }
+    }
+}
+
+/// Why a runtime cannot be made, or a component not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// wasmtime refuses the configuration, or the machine does.
+    #[error("failed to make the engine: {0}")]
+    Engine(String),
+    /// No thread or runtime could be made.
+    #[error("failed to start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The component does not compile.
+    #[error("failed to compile the component: {0}")]
+    Compile(String),
+    /// The compiled code is of another engine or version, or is damaged. Compiling anew helps.
+    #[error("failed to load compiled code: {0}")]
+    Compiled(String),
+    /// Imports that nothing provides, or exports of the wrong type.
+    #[error("failed to link the component: {0}")]
+    Link(String),
+    /// It exports nothing that sandhog calls.
+    #[error("the component exports neither a worker, nor a gate, nor a command")]
+    NoEntry,
+}
+
+impl Error {
+    fn engine(error: wasmtime::Error) -> Self {
+        Self::Engine(format!("{error:#}"))
+    }
+}
+
+/// The sandbox. Cheap to clone; the last clone stops its threads.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<state::State>,
+    pooled: bool,
+    ticker: engine::Ticker,
+    slots: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+    memory_permits: u32,
+    scratch: PathBuf,
+    guests: Option<tokio::runtime::Runtime>,
+}
+
+impl Runtime {
+    /// Makes the engine and starts its threads.
+    ///
+    /// # Errors
+    /// When wasmtime refuses the settings, or the machine has no thread left.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let (engine, pooled) = engine::engine(&settings)?;
+        let linker = linker::linker(&engine).map_err(Error::engine)?;
+        let ticker = engine::Ticker::start(&engine)?;
+        let guests = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(settings.threads.max(1))
+            .thread_name("sandhog-guest")
+            // Timers are looked at after so many polls; each may take a whole tick when guests spin.
+            .event_interval(8)
+            .enable_time()
+            .build()
+            .map_err(Error::Thread)?;
+        let memory_permits = u32::try_from(settings.memory_total_bytes / MEMORY_PERMIT_BYTES)
+            .unwrap_or(u32::MAX)
+            .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX))
+            .max(1);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                engine,
+                linker,
+                pooled,
+                ticker,
+                slots: Arc::new(Semaphore::new(settings.in_flight.max(1) as usize)),
+                memory: Arc::new(Semaphore::new(memory_permits as usize)),
+                memory_permits,
+                scratch: settings.scratch,
+                guests: Some(guests),
+            }),
+        })
+    }
+
+    /// How many instances are alive now. Zero when nothing runs: the leak guard.
+    #[must_use]
+    pub fn live_instances(&self) -> usize {
+        self.inner.ticker.gauge().live()
+    }
+
+    /// Whether instances live in a pool.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.inner.pooled
+    }
+
+    /// What compiled code depends on beside the component: engine configuration, version and processor. Part of the key
+    /// under which it is cached.
+    #[must_use]
+    pub fn compatibility(&self) -> String {
+        use std::hash::{Hash as _, Hasher as _};
+        // The standard hasher's keys are fixed when it is made this way, so the value is the same in every process.
+        let mut hasher = std::collections::hash_map::DefaultHasher::new();
+        self.inner.engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{:016x}-{}", hasher.finish(), env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Compiles a component to native code, in this process and thread. Sizes must have been checked before.
+    ///
+    /// # Errors
+    /// When the bytes are no component that this engine takes.
+    pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, Error> {
+        self.inner.engine.precompile_component(component).map_err(|error| Error::Compile(format!("{error:#}")))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(guests) = self.guests.take() {
+            // Never by drop: that waits without end for a thread that a host call blocks, and may not happen where
+            // the caller is itself asynchronous.
+            std::thread::scope(|scope| {
+                scope.spawn(|| guests.shutdown_timeout(SHUTDOWN_GRACE));
+            });
+        }
+    }
+}
+
+/// What a caller may do to a call of its own: cancel it.
+pub type Cancel = CancellationToken;
+
+/// A call with nothing granted and the default limits.
+impl Default for Call {
+    fn default() -> Self {
+        Self { limits: Limits::default(), grant: Arc::new(Grant::default()), cancel: CancellationToken::new(), progress: None }
+    }
+}

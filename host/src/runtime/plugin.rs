@@ -1,0 +1,152 @@
+//! A loaded component: compiled, linked and pre-instantiated, ready for any number of attempts.
+
+use serde::Serialize;
+use wasmtime::component::Component;
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use super::bindings::{gate, units, worker};
+use super::state::State;
+use super::{Error, Runtime};
+use crate::model::Digest;
+
+/// What a component is, read from what it exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Exports `sandhog:plugin/worker`.
+    Worker,
+    /// Exports `sandhog:plugin/gate`.
+    Gate,
+    /// Exports `wasi:cli/run`: any WASI command-line program; serves as worker and as gate.
+    Command,
+}
+
+impl Kind {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Gate => "gate",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// How a command that serves as a gate says that its subject passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandPass {
+    /// By success, as linters do.
+    #[default]
+    Success,
+    /// By failure, as search tools do: they *find* by success.
+    Failure,
+}
+
+/// What a command that serves as a gate writes to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandFindings {
+    /// One finding a line; `path:line:column: message` is understood.
+    #[default]
+    Lines,
+    /// One JSON object a line, with the fields of a finding.
+    Jsonl,
+    /// Nothing that is a finding.
+    None,
+}
+
+/// How a command is read when it serves as a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[expect(missing_docs, reason = "the types say it")]
+pub struct Command {
+    pub pass: CommandPass,
+    pub findings: CommandFindings,
+}
+
+pub(super) enum Entry {
+    Worker(worker::WorkerPluginPre<State>),
+    Gate { gate: gate::GatePluginPre<State>, units: Option<units::UnitGatePluginPre<State>> },
+    Command(CommandPre<State>),
+}
+
+/// A component, loaded.
+pub struct Plugin {
+    pub(super) entry: Entry,
+    pub(super) digest: Digest,
+    pub(super) command: Command,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("kind", &self.kind()).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.entry {
+            Entry::Worker(_) => Kind::Worker,
+            Entry::Gate { .. } => Kind::Gate,
+            Entry::Command(_) => Kind::Command,
+        }
+    }
+
+    /// The digest of the component's bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whether it splits its subject into units.
+    #[must_use]
+    pub fn has_units(&self) -> bool {
+        matches!(self.entry, Entry::Gate { units: Some(_), .. })
+    }
+
+    /// How it is read as a gate, where it is a command.
+    #[must_use]
+    pub fn with_command(mut self, command: Command) -> Self {
+        self.command = command;
+        self
+    }
+}
+
+impl Runtime {
+    /// Loads code that [`Runtime::compile`] made, and links it.
+    ///
+    /// The code must come from this program: whoever can change it can do anything that this process can. The registry
+    /// authenticates it with a key of the user's before it gets here.
+    ///
+    /// # Errors
+    /// When the code is of another engine, imports what nothing provides, or exports nothing that is called.
+    pub fn load(&self, compiled: &[u8], digest: Digest) -> Result<Plugin, Error> {
+        #[expect(unsafe_code, reason = "wasmtime's only way to load what it compiled; the caller vouches for the bytes")]
+        // SAFETY: the bytes are the output of `compile`, kept from change by the registry's authentication.
+        let component = unsafe { Component::deserialize(&self.inner.engine, compiled) }
+            .map_err(|error| Error::Compiled(format!("{error:#}")))?;
+        let link = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
+        let pre = self.inner.linker.instantiate_pre(&component).map_err(link)?;
+        let exports = |interface: &str| {
+            let ty = component.component_type();
+            ty.exports(&self.inner.engine).any(|(name, _)| name.split('@').next() == Some(interface))
+        };
+        let entry = if exports("sandhog:plugin/worker") {
+            Entry::Worker(worker::WorkerPluginPre::new(pre).map_err(link)?)
+        } else if exports("sandhog:plugin/gate") {
+            let units = exports("sandhog:plugin/units")
+                .then(|| units::UnitGatePluginPre::new(pre.clone()))
+                .transpose()
+                .map_err(link)?;
+            Entry::Gate { gate: gate::GatePluginPre::new(pre).map_err(link)?, units }
+        } else if exports("wasi:cli/run") {
+            Entry::Command(CommandPre::new(pre).map_err(link)?)
+        } else {
+            return Err(Error::NoEntry);
+        };
+        Ok(Plugin { entry, digest, command: Command::default() })
+    }
+}

@@ -1,0 +1,1 @@
+//! The guests are this package's examples: see `Cargo.toml`.
