@@ -1,6 +1,32 @@
-//! sandhog: a manager that runs sandboxed workers, and lets no result through that has not passed its gates.
-#![warn(missing_docs)]
+//! sandhog: a manager that runs sandboxed *workers* it does not trust, and lets no result through that has not passed
+//! its *gates*, which are sandboxed components too.
+//!
+//! The modules are floors; each uses only those below it (a test reads the `use` lines).
+//!
+//! | floor | modules | what they own |
+//! |---|---|---|
+//! | 1 | [`clock`], [`model`] | time; plain data |
+//! | 2 | [`machine`] | the pure rules: events, state, decisions |
+//! | 3 | [`journal`], [`runtime`] | the event log; all of wasmtime |
+//! | 4 | [`config`], [`registry`] | files that people write; the plugin folder |
+//! | 5 | [`manager`], [`report`] | the one loop; runs as text and JSON |
+//! | 6 | [`cli`] | arguments, rendering, exit codes |
+//!
+//! A program that wants only the sandbox uses [`runtime::Runtime`]: compile, load, and run tasks under limits. One that
+//! wants workflows adds a [`registry::Registry`], a [`journal::Store`] and [`manager::start`].
+
 pub mod clock;
-pub mod machine;
 pub mod model;
+
+pub mod machine;
+
+pub mod journal;
 pub mod runtime;
+
+pub mod config;
+pub mod registry;
+
+pub mod manager;
+pub mod report;
+
+pub mod cli;

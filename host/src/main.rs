@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `sandhog` binary: see [`sandhog::cli`].
+
+fn main() -> std::process::ExitCode {
+    sandhog::cli::main()
+}

@@ -1,0 +1,242 @@
+//! `sandhog call`: one task in one plugin.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::context::Common;
+use super::exit::{Error, Exit};
+use super::output::OutFolder;
+use super::workflow::media_type;
+use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
+use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Receipt, Subject, Task, Verdict, artifact};
+use crate::registry::Loaded;
+use crate::report::{artifact_json, attempt_json, log_text, verdict_json};
+use crate::runtime::{Call, Kind};
+
+/// The largest input that is read at all, in bytes; the `input` limit is checked besides.
+const INPUT_BYTES_MAX: u64 = 1 << 30;
+
+/// Arguments of `call`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "A worker runs the inputs as one task; a gate judges them as its subject; a command gets them on standard\n\
+input, and its arguments from --param 'args=[\"-n\",\"TODO\"]'. A single artifact goes to standard output as it\n\
+is, several with their names between; --out writes them as files.\n\n\
+Examples:\n  echo hello | sandhog call echo --input -\n  sandhog call contents --input docs/guide.md --param depth=2 --json\n  \
+sandhog call ./target/wasm32-wasip2/release/mine.wasm --input in.txt --fuel 50M --memory 16MiB --timeout 2s")]
+pub struct CallArguments {
+    /// The plugin: its name in the plugin folders, or a path to a component
+    plugin: String,
+    /// A file to work on, or - for standard input; may be repeated
+    #[arg(long, short, value_name = "FILE|-")]
+    input: Vec<PathBuf>,
+    /// One param; the value is JSON where it reads as such, else a string; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    param: Vec<String>,
+    /// All params as one JSON object; --param adds to it
+    #[arg(long, value_name = "JSON")]
+    params: Option<String>,
+    /// Fuel: weighted wasm instructions, such as 500M or 2G
+    #[arg(long, value_name = "AMOUNT", env = "SANDHOG_FUEL")]
+    fuel: Option<String>,
+    /// All memories and tables together, such as 64MiB
+    #[arg(long, value_name = "SIZE", env = "SANDHOG_MEMORY")]
+    memory: Option<String>,
+    /// From dispatch to outcome, such as 10s
+    #[arg(long, value_name = "SPAN", env = "SANDHOG_TIMEOUT")]
+    timeout: Option<String>,
+    /// Any other limit: input, output, log or handles; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<String>,
+    /// Write the artifacts into this folder
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Print one JSON object: outcome, failure, blame, usage, artifacts or verdict, log
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Calls.
+pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
+    let patch = limits(&arguments)?;
+    let params = params(&arguments)?;
+    let context = common.open(Some(1))?;
+    let entry = context.registry.find(&arguments.plugin)?;
+    let limits = context.registry.limits(&entry, &patch)?;
+    let inputs = read_inputs(&arguments.input)?;
+    let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
+    let loaded = context.registry.load(&entry)?;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let call = Call { limits, grant: Arc::clone(&loaded.grant), cancel: cancel.clone(), progress: None };
+    let runtime = context.runtime.clone();
+    let plugin = Arc::clone(&loaded.plugin);
+    let (attempt, interrupted) = super::block_on(async move {
+        let work = async {
+            if plugin.kind() == Kind::Gate {
+                let subject = Subject { files: inputs, params, ..Subject::default() };
+                let ended = runtime.check(&plugin, subject, call).await;
+                Attempt { result: ended.result.map(Answer::Verdict), receipt: ended.receipt, log: ended.log }
+            } else {
+                let task = Task { step: "call".to_owned(), id: "call".to_owned(), run: "call".to_owned(), attempt: 1, params, inputs, ..Task::default() };
+                let ended = runtime.run(&plugin, task, call).await;
+                Attempt { result: ended.result.map(Answer::Artifacts), receipt: ended.receipt, log: ended.log }
+            }
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            attempt = &mut work => (attempt, false),
+            _ = tokio::signal::ctrl_c() => {
+                cancel.cancel();
+                (work.await, true)
+            }
+        }
+    })?;
+    finish(&loaded, attempt, out, arguments.json, interrupted)
+}
+
+enum Answer {
+    Artifacts(Vec<Artifact>),
+    Verdict(Verdict),
+}
+
+fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_json: bool, interrupted: bool) -> Result<Exit, Error> {
+    let Attempt { result, receipt, log } = attempt;
+    let exit = match &result {
+        _ if interrupted => Exit::Interrupted,
+        Ok(Answer::Verdict(Verdict { decision: Decision::Fail, .. })) => Exit::Failed,
+        Ok(Answer::Artifacts(_) | Answer::Verdict(_)) => Exit::Passed,
+        Err(failure) if failure.kind == FailureKind::Host => Exit::Engine,
+        Err(_) => Exit::Failed,
+    };
+    let mut written = 0;
+    if let (Some(mut out), Ok(Answer::Artifacts(artifacts))) = (out, &result) {
+        for artifact in artifacts {
+            out.add(&artifact.name, &artifact.content)?;
+        }
+        written = out.finish()?;
+    }
+    if as_json {
+        let answer = match &result {
+            Ok(Answer::Artifacts(artifacts)) => json!({ "artifacts": artifacts.iter().map(artifact_json).collect::<Vec<_>>() }),
+            Ok(Answer::Verdict(verdict)) => json!({ "artifacts": [], "verdict": verdict_json(verdict) }),
+            Err(_) => json!({ "artifacts": [] }),
+        };
+        let told = Attempt { result: Ok(()), receipt, log };
+        println!("{}", attempt_json(&loaded.entry.name, &loaded.entry.digest, result.as_ref().err(), answer, &told));
+        return Ok(exit);
+    }
+    eprint!("{}", log_text(&log));
+    match &result {
+        Ok(Answer::Artifacts(artifacts)) if written == 0 => print_artifacts(artifacts)?,
+        Ok(Answer::Artifacts(_)) => eprintln!("wrote {written} files"),
+        Ok(Answer::Verdict(verdict)) => print_verdict(verdict),
+        Err(failure) => print_failure(&loaded.entry.name, failure),
+    }
+    eprintln!("{}", receipt_line(&receipt));
+    Ok(exit)
+}
+
+fn print_artifacts(artifacts: &[Artifact]) -> Result<(), Error> {
+    let mut stdout = std::io::stdout().lock();
+    let mut write = || {
+        for artifact in artifacts {
+            if artifacts.len() > 1 {
+                writeln!(stdout, "== {} ({})", artifact.name, show_bytes(artifact.content.len() as u64))?;
+            }
+            stdout.write_all(&artifact.content)?;
+        }
+        stdout.flush()
+    };
+    match write() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::engine(format!("standard output: {error}"))),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn print_verdict(verdict: &Verdict) {
+    for finding in &verdict.findings {
+        println!("{}", super::progress::finding_line(finding));
+    }
+    let word = match verdict.decision {
+        Decision::Pass => "passed",
+        Decision::Fail => "rejected",
+    };
+    println!("{word}: {}", crate::model::text::sanitize(&verdict.summary, 400));
+}
+
+fn print_failure(plugin: &str, failure: &Failure) {
+    let blame = match failure.kind.blame() {
+        crate::model::Blame::Guest => "the plugin's fault",
+        crate::model::Blame::Host => "not the plugin's fault",
+    };
+    eprintln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
+}
+
+/// What an attempt used, in a line.
+pub fn receipt_line(receipt: &Receipt) -> String {
+    format!(
+        "fuel {}, peak memory {}, {:.1} ms, {} in, {} out",
+        show_fuel(receipt.fuel),
+        show_bytes(receipt.peak_memory_bytes),
+        receipt.wall_time.as_secs_f64() * 1000.0,
+        show_bytes(receipt.bytes_in),
+        show_bytes(receipt.bytes_out)
+    )
+}
+
+fn limits(arguments: &CallArguments) -> Result<LimitsPatch, Error> {
+    let mut patch = LimitsPatch::default();
+    for (name, text) in [("fuel", &arguments.fuel), ("memory", &arguments.memory), ("timeout", &arguments.timeout)] {
+        if let Some(text) = text {
+            patch.set(name, text).map_err(|error| Error::usage(format!("--{name}: {error}")))?;
+        }
+    }
+    for limit in &arguments.limit {
+        let (name, text) = limit.split_once('=').ok_or_else(|| Error::usage(format!("--limit: expected NAME=VALUE, found `{limit}`")))?;
+        patch.set(name, text).map_err(|error| Error::usage(format!("--limit {name}: {error}")))?;
+    }
+    Ok(patch)
+}
+
+fn params(arguments: &CallArguments) -> Result<Arc<str>, Error> {
+    let mut params = match &arguments.params {
+        Some(text) => serde_json::from_str::<Map<String, Value>>(text).map_err(|error| Error::usage(format!("--params: expected a JSON object: {error}")))?,
+        None => Map::new(),
+    };
+    for param in &arguments.param {
+        let (name, text) = param.split_once('=').ok_or_else(|| Error::usage(format!("--param: expected NAME=VALUE, found `{param}`")))?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+        params.insert(name.to_owned(), value);
+    }
+    Ok(Value::Object(params).to_string().into())
+}
+
+fn read_inputs(paths: &[PathBuf]) -> Result<Vec<Artifact>, Error> {
+    let mut inputs: Vec<Artifact> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let cannot = |error: std::io::Error| Error::usage(format!("the input {} cannot be read: {error}", path.display()));
+        let mut content = Vec::new();
+        let name = if path.as_os_str() == "-" {
+            std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut content).map_err(cannot)?;
+            "stdin".to_owned()
+        } else {
+            let file = std::fs::File::open(path).map_err(cannot)?;
+            if file.metadata().map_err(cannot)?.is_dir() {
+                return Err(cannot(std::io::Error::other("it is a folder")));
+            }
+            file.take(INPUT_BYTES_MAX + 1).read_to_end(&mut content).map_err(cannot)?;
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        if content.len() as u64 > INPUT_BYTES_MAX {
+            return Err(Error::usage(format!("the input {} is larger than {INPUT_BYTES_MAX} bytes", path.display())));
+        }
+        artifact::check_name(&name).map_err(|reason| Error::usage(format!("the input name {name:?} is refused: {reason}")))?;
+        if inputs.iter().any(|input| input.name == name) {
+            return Err(Error::usage(format!("two inputs are named `{name}`")));
+        }
+        inputs.push(Artifact { media_type: media_type(&name).to_owned(), name, content: content.into() });
+    }
+    Ok(inputs)
+}

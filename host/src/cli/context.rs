@@ -1,0 +1,112 @@
+//! What commands share: the settings that apply, the folders, the sandbox and the registry.
+
+use std::path::{Path, PathBuf};
+
+use super::exit::Error;
+use crate::config::settings::{self, FILE_NAME};
+use crate::config::{Settings, reader};
+use crate::registry::cache::Cache;
+use crate::registry::{Registry, intake};
+use crate::runtime::{Allocator, Runtime, Settings as RuntimeSettings};
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Configuration file [default: sandhog.toml here or in a folder above]
+    #[arg(long, global = true, value_name = "FILE", env = "SANDHOG_CONFIG", help_heading = "Global options")]
+    pub config: Option<PathBuf>,
+    /// Folder with plugins, before those of the configuration; may be repeated
+    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_PLUGINS", value_delimiter = ':', help_heading = "Global options")]
+    pub plugins: Vec<PathBuf>,
+    /// Where compiled code is kept [default: sandhog in the user's cache folder]
+    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_CACHE_DIR", help_heading = "Global options")]
+    pub cache_dir: Option<PathBuf>,
+    /// How many attempts run at once [default: twice the number of cores]
+    #[arg(long, global = true, value_name = "N", env = "SANDHOG_CONCURRENCY", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: Option<u32>,
+    /// Threads that run guests [default: the number of cores]
+    #[arg(long, global = true, value_name = "N", env = "SANDHOG_THREADS", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Says more about what sandhog itself does, on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+/// What a command works with.
+pub struct Context {
+    /// The sandbox.
+    pub runtime: Runtime,
+    /// The plugins.
+    pub registry: std::sync::Arc<Registry>,
+    /// How many attempts run at once.
+    pub concurrency: usize,
+}
+
+impl Common {
+    /// The settings that apply here.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let mut settings = match self.config_file()? {
+            Some(path) => read_settings(&path)?,
+            None => Settings::default(),
+        };
+        settings.plugins.splice(0..0, self.plugins.iter().cloned());
+        Ok(settings)
+    }
+
+    fn config_file(&self) -> Result<Option<PathBuf>, Error> {
+        if let Some(path) = &self.config {
+            return Ok(Some(path.clone()));
+        }
+        let here = std::env::current_dir().map_err(|error| Error::usage(format!("the current folder cannot be read: {error}")))?;
+        Ok(here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file()))
+    }
+
+    /// The folder for what can be made again.
+    fn cache_folder(&self) -> Option<PathBuf> {
+        self.cache_dir.clone().or_else(|| dirs::cache_dir().map(|folder| folder.join("sandhog")))
+    }
+
+    /// Makes the sandbox and looks through the plugin folders. `slots` bounds the pool where few instances will do.
+    pub fn open(&self, slots: Option<u32>) -> Result<Context, Error> {
+        let settings = self.settings()?;
+        let defaults = RuntimeSettings::default();
+        let cache_folder = self.cache_folder();
+        let runtime = Runtime::new(RuntimeSettings {
+            threads: self.threads.map_or(defaults.threads, |threads| threads as usize),
+            in_flight: slots.or(settings.in_flight).unwrap_or(defaults.in_flight),
+            memory_total_bytes: settings.memory_total.unwrap_or(defaults.memory_total_bytes).max(settings.limits_ceiling.memory),
+            memory_max_bytes: settings.limits_ceiling.memory,
+            allocator: Allocator::Auto,
+            scratch: cache_folder.clone().unwrap_or_else(std::env::temp_dir).join("subjects"),
+            ..defaults
+        })?;
+        let concurrency = self.concurrency.or(settings.concurrency).map_or(defaults.threads * 2, |n| n as usize);
+        let cache = cache_folder.and_then(|folder| match Cache::open(&folder) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept");
+                None
+            }
+        });
+        let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings));
+        Ok(Context { runtime, registry, concurrency })
+    }
+}
+
+fn read_settings(path: &Path) -> Result<Settings, Error> {
+    let text = read_text(path)?;
+    let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    Ok(settings::read(path, &text, &base, |name| std::env::var(name).ok())?)
+}
+
+/// Reads a file that a person wrote.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    // A link is fine here: the user named this file.
+    let target = std::fs::canonicalize(path).map_err(|error| Error::usage(format!("{} cannot be read: {error}", path.display())))?;
+    let bytes = intake::read(&target, reader::FILE_BYTES_MAX).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::usage(format!("{}: it is not UTF-8 (byte {at})", path.display()))
+    })
+}

@@ -1,0 +1,123 @@
+//! Exit codes, and the one error that the command line knows. Nowhere else is an exit code written.
+
+use std::fmt;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use serde_json::json;
+
+use crate::config::Problems;
+use crate::report::SCHEMA_VERSION;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything passed.
+    Passed = 0,
+    /// A gate rejected, or a task failed.
+    Failed = 1,
+    /// Usage, configuration, workflow or plugin are wrong.
+    Usage = 2,
+    /// sandhog itself, or the machine, failed.
+    Engine = 3,
+    /// The command's own time is up.
+    TimedOut = 124,
+    /// Interrupted from the terminal.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub struct Error {
+    exit: Exit,
+    message: String,
+    help: Option<String>,
+    problems: Vec<Problems>,
+}
+
+impl Error {
+    /// The user's side is wrong.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, message: message.to_string(), help: None, problems: Vec::new() }
+    }
+
+    /// Our side is.
+    pub fn engine(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Engine, ..Self::usage(message) }
+    }
+
+    /// With advice.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// The code to end with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Prints it: in JSON to standard output where that was asked for, else to standard error.
+    pub fn print(&self, as_json: bool, colour: bool) {
+        if as_json {
+            let problems = self.problems.iter().flat_map(|problems| &problems.problems);
+            let problems = problems.map(|p| {
+                json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message, "help": p.help })
+            });
+            println!("{}", json!({
+                "schema_version": SCHEMA_VERSION,
+                "error": { "message": self.message, "help": self.help, "problems": problems.collect::<Vec<_>>() },
+            }));
+            return;
+        }
+        let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+        for problem in self.problems.iter().flat_map(|problems| &problems.problems) {
+            let mut text = String::new();
+            if handler.render_report(&mut text, problem as &dyn Diagnostic).is_ok() {
+                eprint!("{text}");
+            }
+        }
+        eprintln!("error: {}", self.message);
+        if let Some(help) = &self.help {
+            eprintln!("  help: {help}");
+        }
+    }
+}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Self { problems: vec![problems.clone()], ..Self::usage(problems) }
+    }
+}
+
+impl From<crate::registry::Error> for Error {
+    fn from(error: crate::registry::Error) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<crate::runtime::Error> for Error {
+    fn from(error: crate::runtime::Error) -> Self {
+        Self::engine(error)
+    }
+}
+
+impl From<crate::manager::Error> for Error {
+    fn from(error: crate::manager::Error) -> Self {
+        Self::engine(error)
+    }
+}
+
+impl From<crate::journal::Error> for Error {
+    fn from(error: crate::journal::Error) -> Self {
+        Self::engine(error)
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line: arguments, one file per command, rendering, exit codes.
+//!
+//! Results go to standard output, progress and complaints to standard error. Colour and bars only on a terminal, and
+//! never with `NO_COLOR`.
+
+mod bench;
+mod call;
+mod context;
+mod exit;
+mod output;
+mod plan;
+mod plugins;
+mod progress;
+mod run;
+mod workflow;
+
+use std::io::IsTerminal as _;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub use exit::Exit;
+
+use context::Common;
+
+/// Runs WebAssembly workers that nobody trusts in a sandbox, and lets no result through that has not passed its gates.
+#[derive(Debug, Parser)]
+#[command(name = "sandhog", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  sandhog plugins list                 what is in the plugin folders
+  sandhog call echo --input README.md  one task in one plugin
+  sandhog plan WORKFLOW                what a workflow would do
+  sandhog run WORKFLOW --out out       do it, and write what comes of it into a folder
+
+Exit codes: 0 passed, 1 a gate rejected or a task failed, 2 usage, configuration or plugin invalid,
+3 the engine failed, 124 timed out, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workflow, and show it live
+    Run(run::RunArguments),
+    /// Validate a workflow, say whether it is sequential, parallel or hybrid, and draw it
+    Plan(plan::PlanArguments),
+    /// Run one task in one plugin
+    Call(call::CallArguments),
+    /// Look at plugins: what there is, what each is and may do, what is wrong with it
+    #[command(subcommand)]
+    Plugins(plugins::PluginsCommand),
+    /// Measure what a task costs, against bare wasmtime on the same component
+    Bench(bench::BenchArguments),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Whether something goes to a person who sees colours.
+fn colour(stream: &impl std::io::IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The whole program: parses the arguments, does as told, and says how to exit.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Passed.into() };
+        }
+    };
+    let Arguments { command, common } = arguments;
+    trace(common.verbose);
+    let json = match &command {
+        Command::Run(run) => run.json,
+        Command::Plan(plan) => plan.json,
+        Command::Call(call) => call.json,
+        Command::Plugins(plugins) => plugins.json(),
+        Command::Bench(bench) => bench.json,
+        Command::Completions { .. } => false,
+    };
+    let result = match command {
+        Command::Run(arguments) => run::run(&common, arguments),
+        Command::Plan(arguments) => plan::plan(&common, &arguments),
+        Command::Call(arguments) => call::call(&common, arguments),
+        Command::Plugins(command) => plugins::plugins(&common, command),
+        Command::Bench(arguments) => bench::bench(&common, arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut std::io::stdout());
+            Ok(Exit::Passed)
+        }
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print(json, colour(&std::io::stderr()));
+            error.exit().into()
+        }
+    }
+}
+
+fn trace(verbose: u8) {
+    let level = match verbose {
+        0 => "sandhog=warn",
+        1 => "sandhog=info",
+        _ => "sandhog=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SANDHOG_LOG").unwrap_or_else(|_| level.into());
+    let stderr = std::io::stderr;
+    let ansi = colour(&std::io::stderr());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(ansi).with_target(false).without_time().try_init();
+}
+
+/// Runs asynchronous work on this thread. Guests have threads of their own.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, exit::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| exit::Error::engine(format!("no runtime: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
+/// Whether progress is shown live, by bars that move.
+fn is_live() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}

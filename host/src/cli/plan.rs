@@ -1,0 +1,110 @@
+//! `sandhog plan`: what a workflow would do.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::context::Common;
+use super::exit::{Error, Exit};
+use super::workflow::{prepare, read_inputs};
+use crate::model::{InputSource, Step, Workflow};
+use crate::report::SCHEMA_VERSION;
+
+/// Arguments of `plan`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Nothing is run. Checks everything that `run` checks: fields, units, needs and cycles, plugins and what\n\
+they are granted, and that every glob matches. All problems are shown at once.\n\nExample:\n  sandhog plan examples/contents/workflow.toml")]
+pub struct PlanArguments {
+    /// The workflow file
+    workflow: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Plans.
+pub fn plan(common: &Common, arguments: &PlanArguments) -> Result<Exit, Error> {
+    let (source, _context) = prepare(common, &arguments.workflow, Some(1))?;
+    let files = read_inputs(&source, &arguments.workflow)?;
+    let workflow = &source.workflow;
+    let counts: Vec<usize> = files.iter().map(Vec::len).collect();
+    if arguments.json {
+        println!("{}", json(workflow, &counts));
+    } else {
+        print!("{}", draw(workflow, &counts));
+    }
+    Ok(Exit::Passed)
+}
+
+fn json(workflow: &Workflow, files: &[usize]) -> serde_json::Value {
+    let levels = workflow.levels();
+    let level_of = |place: usize| levels.iter().position(|level| level.contains(&place));
+    let steps: Vec<_> = workflow.steps.iter().enumerate().map(|(place, step)| {
+        json!({
+            "id": step.id,
+            "worker": step.worker,
+            "needs": step.needs,
+            "level": level_of(place),
+            "foreach": step.foreach,
+            "files": files[place],
+            "gates": step.gates.iter().map(|gate| &gate.gate).collect::<Vec<_>>(),
+            "maximum_revisions": step.maximum_revisions,
+            "maximum_attempts": step.retry.maximum_attempts,
+            "limits": step.limits,
+        })
+    }).collect();
+    json!({ "schema_version": SCHEMA_VERSION, "workflow": workflow.name, "shape": workflow.shape(), "levels": levels.len(), "steps": steps })
+}
+
+/// The graph, level by level: steps of one level may run at the same time.
+fn draw(workflow: &Workflow, files: &[usize]) -> String {
+    let levels = workflow.levels();
+    let count = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    let mut text = format!(
+        "{}: {}, {} in {}\n",
+        workflow.name,
+        workflow.shape().as_str(),
+        count(workflow.steps.len(), "step"),
+        count(levels.len(), "level")
+    );
+    for (depth, level) in levels.iter().enumerate() {
+        text.push('\n');
+        if depth > 0 {
+            text.push_str("   │\n   ▼\n\n");
+        }
+        for (nth, place) in level.iter().enumerate() {
+            let step = &workflow.steps[*place];
+            let branch = match (level.len(), nth) {
+                (1, _) => "──",
+                (_, 0) => "┌─",
+                (n, nth) if nth + 1 == n => "└─",
+                (_, _) => "├─",
+            };
+            text.push_str(&format!(" {branch} {}\n", describe(step, files[*place])));
+        }
+    }
+    text
+}
+
+fn describe(step: &Step, files: usize) -> String {
+    let mut text = format!("{} [{}]", step.id, step.worker);
+    let from_steps = step.inputs.is_empty() || step.inputs.iter().any(|input| matches!(input, InputSource::Step { .. }));
+    if step.foreach && from_steps && !step.needs.is_empty() {
+        text.push_str(" × one task per artifact");
+    } else if step.foreach {
+        text.push_str(&format!(" × {files} {}", if files == 1 { "task" } else { "tasks" }));
+    } else if files > 0 {
+        text.push_str(&format!(", {files} {}", if files == 1 { "file" } else { "files" }));
+    }
+    if !step.needs.is_empty() {
+        text.push_str(&format!(", needs {}", step.needs.join(", ")));
+    }
+    if !step.gates.is_empty() {
+        let gates: Vec<_> = step.gates.iter().map(|gate| match gate.fail_on {
+            Some(severity) => format!("{} (fail on {severity})", gate.gate),
+            None => gate.gate.clone(),
+        }).collect();
+        text.push_str(&format!(", judged by {}, up to {} revisions", gates.join(" and "), step.maximum_revisions));
+    }
+    text
+}

@@ -1,0 +1,209 @@
+//! `sandhog plugins`: looks at plugins.
+
+use serde_json::{Value, json};
+
+use super::context::Common;
+use super::exit::{Error, Exit};
+use crate::model::limits::{LimitsPatch, show_bytes};
+use crate::model::text::sanitize;
+use crate::model::{Grant, Request};
+use crate::registry::{self, Entry, Registry};
+use crate::report::SCHEMA_VERSION;
+
+/// Commands of `plugins`.
+#[derive(Debug, clap::Subcommand)]
+pub enum PluginsCommand {
+    /// List the plugins of the configured folders, and the files there that are none, with the reason
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all about one plugin: exports, imports, what it wants and is granted, limits, digest
+    Inspect {
+        /// Its name in the plugin folders, or a path to a component
+        plugin: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that plugins compile, link and may do what they ask for; all of the folders' when none is named
+    Check {
+        /// Names in the plugin folders, or paths to components
+        plugins: Vec<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl PluginsCommand {
+    pub fn json(&self) -> bool {
+        match self {
+            Self::List { json } | Self::Inspect { json, .. } | Self::Check { json, .. } => *json,
+        }
+    }
+}
+
+/// Does what was asked.
+pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> {
+    let context = common.open(Some(1))?;
+    match command {
+        PluginsCommand::List { json } => list(&context.registry, json),
+        PluginsCommand::Inspect { plugin, json } => inspect(&context.registry, &plugin, json),
+        PluginsCommand::Check { plugins, json } => check(&context.registry, plugins, json),
+    }
+}
+
+fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
+    if as_json {
+        let plugins: Vec<Value> = registry.plugins().map(|entry| entry_json(entry)).collect();
+        let bad: Vec<Value> = registry.bad().iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
+        let shadowed: Vec<Value> = registry.shadowed().iter().map(|entry| entry_json(entry)).collect();
+        println!("{}", json!({ "schema_version": SCHEMA_VERSION, "plugins": plugins, "bad": bad, "shadowed": shadowed }));
+        return Ok(Exit::Passed);
+    }
+    let width = registry.plugins().map(|entry| entry.name.len()).max().unwrap_or(0).max(4);
+    if registry.plugins().next().is_none() {
+        let folders = &registry.settings().plugins;
+        if folders.is_empty() {
+            eprintln!("no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER");
+        } else {
+            eprintln!("no plugins in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+        }
+    } else {
+        println!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
+    }
+    for entry in registry.plugins() {
+        println!(
+            "{:width$}  {:<7}  {:<8}  {:>8}  {}",
+            entry.name,
+            entry.kind.as_str(),
+            sanitize(entry.manifest.version.as_deref().unwrap_or("-"), 20),
+            show_bytes(entry.size_bytes),
+            sanitize(entry.manifest.description.as_deref().unwrap_or("-"), 200),
+        );
+    }
+    for entry in registry.shadowed() {
+        eprintln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
+    }
+    for (path, bad) in registry.bad() {
+        eprintln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
+    }
+    Ok(Exit::Passed)
+}
+
+fn entry_json(entry: &Entry) -> Value {
+    json!({
+        "name": entry.name,
+        "kind": entry.kind,
+        "version": entry.manifest.version,
+        "description": entry.manifest.description,
+        "path": entry.path.to_string_lossy(),
+        "size_bytes": entry.size_bytes,
+        "digest": entry.digest,
+    })
+}
+
+fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Error> {
+    let entry = registry.find(plugin)?;
+    let limits = registry.limits(&entry, &LimitsPatch::default())?;
+    let grant = registry.grant(&entry);
+    let requests = entry.manifest.requests.as_deref().unwrap_or_default();
+    if as_json {
+        let mut object = entry_json(&entry);
+        let covered = |request: &Request| grant.as_ref().is_ok_and(|grant| grant.covers(request));
+        object["schema_version"] = SCHEMA_VERSION.into();
+        object["exports"] = json!(entry.component.exports);
+        object["imports"] = json!(entry.component.imports);
+        object["limits"] = json!(limits);
+        object["scope"] = json!(entry.manifest.scope);
+        object["requests"] = requests.iter().map(|request| {
+            let mut object = json!(request);
+            object["granted"] = covered(request).into();
+            object
+        }).collect();
+        object["grant"] = json!(grant.as_ref().ok());
+        object["deterministic"] = json!(grant.as_ref().ok().map(Grant::is_deterministic));
+        object["held"] = json!(grant.as_ref().err().map(ToString::to_string));
+        println!("{object}");
+        return Ok(Exit::Passed);
+    }
+    println!("{} {}", entry.name, sanitize(entry.manifest.version.as_deref().unwrap_or(""), 40));
+    if let Some(description) = &entry.manifest.description {
+        println!("  {}", sanitize(description, 1000));
+    }
+    println!("\nkind      {}", entry.kind.as_str());
+    println!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
+    println!("digest    {}", entry.digest);
+    println!("limits    {limits}");
+    if let Some(scope) = &entry.manifest.scope {
+        println!("scope     {scope}");
+    }
+    println!("\nexports");
+    entry.component.exports.iter().for_each(|name| println!("  {name}"));
+    println!("imports");
+    entry.component.imports.iter().for_each(|name| println!("  {name}"));
+    println!("wants");
+    match &entry.manifest.requests {
+        None => println!("  (says nothing; it runs with what it is granted)"),
+        Some(requests) if requests.is_empty() => println!("  nothing"),
+        Some(requests) => requests.iter().for_each(|request| println!("  {}: {}", request.what(), sanitize(request.why(), 200))),
+    }
+    println!("granted");
+    match &grant {
+        Ok(grant) => println!("{}", grant_text(grant)),
+        Err(error) => println!("  held: {error}"),
+    }
+    if !registry.settings().grants.contains_key(&entry.name) && grant.is_ok() {
+        println!("\nto grant it something, write into sandhog.toml:\n\n{}", registry::grant_lines(&entry));
+    }
+    Ok(Exit::Passed)
+}
+
+fn grant_text(grant: &Grant) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(grant.files.iter().map(|file| format!("  files {} at {} ({})", file.path.display(), file.at, file.access.as_str())));
+    lines.extend(grant.environment.keys().map(|name| format!("  environment variable {name}")));
+    lines.extend(grant.clock.then(|| "  clock".to_owned()));
+    lines.extend(grant.randomness.then(|| "  randomness".to_owned()));
+    if lines.is_empty() {
+        lines.push("  nothing".to_owned());
+    }
+    let determinism = if grant.is_deterministic() { "equal inputs give equal outputs and fuel" } else { "outputs may differ from run to run" };
+    lines.push(format!("  ({determinism})"));
+    lines.join("\n")
+}
+
+fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit, Error> {
+    let mut results: Vec<(String, Option<String>)> = Vec::new();
+    let names = if names.is_empty() {
+        results.extend(registry.bad().iter().map(|(path, bad)| (path.display().to_string(), Some(bad.to_string()))));
+        registry.plugins().map(|entry| entry.name.clone()).collect()
+    } else {
+        names
+    };
+    for name in names {
+        let problem = registry.find(&name).and_then(|entry| {
+            registry.code(&entry)?;
+            registry.limits(&entry, &LimitsPatch::default())?;
+            registry.grant(&entry).map(drop)
+        });
+        results.push((name, problem.err().map(|error| error.to_string())));
+    }
+    let good = results.iter().all(|(_, problem)| problem.is_none());
+    if as_json {
+        let results: Vec<Value> = results.iter().map(|(name, problem)| json!({ "plugin": name, "good": problem.is_none(), "problem": problem })).collect();
+        println!("{}", json!({ "schema_version": SCHEMA_VERSION, "good": good, "plugins": results }));
+    } else if results.is_empty() {
+        return Err(Error::usage("there is nothing to check").help("name a plugin or a component, or a folder with --plugins"));
+    } else {
+        for (name, problem) in &results {
+            match problem {
+                None => println!("good: {name}"),
+                Some(problem) => println!("bad: {name}: {problem}"),
+            }
+        }
+    }
+    Ok(if good { Exit::Passed } else { Exit::Usage })
+}

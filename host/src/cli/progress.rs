@@ -1,0 +1,203 @@
+//! A run, shown while it runs: a line for each running task on a terminal, a line for each event otherwise.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::journal::Record;
+use crate::machine::{Event, TaskKey, TaskReason};
+use crate::manager::Notice;
+use crate::model::limits::show_fuel;
+use crate::model::text::sanitize;
+use crate::model::{Finding, Workflow};
+use crate::report::RunReport;
+
+/// How many running tasks have a line of their own at once.
+const LINES_MAX: usize = 12;
+/// How often spinners turn.
+const TURN: Duration = Duration::from_millis(120);
+
+/// Shows a run.
+pub struct Progress {
+    workflow: Workflow,
+    bars: Option<Bars>,
+}
+
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+    tasks: BTreeMap<TaskKey, ProgressBar>,
+    known: u64,
+}
+
+impl Progress {
+    /// A view of a run that begins; `live` on a terminal.
+    pub fn new(workflow: Workflow, live: bool) -> Self {
+        let bars = live.then(|| {
+            let all = MultiProgress::new();
+            let total = all.add(ProgressBar::new(0));
+            total.set_style(style("{spinner} {pos}/{len} tasks  {elapsed}  {msg}"));
+            total.enable_steady_tick(TURN);
+            Bars { all, total, tasks: BTreeMap::new(), known: 0 }
+        });
+        Self { workflow, bars }
+    }
+
+    /// A record has come.
+    pub fn record(&mut self, record: &Record, report: &RunReport) {
+        let line = line(record, &self.workflow);
+        let Some(bars) = &mut self.bars else {
+            if let Some(line) = line {
+                eprintln!("{line}");
+            }
+            return;
+        };
+        match &record.event {
+            Event::StepStarted { tasks, .. } => {
+                bars.known += u64::from(*tasks);
+                bars.total.set_length(bars.known);
+            }
+            Event::AttemptStarted { task, attempt, revision } => {
+                if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) {
+                    let bar = bars.tasks.entry(*task).or_insert_with(|| {
+                        let bar = bars.all.insert_before(&bars.total, ProgressBar::new(100));
+                        bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
+                        bar.enable_steady_tick(TURN);
+                        bar
+                    });
+                    bar.set_prefix(name(&self.workflow, *task));
+                    bar.set_message(match (attempt, revision) {
+                        (1, 0) => String::new(),
+                        (attempt, 0) => format!("attempt {attempt}"),
+                        (attempt, revision) => format!("revision {revision}, attempt {attempt}"),
+                    });
+                }
+            }
+            Event::AttemptCompleted { task, .. } => {
+                if let Some(bar) = bars.tasks.get(task) {
+                    bar.set_message("being judged");
+                }
+            }
+            Event::TaskCompleted { task } | Event::TaskFailed { task, .. } | Event::TaskCancelled { task } => {
+                if let Some(bar) = bars.tasks.remove(task) {
+                    bar.finish_and_clear();
+                }
+                bars.total.inc(1);
+                let failed = report.tasks.values().filter(|task| task.failure.is_some()).count();
+                if failed > 0 {
+                    bars.total.set_message(format!("{failed} failed"));
+                }
+            }
+            _ => {}
+        }
+        // What somebody would want to read later stays above the bars.
+        if let (Some(line), Event::AttemptFailed { .. } | Event::RevisionRequested { .. } | Event::TaskFailed { .. } | Event::GateFailed { .. }) =
+            (line, &record.event)
+        {
+            let _ = bars.all.println(line);
+        }
+    }
+
+    /// Something beside the records has come.
+    pub fn notice(&mut self, notice: &Notice) {
+        if let (Some(bars), Notice::Progress { task, fraction, note, .. }) = (&mut self.bars, notice)
+            && let Some(bar) = bars.tasks.get(task)
+        {
+            bar.set_message(format!("{:.0}% {note}", fraction * 100.0));
+        }
+    }
+
+    /// A line for a person, above whatever moves.
+    pub fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => drop(bars.all.println(text)),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// The run has ended: nothing moves any more.
+    pub fn finish(&mut self) {
+        if let Some(bars) = self.bars.take() {
+            for bar in bars.tasks.into_values() {
+                bar.finish_and_clear();
+            }
+            bars.total.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// A task's name: its step, and its place where there are several.
+pub fn name(workflow: &Workflow, task: TaskKey) -> String {
+    let step = &workflow.steps[task.step as usize];
+    if step.foreach { format!("{}[{}]", step.id, task.index) } else { step.id.clone() }
+}
+
+/// An event as a line; `None` for those that say nothing to a person.
+fn line(record: &Record, workflow: &Workflow) -> Option<String> {
+    let name = |task: &TaskKey| name(workflow, *task);
+    let step = |step: &u32| &workflow.steps[*step as usize].id;
+    let gate = |task: &TaskKey, gate: &u32| &workflow.steps[task.step as usize].gates[*gate as usize].gate;
+    Some(match &record.event {
+        Event::RunStarted { workflow, .. } => format!("run {} of {}", record.run, workflow.name),
+        Event::StepStarted { step: place, tasks, .. } => format!("{}: {tasks} {}", step(place), if *tasks == 1 { "task" } else { "tasks" }),
+        Event::AttemptStarted { .. } | Event::GateStarted { .. } => return None,
+        Event::AttemptCompleted { task, receipt, artifacts, .. } => format!(
+            "{}: made {} in {:.1} ms, fuel {}",
+            name(task),
+            if artifacts.len() == 1 { "1 artifact".to_owned() } else { format!("{} artifacts", artifacts.len()) },
+            receipt.wall_time.as_secs_f64() * 1000.0,
+            show_fuel(receipt.fuel)
+        ),
+        Event::AttemptFailed { task, attempt, failure, .. } => {
+            format!("{}: attempt {attempt} failed: {}: {}", name(task), failure.kind, first_line(&failure.message))
+        }
+        Event::RetryScheduled { task, due_at } => format!("{}: to be tried again at {}", name(task), due_at.strftime("%H:%M:%S")),
+        Event::GateAnswered { task, gate: g, verdict, passed, .. } => format!(
+            "{}: {} {}: {}",
+            name(task),
+            gate(task, g),
+            if *passed { "passes" } else { "rejects" },
+            sanitize(&verdict.summary, 200)
+        ),
+        Event::GateFailed { task, gate: g, failure, .. } => {
+            format!("{}: {} could not answer: {}: {}", name(task), gate(task, g), failure.kind, first_line(&failure.message))
+        }
+        Event::GateRetryScheduled { task, gate: g, due_at } => {
+            format!("{}: {} is asked again at {}", name(task), gate(task, g), due_at.strftime("%H:%M:%S"))
+        }
+        Event::RevisionRequested { task, revision } => format!("{}: sent back, revision {revision}", name(task)),
+        Event::TaskCompleted { task } => format!("{}: completed", name(task)),
+        Event::TaskFailed { task, reason } => match reason {
+            TaskReason::Failed { failure } => format!("{}: given up: {}", name(task), failure.kind),
+            TaskReason::GateFailed { gate: g, .. } => format!("{}: given up: {} could not answer", name(task), gate(task, g)),
+            TaskReason::Rejected { findings } => format!("{}: given up: rejected, {} findings, no revision left", name(task), findings.len()),
+            TaskReason::RejectedAgain { findings } => format!("{}: given up: rejected twice with the same {} findings", name(task), findings.len()),
+        },
+        Event::TaskCancelled { task } => format!("{}: cancelled", name(task)),
+        Event::StepCompleted { step: place } => format!("{}: all completed", step(place)),
+        Event::StepFailed { step: place } => format!("{}: not all completed", step(place)),
+        Event::StepSkipped { step: place, need } => format!("{}: skipped, since {} did not complete", step(place), step(need)),
+        Event::StepCancelled { step: place } => format!("{}: cancelled", step(place)),
+        Event::CancelRequested { reason } => format!("cancelling: {reason}"),
+        Event::RunCompleted | Event::RunFailed | Event::RunCancelled => return None,
+    })
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// A finding in a line: place, severity, rule, message.
+pub fn finding_line(finding: &Finding) -> String {
+    let place = finding.location.as_ref().map_or_else(String::new, |location| match location.span {
+        Some(span) => format!("{}:{}:{}: ", sanitize(&location.path, 400), span.start_line, span.start_column),
+        None => format!("{}: ", sanitize(&location.path, 400)),
+    });
+    let suggestion = finding.suggestion.as_ref().map_or_else(String::new, |text| format!(" ({})", sanitize(text, 400)));
+    format!("{place}{} {}: {}{suggestion}", finding.severity, sanitize(&finding.rule, 100), sanitize(&finding.message, 1000))
+}

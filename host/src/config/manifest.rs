@@ -1,0 +1,164 @@
+//! A plugin's manifest: what `NAME.toml` beside `NAME.wasm` says, or the component's own metadata.
+
+use super::reader::{Collector, Problems};
+use super::workflow::read_limits;
+use crate::model::{Access, LimitsPatch, Request};
+use crate::runtime::{Command, CommandFindings, CommandPass};
+
+const FIELDS: &[&str] = &["name", "version", "description", "limits", "requests", "command", "scope"];
+const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness"];
+
+/// What is said about a plugin. Everything is optional.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifest {
+    /// The plugin's name.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// What it does, in a line.
+    pub description: Option<String>,
+    /// Limits that it should run with by default.
+    pub limits: LimitsPatch,
+    /// What it asks for; absent when there is no such section, so that the grant alone decides.
+    pub requests: Option<Vec<Request>>,
+    /// How a command is read when it serves as a gate.
+    pub command: Command,
+    /// `file`, `unit` or `tree`.
+    pub scope: Option<String>,
+}
+
+/// Reads a manifest.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
+    let mut out = Collector::new(file, text);
+    let table = out.parse(text);
+    let fields = out.fields(&table, FIELDS);
+    let mut manifest = Manifest::default();
+    let own = |text: (&str, std::ops::Range<usize>)| text.0.to_owned();
+    if let Some((name, span)) = fields.string(&mut out, "name") {
+        match check_name(name) {
+            Ok(()) => manifest.name = Some(name.to_owned()),
+            Err(expected) => out.push(span, format!("the name does not fit: {expected}"), None),
+        }
+    }
+    manifest.version = fields.string(&mut out, "version").map(own);
+    manifest.description = fields.string(&mut out, "description").map(own);
+    manifest.limits = fields.table(&mut out, "limits").map(|table| read_limits(&mut out, table)).unwrap_or_default();
+    if let Some((scope, span)) = fields.string(&mut out, "scope") {
+        if ["file", "unit", "tree"].contains(&scope) {
+            manifest.scope = Some(scope.to_owned());
+        } else {
+            out.push(span, format!("unknown scope `{scope}`"), Some("one of file, unit, tree".to_owned()));
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "command") {
+        let command = out.fields(table, &["pass", "findings"]);
+        manifest.command.pass = match command.string(&mut out, "pass") {
+            Some(("success", _)) | None => CommandPass::Success,
+            Some(("failure", _)) => CommandPass::Failure,
+            Some((word, span)) => {
+                out.push(span, format!("unknown word `{word}`"), Some("one of success, failure".to_owned()));
+                CommandPass::Success
+            }
+        };
+        manifest.command.findings = match command.string(&mut out, "findings") {
+            Some(("lines", _)) | None => CommandFindings::Lines,
+            Some(("jsonl", _)) => CommandFindings::Jsonl,
+            Some(("none", _)) => CommandFindings::None,
+            Some((word, span)) => {
+                out.push(span, format!("unknown word `{word}`"), Some("one of lines, jsonl, none".to_owned()));
+                CommandFindings::None
+            }
+        };
+    }
+    if let Some(table) = fields.table(&mut out, "requests") {
+        manifest.requests = Some(read_requests(&mut out, table));
+    }
+    out.finish(manifest)
+}
+
+fn read_requests(out: &mut Collector, table: &toml::de::DeTable<'_>) -> Vec<Request> {
+    let fields = out.fields(table, REQUEST_FIELDS);
+    let mut requests = Vec::new();
+    for value in fields.list(out, "files") {
+        let Some(table) = value.get_ref().as_table() else {
+            out.wrong_type(value, "files", "a list of tables such as { at = \"/docs\", access = \"read\", why = \"...\" }");
+            continue;
+        };
+        let file = out.fields(table, &["at", "access", "why"]);
+        let at = file.string(out, "at").map(|(at, span)| (at.to_owned(), span));
+        let access = read_access(out, file);
+        let why = why(out, file, value.span());
+        match at {
+            Some((at, span)) => match check_guest_path(&at) {
+                Ok(()) => requests.push(Request::Files { at, access, why }),
+                Err(expected) => out.push(span, expected, None),
+            },
+            None => out.push(value.span(), "a request for files without `at`", Some("add at = \"/docs\"".to_owned())),
+        }
+    }
+    for value in fields.list(out, "environment") {
+        let Some(table) = value.get_ref().as_table() else {
+            out.wrong_type(value, "environment", "a list of tables such as { name = \"LANG\", why = \"...\" }");
+            continue;
+        };
+        let variable = out.fields(table, &["name", "why"]);
+        let why = why(out, variable, value.span());
+        match variable.string(out, "name") {
+            Some((name, _)) => requests.push(Request::Environment { name: name.to_owned(), why }),
+            None => out.push(value.span(), "a request for a variable without `name`", None),
+        }
+    }
+    if let Some((why, _)) = fields.string(out, "clock") {
+        requests.push(Request::Clock { why: why.to_owned() });
+    }
+    if let Some((why, _)) = fields.string(out, "randomness") {
+        requests.push(Request::Randomness { why: why.to_owned() });
+    }
+    requests
+}
+
+fn why(out: &mut Collector, fields: super::reader::Fields<'_, '_>, span: std::ops::Range<usize>) -> String {
+    match fields.string(out, "why") {
+        Some((why, _)) => why.to_owned(),
+        None => {
+            if fields.get("why").is_none() {
+                out.push(span, "a request without `why`", Some("say in one line what it is needed for".to_owned()));
+            }
+            String::new()
+        }
+    }
+}
+
+pub(super) fn read_access(out: &mut Collector, fields: super::reader::Fields<'_, '_>) -> Access {
+    match fields.string(out, "access") {
+        Some(("read", _)) | None => Access::Read,
+        Some(("read-write", _)) => Access::ReadWrite,
+        Some((word, span)) => {
+            out.push(span, format!("unknown access `{word}`"), Some("one of read, read-write".to_owned()));
+            Access::Read
+        }
+    }
+}
+
+/// Where a guest may see a directory: an absolute path that is not the root, and not where subjects are.
+pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
+    let parts: Vec<&str> = at.strip_prefix('/').unwrap_or_default().split('/').collect();
+    let plain = parts.iter().all(|part| !part.is_empty() && *part != "." && *part != ".." && !part.chars().any(char::is_control));
+    match at {
+        _ if !plain => Err(format!("expected an absolute path such as /docs for the guest, found `{}`", crate::model::text::sanitize(at, 80))),
+        "/subject" => Err("`/subject` is where gates find what they judge".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// What a plugin may be called.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) || name.starts_with(['-', '.']) {
+        return Err("1 to 64 of a-z, A-Z, 0-9, -, _ and ., not - or . in front");
+    }
+    Ok(())
+}

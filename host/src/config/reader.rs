@@ -1,0 +1,292 @@
+//! Reads a TOML file with the place of every value, and collects problems instead of stopping at the first.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::model::text::did_you_mean;
+
+/// The largest file that is read as configuration, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// How many problems of one file are told: more help nobody.
+const PROBLEMS_MAX: usize = 50;
+
+/// One thing that is wrong with a file, and where.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+    span: Range<usize>,
+    source: Arc<NamedSource<String>>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&*self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(std::iter::once(LabeledSpan::underline(self.span.clone()))))
+    }
+}
+
+/// Everything that is wrong with a file.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    /// The file.
+    pub file: String,
+    /// What is wrong with it, in the order of the file; never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => write!(f, "1 problem in {}", self.file),
+            n => write!(f, "{n} problems in {}", self.file),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects what is wrong with one file.
+pub(super) struct Collector {
+    file: String,
+    text: Arc<NamedSource<String>>,
+    problems: Vec<Problem>,
+}
+
+impl Collector {
+    pub(super) fn new(file: &str, text: &str) -> Self {
+        Self { file: file.to_owned(), text: Arc::new(NamedSource::new(file, text.to_owned())), problems: Vec::new() }
+    }
+
+    /// Parses the file, with all of its errors of syntax collected.
+    pub(super) fn parse<'i>(&mut self, text: &'i str) -> DeTable<'i> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            self.push(error.span().unwrap_or(0..0), error.message(), None);
+        }
+        table.into_inner()
+    }
+
+    pub(super) fn push(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        if self.problems.len() >= PROBLEMS_MAX {
+            return;
+        }
+        let text = self.text.inner();
+        let start = (0..=span.start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let before = &text[..start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let span = start..span.end.clamp(start, text.len());
+        self.problems.push(Problem {
+            file: self.file.clone(),
+            line,
+            column,
+            message: message.into(),
+            help,
+            span,
+            source: Arc::clone(&self.text),
+        });
+    }
+
+    /// The value, if nothing was wrong.
+    pub(super) fn finish<T>(mut self, value: T) -> Result<T, Problems> {
+        if self.problems.is_empty() {
+            return Ok(value);
+        }
+        self.problems.sort_by_key(|problem| problem.span.start);
+        Err(Problems { file: self.file, problems: self.problems })
+    }
+
+    /// A table whose fields are read one by one; what is left over at the end is unknown.
+    pub(super) fn fields<'t, 'i>(&mut self, table: &'t DeTable<'i>, known: &'static [&'static str]) -> Fields<'t, 'i> {
+        for (key, _) in table {
+            let name: &str = key.get_ref();
+            if !known.contains(&name) {
+                let help = match did_you_mean(name, known.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("known here: {}", known.join(", ")),
+                };
+                self.push(key.span(), format!("unknown field `{name}`"), Some(help));
+            }
+        }
+        Fields { table }
+    }
+
+    /// A value of another type than expected.
+    pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, name: &str, expected: &str) {
+        self.push(value.span(), format!("expected `{name}` to be {expected}, found {}", type_name(value.get_ref())), None);
+    }
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The fields of one table.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'t, 'i> {
+    pub(super) table: &'t DeTable<'i>,
+}
+
+impl<'t, 'i> Fields<'t, 'i> {
+    pub(super) fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'i>>> {
+        self.table.get(name)
+    }
+
+    pub(super) fn string(&self, out: &mut Collector, name: &str) -> Option<(&'t str, Range<usize>)> {
+        let value = self.get(name)?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            out.wrong_type(value, name, "a string");
+        }
+        text.map(|text| (text, value.span()))
+    }
+
+    pub(super) fn boolean(&self, out: &mut Collector, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            out.wrong_type(value, name, "true or false");
+        }
+        boolean
+    }
+
+    pub(super) fn table(&self, out: &mut Collector, name: &str) -> Option<&'t DeTable<'i>> {
+        let value = self.get(name)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            out.wrong_type(value, name, "a table");
+        }
+        table
+    }
+
+    pub(super) fn list(&self, out: &mut Collector, name: &str) -> &'t [Spanned<DeValue<'i>>] {
+        let Some(value) = self.get(name) else { return &[] };
+        match value.get_ref().as_array() {
+            Some(list) => list,
+            None => {
+                out.wrong_type(value, name, "a list");
+                &[]
+            }
+        }
+    }
+
+    pub(super) fn strings(&self, out: &mut Collector, name: &str) -> Vec<(&'t str, Range<usize>)> {
+        let mut strings = Vec::new();
+        for value in self.list(out, name) {
+            match value.get_ref().as_str() {
+                Some(text) => strings.push((text, value.span())),
+                None => out.wrong_type(value, name, "a list of strings"),
+            }
+        }
+        strings
+    }
+
+    /// A whole number from 0 up to a bound.
+    pub(super) fn whole(&self, out: &mut Collector, name: &str, max: u32) -> Option<u32> {
+        let value = self.get(name)?;
+        let number = value.get_ref().as_integer().and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
+        match number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= max) {
+            Some(number) => Some(number),
+            None => {
+                out.push(value.span(), format!("expected `{name}` to be a whole number from 0 to {max}"), None);
+                None
+            }
+        }
+    }
+
+    /// A number within bounds, whole or not.
+    pub(super) fn number(&self, out: &mut Collector, name: &str, bounds: std::ops::RangeInclusive<f64>) -> Option<f64> {
+        let value = self.get(name)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(i) => i.as_str().parse::<f64>().ok(),
+            DeValue::Float(f) => f.as_str().parse::<f64>().ok(),
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        };
+        match number.filter(|number| bounds.contains(number)) {
+            Some(number) => Some(number),
+            None => {
+                out.push(value.span(), format!("expected `{name}` to be a number from {} to {}", bounds.start(), bounds.end()), None);
+                None
+            }
+        }
+    }
+
+    /// A value that is written as text, or as a plain number.
+    pub(super) fn quantity(&self, out: &mut Collector, name: &str) -> Option<(String, Range<usize>)> {
+        let value = self.get(name)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some((text.to_string(), value.span())),
+            DeValue::Integer(i) if i.radix() == 10 => Some((i.as_str().to_owned(), value.span())),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                out.wrong_type(value, name, "a string such as \"10s\" or \"64MiB\", or a whole number");
+                None
+            }
+        }
+    }
+}
+
+/// A TOML value as JSON, as params are handed to plugins. Dates become strings.
+pub(super) fn to_json(out: &mut Collector, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
+    match value.get_ref() {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Integer(i) => match i64::from_str_radix(i.as_str(), i.radix()) {
+            Ok(number) => number.into(),
+            Err(_) => {
+                out.push(value.span(), "this number does not fit 64 bits", None);
+                serde_json::Value::Null
+            }
+        },
+        DeValue::Float(f) => match f.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64) {
+            Some(number) => number.into(),
+            None => {
+                out.push(value.span(), "JSON has no such number", None);
+                serde_json::Value::Null
+            }
+        },
+        DeValue::Boolean(boolean) => (*boolean).into(),
+        DeValue::Datetime(datetime) => datetime.to_string().into(),
+        DeValue::Array(list) => list.iter().map(|value| to_json(out, value)).collect(),
+        DeValue::Table(table) => serde_json::Value::Object(to_json_map(out, table)),
+    }
+}
+
+pub(super) fn to_json_map(out: &mut Collector, table: &DeTable<'_>) -> serde_json::Map<String, serde_json::Value> {
+    table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(out, value))).collect()
+}

@@ -1,0 +1,177 @@
+//! `sandhog.toml`: where plugins are, what they are granted, and what the host never exceeds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{check_guest_path, read_access};
+use super::reader::{Collector, Problems};
+use super::workflow::read_limits;
+use crate::model::capability::{Ceiling, PinnedGrant};
+use crate::model::limits::parse_bytes;
+use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch};
+
+/// The file's name.
+pub const FILE_NAME: &str = "sandhog.toml";
+
+const FIELDS: &[&str] = &["plugins", "concurrency", "in_flight", "memory_total", "limits", "ceiling", "grants"];
+const CEILING_FIELDS: &[&str] =
+    &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness"];
+const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness"];
+const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness"];
+
+/// The most tasks at once that a configuration may ask for.
+const CONCURRENCY_MAX: u32 = 10_000;
+
+/// What a configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Folders with plugins, absolute, in order of precedence.
+    pub plugins: Vec<PathBuf>,
+    /// How many attempts run at once.
+    pub concurrency: Option<u32>,
+    /// How many instances may be alive at once.
+    pub in_flight: Option<u32>,
+    /// The sum of the `memory` limits of all live instances, in bytes.
+    pub memory_total: Option<u64>,
+    /// Limits for every plugin, over the plugins' own.
+    pub limits: LimitsPatch,
+    /// What no limit may exceed.
+    pub limits_ceiling: Limits,
+    /// What no grant may exceed.
+    pub ceiling: Ceiling,
+    /// What plugins are granted, by their names.
+    pub grants: BTreeMap<String, PinnedGrant>,
+    /// The file this was read from.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            plugins: Vec::new(),
+            concurrency: None,
+            in_flight: None,
+            memory_total: None,
+            limits: LimitsPatch::default(),
+            limits_ceiling: Limits::CEILING,
+            ceiling: Ceiling::default(),
+            grants: BTreeMap::new(),
+            file: None,
+        }
+    }
+}
+
+/// Reads a configuration. Paths in it are relative to `base`, the folder that it is in. `variable` looks up an environment
+/// variable that is granted.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Settings, Problems> {
+    let mut out = Collector::new(&file.display().to_string(), text);
+    let table = out.parse(text);
+    let fields = out.fields(&table, FIELDS);
+    let mut settings = Settings { file: Some(file.to_owned()), ..Settings::default() };
+    settings.plugins = fields.strings(&mut out, "plugins").into_iter().map(|(folder, _)| base.join(folder)).collect();
+    for (name, setting) in [("concurrency", &mut settings.concurrency), ("in_flight", &mut settings.in_flight)] {
+        *setting = fields.whole(&mut out, name, CONCURRENCY_MAX);
+        if *setting == Some(0) {
+            let span = fields.get(name).map_or(0..0, toml::Spanned::span);
+            out.push(span, format!("`{name}` is at least 1"), None);
+        }
+    }
+    if let Some((text, span)) = fields.quantity(&mut out, "memory_total") {
+        match parse_bytes(&text) {
+            Ok(bytes) => settings.memory_total = Some(bytes),
+            Err(error) => out.push(span, format!("`memory_total`: {error}"), None),
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "limits") {
+        settings.limits = read_limits(&mut out, table);
+    }
+    if let Some(table) = fields.table(&mut out, "ceiling") {
+        let ceiling = out.fields(table, CEILING_FIELDS);
+        let only_limits = table.iter().filter(|(key, _)| !CEILING_CAPABILITIES.contains(&key.get_ref().as_ref()));
+        let only_limits = only_limits.map(|(key, value)| (key.clone(), value.clone())).collect();
+        settings.limits_ceiling = Limits::CEILING.with(&read_limits(&mut out, &only_limits));
+        settings.ceiling.files = match ceiling.string(&mut out, "files") {
+            None => Some(Access::ReadWrite),
+            Some(("none", _)) => None,
+            Some(("read", _)) => Some(Access::Read),
+            Some(("read-write", _)) => Some(Access::ReadWrite),
+            Some((word, span)) => {
+                out.push(span, format!("unknown access `{word}`"), Some("one of none, read, read-write".to_owned()));
+                None
+            }
+        };
+        settings.ceiling.environment = ceiling.boolean(&mut out, "environment").unwrap_or(true);
+        settings.ceiling.clock = ceiling.boolean(&mut out, "clock").unwrap_or(true);
+        settings.ceiling.randomness = ceiling.boolean(&mut out, "randomness").unwrap_or(true);
+    }
+    if let Some(table) = fields.table(&mut out, "grants") {
+        for (name, value) in table {
+            match value.get_ref().as_table() {
+                Some(table) => {
+                    if let Some(grant) = read_grant(&mut out, table, name.span(), base, &variable) {
+                        settings.grants.insert(name.get_ref().to_string(), grant);
+                    }
+                }
+                None => out.wrong_type(value, name.get_ref(), "a table ([grants.NAME])"),
+            }
+        }
+    }
+    out.finish(settings)
+}
+
+fn read_grant(
+    out: &mut Collector,
+    table: &toml::de::DeTable<'_>,
+    header: std::ops::Range<usize>,
+    base: &Path,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Option<PinnedGrant> {
+    let fields = out.fields(table, GRANT_FIELDS);
+    let mut grant = Grant::default();
+    for value in fields.list(out, "files") {
+        let Some(table) = value.get_ref().as_table() else {
+            out.wrong_type(value, "files", "a list of tables such as { path = \"docs\", at = \"/docs\", access = \"read\" }");
+            continue;
+        };
+        let file = out.fields(table, &["path", "at", "access"]);
+        let access = read_access(out, file);
+        match (file.string(out, "path"), file.string(out, "at")) {
+            (Some((path, _)), Some((at, span))) => match check_guest_path(at) {
+                Ok(()) => grant.files.push(FileGrant { path: base.join(path), at: at.to_owned(), access }),
+                Err(expected) => out.push(span, expected, None),
+            },
+            (None, _) | (_, None) => {
+                out.push(value.span(), "a granted directory needs `path` (here) and `at` (for the guest)", None);
+            }
+        }
+    }
+    for (name, span) in fields.strings(out, "environment") {
+        match variable(name) {
+            Some(value) => {
+                grant.environment.insert(name.to_owned(), value);
+            }
+            None => out.push(span, format!("the environment variable `{name}` is granted, and not set"), Some("set it, or remove the grant".to_owned())),
+        }
+    }
+    grant.clock = fields.boolean(out, "clock").unwrap_or(false);
+    grant.randomness = fields.boolean(out, "randomness").unwrap_or(false);
+    match fields.string(out, "digest") {
+        Some((digest, span)) => match digest.parse() {
+            Ok(digest) => Some(PinnedGrant { digest, grant }),
+            Err(error) => {
+                out.push(span, format!("`digest`: {error}"), None);
+                None
+            }
+        },
+        None => {
+            if fields.get("digest").is_none() {
+                let help = "`sandhog plugins inspect NAME` prints the line".to_owned();
+                out.push(header, "a grant is for one component, known by its `digest`", Some(help));
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The workflow file: reading one, and everything that can be wrong with one by itself. Whether its plugins exist is
+//! asked of the registry, through [`Source::plugin_problems`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::reader::{Collector, Fields, Problems, to_json_map};
+use crate::model::limits::{LIMIT_NAMES, LimitsPatch, parse_duration};
+use crate::model::text::did_you_mean;
+use crate::model::workflow::STEPS_MAX;
+use crate::model::{GateUse, InputSource, RetryPolicy, Severity, Step, Workflow};
+
+const WORKFLOW_FIELDS: &[&str] = &["name", "step"];
+const STEP_FIELDS: &[&str] =
+    &["id", "worker", "needs", "inputs", "foreach", "params", "retry", "limits", "gates", "maximum_revisions"];
+const GATE_FIELDS: &[&str] = &["gate", "fail_on", "params", "usage", "retry", "limits"];
+const RETRY_FIELDS: &[&str] = &["maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval", "jitter"];
+const INPUT_FIELDS: &[&str] = &["from", "name"];
+
+/// How often a gate may send work back at most.
+const REVISIONS_MAX: u32 = 100;
+/// How many attempts a policy may allow at most.
+const ATTEMPTS_MAX: u32 = 1_000;
+
+/// A workflow that was read, with the places of the plugins that it names.
+#[derive(Debug)]
+pub struct Source {
+    /// The workflow.
+    pub workflow: Workflow,
+    file: String,
+    text: String,
+    plugins: Vec<(Use, Range<usize>)>,
+    limits: Vec<(Use, LimitsPatch, Range<usize>)>,
+}
+
+/// A plugin that a workflow names, and what for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Use {
+    Worker(String),
+    Gate(String),
+}
+
+impl Use {
+    /// The plugin's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Worker(name) | Self::Gate(name) => name,
+        }
+    }
+}
+
+/// Reads a workflow from its text. `file` is how problems name it.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
+    let mut out = Collector::new(file, text);
+    let table = out.parse(text);
+    let fields = out.fields(&table, WORKFLOW_FIELDS);
+    let name = match fields.string(&mut out, "name") {
+        Some((name, span)) if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) => {
+            out.push(span, "expected `name` to be 1 to 200 printable characters", None);
+            String::new()
+        }
+        Some((name, _)) => name.to_owned(),
+        None if fields.get("name").is_none() => {
+            out.push(0..0, "the field `name` is missing", Some("add a line such as name = \"release-notes\"".to_owned()));
+            String::new()
+        }
+        None => String::new(),
+    };
+    let mut reading = Reading { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new() };
+    match fields.get("step") {
+        None => reading.out.push(0..0, "there is no step", Some("add a table [[step]] with `id` and `worker`".to_owned())),
+        Some(_) => {
+            for value in fields.list(&mut reading.out, "step") {
+                match value.get_ref().as_table() {
+                    Some(table) => reading.step(table, value.span()),
+                    None => reading.out.wrong_type(value, "step", "a list of tables ([[step]])"),
+                }
+            }
+        }
+    }
+    reading.check_graph();
+    let Reading { out, steps, plugins, limits, .. } = reading;
+    let workflow = out.finish(Workflow { name, steps })?;
+    Ok(Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits })
+}
+
+impl Source {
+    /// The plugins that the workflow names.
+    pub fn plugins(&self) -> impl Iterator<Item = &Use> {
+        self.plugins.iter().map(|(plugin, _)| plugin)
+    }
+
+    /// Turns what somebody who knows the plugins has to say about each use into problems with their places.
+    ///
+    /// # Errors
+    /// Where `judge` has something to say about any of them: a message and a help.
+    pub fn plugin_problems(
+        &self,
+        judge: impl Fn(&Use) -> Option<(String, Option<String>)>,
+        over_ceiling: impl Fn(&Use, &LimitsPatch) -> Vec<String>,
+    ) -> Result<(), Problems> {
+        let mut out = Collector::new(&self.file, &self.text);
+        for (plugin, span) in &self.plugins {
+            if let Some((message, help)) = judge(plugin) {
+                out.push(span.clone(), message, help);
+            }
+        }
+        for (plugin, patch, span) in &self.limits {
+            for message in over_ceiling(plugin, patch) {
+                out.push(span.clone(), message, Some("lower it, or raise [ceiling] in sandhog.toml".to_owned()));
+            }
+        }
+        out.finish(())
+    }
+
+    /// A problem with a glob of a step, in its place.
+    #[must_use]
+    pub fn input_problem(&self, glob: &str, message: String, help: Option<String>) -> Problems {
+        let mut out = Collector::new(&self.file, &self.text);
+        let quoted = format!("\"{glob}\"");
+        let start = self.text.find(&quoted).unwrap_or(0);
+        out.push(start..start + quoted.len(), message, help);
+        match out.finish(()) {
+            Err(problems) => problems,
+            Ok(()) => unreachable!("a problem was pushed"),
+        }
+    }
+}
+
+struct Reading {
+    out: Collector,
+    steps: Vec<Step>,
+    places: Vec<Places>,
+    plugins: Vec<(Use, Range<usize>)>,
+    limits: Vec<(Use, LimitsPatch, Range<usize>)>,
+}
+
+/// Where the names of a step stand.
+struct Places {
+    id: Range<usize>,
+    needs: Vec<Range<usize>>,
+    from: Vec<(String, Range<usize>)>,
+}
+
+impl Reading {
+    fn step(&mut self, table: &DeTable<'_>, span: Range<usize>) {
+        let out = &mut self.out;
+        let fields = out.fields(table, STEP_FIELDS);
+        let header = span.start..span.start + span.len().min("[[step]]".len());
+        let id = match fields.string(out, "id") {
+            Some((id, span)) => {
+                check_id(out, id, span.clone());
+                (id.to_owned(), span)
+            }
+            None => {
+                if fields.get("id").is_none() {
+                    out.push(header.clone(), "a step without `id`", Some("add a line such as id = \"summarise\"".to_owned()));
+                }
+                (String::new(), header.clone())
+            }
+        };
+        let worker = match fields.string(out, "worker") {
+            Some((worker, span)) => {
+                self.plugins.push((Use::Worker(worker.to_owned()), span));
+                worker.to_owned()
+            }
+            None => {
+                if fields.get("worker").is_none() {
+                    out.push(header, format!("the step `{}` has no `worker`", id.0), Some("add a line such as worker = \"summarise\"".to_owned()));
+                }
+                String::new()
+            }
+        };
+        let needs = fields.strings(out, "needs");
+        let (inputs, from) = inputs(out, fields);
+        let params = fields.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default();
+        let retry = fields.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default();
+        let limits = fields.table(out, "limits").map(|table| limits(out, table)).unwrap_or_default();
+        if !limits.0.is_empty()
+            && let Some(value) = fields.get("limits")
+        {
+            self.limits.push((Use::Worker(worker.clone()), limits.1, value.span()));
+        }
+        let gates = self.gates(fields);
+        let out = &mut self.out;
+        let foreach = fields.boolean(out, "foreach").unwrap_or(false);
+        let revisions = fields.whole(out, "maximum_revisions", REVISIONS_MAX);
+        if revisions.is_some() && gates.is_empty() {
+            let span = fields.get("maximum_revisions").map_or(0..0, toml::Spanned::span);
+            out.push(span, "`maximum_revisions` without `gates`: nothing can send the work back", Some("add gates = [...], or remove it".to_owned()));
+        }
+        if foreach && inputs.is_empty() && needs.is_empty() {
+            let span = fields.get("foreach").map_or(0..0, toml::Spanned::span);
+            out.push(span, "`foreach` without inputs: there is nothing to make tasks from", Some("add inputs = [\"docs/**/*.md\"], or needs".to_owned()));
+        }
+        self.places.push(Places { id: id.1, needs: needs.iter().map(|(_, span)| span.clone()).collect(), from });
+        self.steps.push(Step {
+            id: id.0,
+            worker,
+            needs: needs.into_iter().map(|(need, _)| need.to_owned()).collect(),
+            inputs,
+            foreach,
+            params,
+            retry,
+            limits: limits.0,
+            maximum_revisions: revisions.unwrap_or(if gates.is_empty() { 0 } else { 2 }),
+            gates,
+        });
+    }
+
+    fn gates(&mut self, fields: Fields<'_, '_>) -> Vec<GateUse> {
+        let mut gates = Vec::new();
+        for value in fields.list(&mut self.out, "gates") {
+            let out = &mut self.out;
+            if let Some(name) = value.get_ref().as_str() {
+                self.plugins.push((Use::Gate(name.to_owned()), value.span()));
+                gates.push(GateUse {
+                    gate: name.to_owned(),
+                    fail_on: None,
+                    params: serde_json::Map::new(),
+                    usage: false,
+                    retry: RetryPolicy::default(),
+                    limits: BTreeMap::new(),
+                });
+                continue;
+            }
+            let Some(table) = value.get_ref().as_table() else {
+                out.wrong_type(value, "gates", "a list of names, or of tables such as { gate = \"lint\", fail_on = \"high\" }");
+                continue;
+            };
+            let gate = out.fields(table, GATE_FIELDS);
+            let name = match gate.string(out, "gate") {
+                Some((name, span)) => {
+                    self.plugins.push((Use::Gate(name.to_owned()), span));
+                    name.to_owned()
+                }
+                None => {
+                    if gate.get("gate").is_none() {
+                        out.push(value.span(), "a gate without its name", Some("add gate = \"NAME\"".to_owned()));
+                    }
+                    String::new()
+                }
+            };
+            let fail_on = gate.string(out, "fail_on").and_then(|(word, span)| match word.parse::<Severity>() {
+                Ok(severity) => Some(severity),
+                Err(()) => {
+                    out.push(span, format!("unknown severity `{word}`"), Some("one of info, low, medium, high, critical".to_owned()));
+                    None
+                }
+            });
+            let limits = gate.table(out, "limits").map(|table| limits(out, table)).unwrap_or_default();
+            if let Some(value) = gate.get("limits") {
+                self.limits.push((Use::Gate(name.clone()), limits.1, value.span()));
+            }
+            gates.push(GateUse {
+                gate: name,
+                fail_on,
+                params: gate.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default(),
+                usage: gate.boolean(out, "usage").unwrap_or(false),
+                retry: gate.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default(),
+                limits: limits.0,
+            });
+        }
+        gates
+    }
+
+    /// Names that are doubled or not there, and cycles.
+    fn check_graph(&mut self) {
+        if self.steps.len() > STEPS_MAX {
+            self.out.push(0..0, format!("{} steps are more than the {STEPS_MAX} that a workflow may have", self.steps.len()), None);
+        }
+        let mut ids: BTreeMap<&str, usize> = BTreeMap::new();
+        for (place, step) in self.steps.iter().enumerate() {
+            if !step.id.is_empty() && ids.insert(&step.id, place).is_some() {
+                self.out.push(self.places[place].id.clone(), format!("two steps have the id `{}`", step.id), Some("give each a name of its own".to_owned()));
+            }
+        }
+        let mut broken = false;
+        for (step, places) in self.steps.iter().zip(&self.places) {
+            for (need, span) in step.needs.iter().zip(&places.needs) {
+                if !ids.contains_key(need.as_str()) {
+                    broken = true;
+                    let help = did_you_mean(need, ids.keys().copied()).map(|meant| format!("did you mean `{meant}`?"));
+                    self.out.push(span.clone(), format!("the step `{}` needs `{need}`, and there is no such step", step.id), help);
+                } else if *need == step.id {
+                    broken = true;
+                    self.out.push(span.clone(), format!("the step `{need}` needs itself"), None);
+                }
+            }
+            let mut seen = BTreeSet::new();
+            for (need, span) in step.needs.iter().zip(&places.needs) {
+                if !seen.insert(need) {
+                    broken = true;
+                    self.out.push(span.clone(), format!("`{need}` is needed twice"), None);
+                }
+            }
+            for (from, span) in &places.from {
+                if !step.needs.contains(from) {
+                    let help = format!("add \"{from}\" to `needs`");
+                    self.out.push(span.clone(), format!("inputs from `{from}`, which `{}` does not need", step.id), Some(help));
+                }
+            }
+        }
+        if broken || ids.len() != self.steps.len() {
+            return;
+        }
+        let workflow = Workflow { name: String::new(), steps: std::mem::take(&mut self.steps) };
+        let ordered: BTreeSet<usize> = workflow.levels().into_iter().flatten().collect();
+        if let Some(first) = (0..workflow.steps.len()).find(|place| !ordered.contains(place)) {
+            let cycle = cycle(&workflow, &ids_of(&workflow), first);
+            let span = self.places[cycle[0]].id.clone();
+            let names: Vec<&str> = cycle.iter().chain(&cycle[..1]).map(|place| workflow.steps[*place].id.as_str()).collect();
+            self.out.push(span, format!("these steps wait for each other: {}", names.join(" needs ")), Some("remove one of these needs".to_owned()));
+        }
+        self.steps = workflow.steps;
+    }
+}
+
+fn ids_of(workflow: &Workflow) -> BTreeMap<&str, usize> {
+    workflow.steps.iter().enumerate().map(|(place, step)| (step.id.as_str(), place)).collect()
+}
+
+/// A cycle that can be reached along needs from a step that is in one or behind one.
+fn cycle(workflow: &Workflow, ids: &BTreeMap<&str, usize>, from: usize) -> Vec<usize> {
+    let ordered: BTreeSet<usize> = workflow.levels().into_iter().flatten().collect();
+    let mut path = vec![from];
+    loop {
+        let last = path[path.len() - 1];
+        let needs = workflow.steps[last].needs.iter().filter_map(|need| ids.get(need.as_str()).copied());
+        let Some(next) = needs.into_iter().find(|need| !ordered.contains(need)) else { return path };
+        if let Some(start) = path.iter().position(|place| *place == next) {
+            return path.split_off(start);
+        }
+        path.push(next);
+    }
+}
+
+fn check_id(out: &mut Collector, id: &str, span: Range<usize>) {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if id.is_empty() || id.len() > 64 || !id.chars().all(fits) || id.starts_with('-') {
+        out.push(span, format!("the id `{}` does not fit", crate::model::text::sanitize(id, 80)), Some("1 to 64 of a-z, A-Z, 0-9, - and _, not - in front".to_owned()));
+    }
+}
+
+type From = Vec<(String, Range<usize>)>;
+
+fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, From) {
+    let mut inputs = Vec::new();
+    let mut from = Vec::new();
+    for value in fields.list(out, "inputs") {
+        if let Some(glob) = value.get_ref().as_str() {
+            check_glob(out, glob, value.span(), true);
+            inputs.push(InputSource::Files(glob.to_owned()));
+        } else if let Some(table) = value.get_ref().as_table() {
+            let input = out.fields(table, INPUT_FIELDS);
+            let name = input.string(out, "name").map(|(glob, span)| {
+                check_glob(out, glob, span, false);
+                glob.to_owned()
+            });
+            match input.string(out, "from") {
+                Some((step, span)) => {
+                    from.push((step.to_owned(), span));
+                    inputs.push(InputSource::Step { from: step.to_owned(), name });
+                }
+                None => out.push(value.span(), "an input without `from`", Some("write { from = \"STEP\" }, or a glob as a string".to_owned())),
+            }
+        } else {
+            out.wrong_type(value, "inputs", "a list of globs, or of tables such as { from = \"step\", name = \"*.md\" }");
+        }
+    }
+    (inputs, from)
+}
+
+fn check_glob(out: &mut Collector, glob: &str, span: Range<usize>, of_files: bool) {
+    if of_files && (glob.starts_with('/') || glob.split('/').any(|part| part == "..")) {
+        let help = "globs are relative to the workflow file, and stay below its folder".to_owned();
+        out.push(span, format!("the glob `{glob}` leaves the workflow's folder"), Some(help));
+    } else if let Err(error) = globset::GlobBuilder::new(glob).literal_separator(true).build() {
+        out.push(span, format!("the glob `{glob}` does not parse: {}", error.kind()), None);
+    }
+}
+
+fn limits(out: &mut Collector, table: &DeTable<'_>) -> (BTreeMap<String, String>, LimitsPatch) {
+    let fields = out.fields(table, &LIMIT_NAMES);
+    let mut limits = BTreeMap::new();
+    let mut patch = LimitsPatch::default();
+    for name in LIMIT_NAMES {
+        if let Some((text, span)) = fields.quantity(out, name) {
+            match patch.set(name, &text) {
+                Ok(()) => {
+                    limits.insert(name.to_owned(), text);
+                }
+                Err(error) => out.push(span, format!("`{name}`: {error}"), None),
+            }
+        }
+    }
+    (limits, patch)
+}
+
+/// Limits from a table, for files other than workflows.
+pub(super) fn read_limits(out: &mut Collector, table: &DeTable<'_>) -> LimitsPatch {
+    limits(out, table).1
+}
+
+fn read_retry(out: &mut Collector, table: &DeTable<'_>) -> RetryPolicy {
+    let fields = out.fields(table, RETRY_FIELDS);
+    let default = RetryPolicy::default();
+    let mut interval = |name: &str| {
+        let (text, span) = fields.quantity(out, name)?;
+        match parse_duration(&text) {
+            Ok(duration) => Some(duration),
+            Err(error) => {
+                out.push(span, format!("`{name}`: {error}"), None);
+                None
+            }
+        }
+    };
+    let initial = interval("initial_interval");
+    let maximum = interval("maximum_interval");
+    let policy = RetryPolicy {
+        maximum_attempts: fields.whole(out, "maximum_attempts", ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
+        initial_interval: initial.unwrap_or(default.initial_interval),
+        backoff_coefficient: fields.number(out, "backoff_coefficient", 1.0..=100.0).unwrap_or(default.backoff_coefficient),
+        maximum_interval: maximum.unwrap_or_else(|| default.maximum_interval.max(initial.unwrap_or_default())),
+        jitter: fields.number(out, "jitter", 0.0..=1.0).unwrap_or(default.jitter),
+    };
+    if policy.maximum_attempts == 0 {
+        let span = fields.get("maximum_attempts").map_or(0..0, toml::Spanned::span);
+        out.push(span, "`maximum_attempts` counts the first attempt, so it is at least 1", None);
+    }
+    if policy.maximum_interval < policy.initial_interval {
+        let span = fields.get("maximum_interval").map_or(0..0, toml::Spanned::span);
+        out.push(span, "`maximum_interval` is shorter than `initial_interval`", None);
+    }
+    policy
+}

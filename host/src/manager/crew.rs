@@ -1,0 +1,156 @@
+//! Who does the work: the plugins of a registry, called in the sandbox. Tests put a script in its place.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::limits::LimitsPatch;
+use crate::model::{
+    Artifact, Attempt, Decision, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
+};
+use crate::registry::{Loaded, Registry};
+use crate::runtime::{Call, Kind, Progress, Runtime};
+
+/// How many parts of one subject (files, or units) are judged at once.
+const PARTS_AT_ONCE: usize = 8;
+
+/// Calls workers and gates.
+#[async_trait::async_trait]
+pub trait Workers: Send + Sync + 'static {
+    /// Runs a task of a step.
+    async fn run(&self, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>>;
+
+    /// Has a gate judge a subject.
+    async fn check(&self, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict>;
+}
+
+/// The plugins of a registry.
+pub struct Crew {
+    runtime: Runtime,
+    registry: Arc<Registry>,
+}
+
+impl Crew {
+    /// Workers and gates from a registry, run in a sandbox.
+    #[must_use]
+    pub fn new(runtime: Runtime, registry: Arc<Registry>) -> Self {
+        Self { runtime, registry }
+    }
+
+    fn ready<'a>(&self, plugin: &str, limits: impl IntoIterator<Item = (&'a String, &'a String)>, needed: Kind) -> Result<(Loaded, Call), Failure> {
+        let host = |error: crate::registry::Error| Failure::new(FailureKind::Host, error.to_string());
+        let entry = self.registry.find(plugin).map_err(host)?;
+        if entry.kind != needed && entry.kind != Kind::Command {
+            let message = format!("`{plugin}` is a {}, and a {} is needed", entry.kind.as_str(), needed.as_str());
+            return Err(Failure::new(FailureKind::InvalidInput, message));
+        }
+        let mut patch = LimitsPatch::default();
+        for (name, text) in limits {
+            patch.set(name, text).map_err(|error| Failure::new(FailureKind::InvalidInput, format!("`{name}`: {error}")))?;
+        }
+        let loaded = self.registry.load(&entry).map_err(|error| match error {
+            error @ (crate::registry::Error::NotGranted { .. } | crate::registry::Error::Changed { .. }) => {
+                Failure::new(FailureKind::Denied, error.to_string())
+            }
+            error => host(error),
+        })?;
+        let limits = self.registry.limits(&entry, &patch).map_err(host)?;
+        let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+        Ok((loaded, call))
+    }
+}
+
+fn failed<T>(failure: Failure) -> Attempt<T> {
+    Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
+}
+
+#[async_trait::async_trait]
+impl Workers for Crew {
+    async fn run(&self, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
+        match self.ready(&step.worker, &step.limits, Kind::Worker) {
+            Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { cancel, progress: Some(progress), ..call }).await,
+            Err(failure) => failed(failure),
+        }
+    }
+
+    async fn check(&self, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict> {
+        let (loaded, call) = match self.ready(&gate.gate, &gate.limits, Kind::Gate) {
+            Ok(ready) => ready,
+            Err(failure) => return failed(failure),
+        };
+        let call = Call { cancel, ..call };
+        match loaded.entry.manifest.scope.as_deref() {
+            Some("file") => {
+                let parts = subject.files.iter().map(|file| (file.name.clone(), Subject { files: vec![file.clone()], ..subject.clone() }));
+                self.parts(&loaded, parts.collect(), call, PartFailure::FailsAll).await
+            }
+            Some("unit") if loaded.plugin.has_units() => {
+                let units = self.runtime.units(&loaded.plugin, subject.clone(), call.clone()).await;
+                let units = match units.result {
+                    Ok(units) => units,
+                    Err(failure) => return Attempt { result: Err(failure), receipt: units.receipt, log: units.log },
+                };
+                let parts = units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() }));
+                self.parts(&loaded, parts.collect(), call, PartFailure::IsAFinding).await
+            }
+            Some(_) | None => self.runtime.check(&loaded.plugin, subject, call).await,
+        }
+    }
+}
+
+/// What it means when one part of a subject could not be judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PartFailure {
+    /// The gate could not answer.
+    FailsAll,
+    /// That unit is at fault: it loops, or takes too much memory.
+    IsAFinding,
+}
+
+impl Crew {
+    /// Judges the parts of a subject, each in an instance of its own, and makes one verdict of theirs.
+    async fn parts(&self, loaded: &Loaded, parts: Vec<(String, Subject)>, call: Call, on_failure: PartFailure) -> Attempt<Verdict> {
+        let judged = futures_util::stream::iter(parts)
+            .map(|(name, subject)| {
+                let call = call.clone();
+                async move { (name, self.runtime.check(&loaded.plugin, subject, call).await) }
+            })
+            .buffered(PARTS_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
+        let (mut receipt, mut log, mut count, mut rejected) = (Receipt::default(), Log::default(), 0_usize, 0_usize);
+        for (name, attempt) in judged {
+            count += 1;
+            receipt.add(&attempt.receipt);
+            log.lines.extend(attempt.log.lines);
+            log.dropped_bytes += attempt.log.dropped_bytes;
+            match attempt.result {
+                Ok(verdict) => {
+                    if verdict.decision == Decision::Fail {
+                        rejected += 1;
+                        whole.decision = Decision::Fail;
+                    }
+                    whole.findings.extend(verdict.findings);
+                    whole.metrics.extend(verdict.metrics);
+                }
+                Err(failure) if on_failure == PartFailure::IsAFinding && failure.kind.blame() == crate::model::Blame::Guest => {
+                    rejected += 1;
+                    whole.decision = Decision::Fail;
+                    whole.findings.push(Finding {
+                        rule: format!("unit-{}", failure.kind),
+                        severity: Severity::High,
+                        message: format!("{name}: {}", failure.message),
+                        location: None,
+                        suggestion: None,
+                        help_url: None,
+                    });
+                }
+                Err(failure) => return Attempt { result: Err(failure), receipt, log },
+            }
+        }
+        whole.summary = format!("{rejected} of {count} rejected");
+        Attempt { result: Ok(whole), receipt, log }
+    }
+}

@@ -1,0 +1,1 @@
+//! The loop, with scripted workers and a clock that tests set.

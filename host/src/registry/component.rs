@@ -1,0 +1,218 @@
+//! What a component says of itself, read without compiling or running it: exports, imports, metadata, sizes.
+
+use std::collections::BTreeSet;
+
+use semver::Version;
+use wasmparser::{ComponentExternalKind, ComponentName, ComponentNameSectionReader, Encoding, KnownCustom, Parser, Payload};
+
+use crate::model::text::sanitize;
+use crate::runtime::{CONTRACT_VERSION, Kind, WASI_INTERFACES};
+
+/// Bounds on the parts of a component, so that compiling one that passes takes a bounded time: a function's size
+/// matters most, since compiling is worse than linear in it.
+const BODY_BYTES_MAX: usize = 4 << 20;
+const FUNCTIONS_MAX: u32 = 500_000;
+const TYPES_MAX: u32 = 200_000;
+const IMPORTS_MAX: usize = 10_000;
+const NAME_BYTES_MAX: usize = 4 << 10;
+const DEPTH_MAX: usize = 64;
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Component {
+    /// Names of what it exports.
+    pub exports: BTreeSet<String>,
+    /// Names of what it imports.
+    pub imports: BTreeSet<String>,
+    /// Its name, version and description, where the metadata has them.
+    pub name: Option<String>,
+    /// The version in the metadata.
+    pub version: Option<String>,
+    /// The description in the metadata.
+    pub description: Option<String>,
+    /// The manifest that was embedded in it.
+    pub manifest: Option<String>,
+}
+
+/// Why a file is no plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not WebAssembly.
+    #[error("it is not WebAssembly: it does not start with the bytes `\\0asm`")]
+    NotWasm,
+    /// WebAssembly in its text form.
+    #[error("it is WebAssembly in text form; make it a component with `wasm-tools parse`")]
+    Text,
+    /// A core module.
+    #[error("it is a core module, not a component; build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    CoreModule,
+    /// Damaged or cut off.
+    #[error("it is damaged or cut off: {0}")]
+    Malformed(String),
+    /// A part is larger than compiling it in a bounded time allows.
+    #[error("it has {what}, and the most that is compiled is {max}")]
+    TooLarge {
+        /// Which part, and how large it is.
+        what: String,
+        /// The bound.
+        max: usize,
+    },
+    /// It exports nothing that sandhog calls.
+    #[error("it exports neither `sandhog:plugin/worker`, nor `sandhog:plugin/gate`, nor `wasi:cli/run`; it exports {0}")]
+    WrongWorld(String),
+    /// It exports both a worker and a gate.
+    #[error("it exports both a worker and a gate; make two components of it")]
+    TwoKinds,
+    /// It imports what nothing provides.
+    #[error("it imports what this host does not provide:{}", list(.0))]
+    MissingImports(Vec<String>),
+    /// It was built for another version of the contract.
+    #[error("it was built for version {found} of the contract, and this host serves {CONTRACT_VERSION}: {advice}")]
+    OtherContract {
+        /// The version it names.
+        found: String,
+        /// Which side to upgrade.
+        advice: &'static str,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| format!("\n  - {name}")).collect()
+}
+
+/// Reads a component.
+///
+/// # Errors
+/// When it is none, is damaged, or is too large in a part. Whether it is a plugin is [`Component::kind`]'s to say.
+pub fn read(bytes: &[u8]) -> Result<Component, Error> {
+    if !bytes.starts_with(b"\0asm") {
+        let text = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'(');
+        return Err(if text { Error::Text } else { Error::NotWasm });
+    }
+    let malformed = |error: wasmparser::BinaryReaderError| Error::Malformed(error.to_string());
+    let mut component = Component::default();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(malformed)? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Error::CoreModule),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth += 1;
+                bound("components in each other", depth, DEPTH_MAX)?;
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                bound("imports", imports.count() as usize, IMPORTS_MAX)?;
+                for import in imports {
+                    component.imports.insert(checked_name(import.map_err(malformed)?.name.name)?);
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                bound("exports", exports.count() as usize, IMPORTS_MAX)?;
+                for export in exports {
+                    let export = export.map_err(malformed)?;
+                    if matches!(export.kind, ComponentExternalKind::Instance | ComponentExternalKind::Func) {
+                        component.exports.insert(checked_name(export.name.name)?);
+                    }
+                }
+            }
+            Payload::TypeSection(types) => bound("types", types.count() as usize, TYPES_MAX as usize)?,
+            Payload::FunctionSection(functions) => bound("functions", functions.count() as usize, FUNCTIONS_MAX as usize)?,
+            Payload::CodeSectionEntry(body) => bound("bytes in one function", body.range().len(), BODY_BYTES_MAX)?,
+            Payload::CustomSection(section) => component.custom(&section, depth),
+            _ => {}
+        }
+    }
+    Ok(component)
+}
+
+fn bound(what: &str, found: usize, max: usize) -> Result<(), Error> {
+    if found > max { Err(Error::TooLarge { what: format!("{found} {what}"), max }) } else { Ok(()) }
+}
+
+fn checked_name(name: &str) -> Result<String, Error> {
+    bound("bytes in one name", name.len(), NAME_BYTES_MAX)?;
+    Ok(sanitize(name, NAME_BYTES_MAX))
+}
+
+/// What the SDK embeds: lines of `key = '''value'''`.
+fn identity(text: &str, key: &str) -> Option<String> {
+    let (_, rest) = text.split_once(&format!("{key} = '''"))?;
+    let value = rest.split_once("'''")?.0;
+    (!value.is_empty()).then(|| sanitize(value, 1024))
+}
+
+impl Component {
+    fn custom(&mut self, section: &wasmparser::CustomSectionReader<'_>, depth: usize) {
+        let text = || std::str::from_utf8(section.data()).ok();
+        match (section.name(), section.as_known()) {
+            (_, KnownCustom::ComponentName(names)) if depth == 0 => self.name = component_name(names).or(self.name.take()),
+            ("version", _) if depth == 0 => self.version = text().map(|text| sanitize(text, 256)),
+            ("description", _) if depth == 0 => self.description = text().map(|text| sanitize(text, 1024)),
+            ("sandhog:plugin", _) if depth == 0 => self.manifest = text().map(str::to_owned),
+            ("sandhog:identity", _) => {
+                if let Some(text) = text() {
+                    self.name = self.name.take().or_else(|| identity(text, "name"));
+                    self.version = self.version.take().or_else(|| identity(text, "version"));
+                    self.description = self.description.take().or_else(|| identity(text, "description"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What it is, if it is a plugin that this host can link.
+    ///
+    /// # Errors
+    /// Which of its exports and imports stand in the way: all missing imports at once.
+    pub fn kind(&self) -> Result<Kind, Error> {
+        for name in self.exports.iter().chain(&self.imports) {
+            if let Some((package, version)) = name.rsplit_once('@')
+                && package.starts_with("sandhog:plugin/")
+            {
+                check_contract(version)?;
+            }
+        }
+        let exports = |interface: &str| self.exports.iter().any(|name| name.split('@').next() == Some(interface));
+        let kind = match (exports("sandhog:plugin/worker"), exports("sandhog:plugin/gate"), exports("wasi:cli/run")) {
+            (true, true, _) => return Err(Error::TwoKinds),
+            (true, false, _) => Kind::Worker,
+            (false, true, _) => Kind::Gate,
+            (false, false, true) => Kind::Command,
+            (false, false, false) => {
+                let found: Vec<_> = self.exports.iter().map(|name| format!("`{name}`")).collect();
+                return Err(Error::WrongWorld(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }));
+            }
+        };
+        let missing: Vec<String> = self.imports.iter().filter(|name| !is_provided(name)).cloned().collect();
+        if missing.is_empty() { Ok(kind) } else { Err(Error::MissingImports(missing)) }
+    }
+}
+
+fn component_name(names: ComponentNameSectionReader<'_>) -> Option<String> {
+    names.into_iter().flatten().find_map(|name| match name {
+        ComponentName::Component { name, .. } if !name.is_empty() => Some(sanitize(name, 256)),
+        _ => None,
+    })
+}
+
+fn check_contract(version: &str) -> Result<(), Error> {
+    let other = |advice| Error::OtherContract { found: sanitize(version, 64), advice };
+    let found: Version = version.parse().map_err(|_| other("this is no version"))?;
+    if (found.major, found.minor) == (CONTRACT_VERSION.major, CONTRACT_VERSION.minor) {
+        Ok(())
+    } else if found > CONTRACT_VERSION {
+        Err(other("upgrade sandhog"))
+    } else {
+        Err(other("rebuild the plugin with a newer SDK"))
+    }
+}
+
+fn is_provided(import: &str) -> bool {
+    match import.rsplit_once('@') {
+        Some((interface, _)) if interface.starts_with("sandhog:plugin/") => {
+            ["sandhog:plugin/types", "sandhog:plugin/host"].contains(&interface)
+        }
+        Some((interface, version)) => WASI_INTERFACES.contains(&interface) && version.starts_with("0.2."),
+        None => false,
+    }
+}

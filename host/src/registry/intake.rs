@@ -1,0 +1,88 @@
+//! Reads a file that a stranger wrote into a folder: a regular one, of a bounded size, finished, and nothing else.
+//!
+//! Links are not followed, opening never blocks, and the size is checked before and while reading, so a link to an
+//! endless device, a FIFO and a sparse giant are ordinary input. A file that changes under the reading is not finished.
+
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+/// The largest component there may be, in bytes.
+pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system says no.
+    #[error("it cannot be read: {0}")]
+    NotReadable(#[source] std::io::Error),
+    /// It is something else than a file.
+    #[error("it is {0}, and only regular files are read")]
+    NotRegular(&'static str),
+    /// It is larger than the bound.
+    #[error("it is larger than {max} bytes")]
+    TooLarge {
+        /// The bound.
+        max: u64,
+    },
+    /// It changed while it was read.
+    #[error("it changed while it was being read; write it elsewhere and rename it here")]
+    Unfinished,
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// See [`Error`].
+pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    let file = open(path)?;
+    let before = file.metadata().map_err(Error::NotReadable)?;
+    if let Some(kind) = not_regular(&before) {
+        return Err(Error::NotRegular(kind));
+    }
+    if before.len() > bytes_max {
+        return Err(Error::TooLarge { max: bytes_max });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
+    (&file).take(bytes_max + 1).read_to_end(&mut bytes).map_err(Error::NotReadable)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(Error::TooLarge { max: bytes_max });
+    }
+    let after = file.metadata().map_err(Error::NotReadable)?;
+    let look = |m: &Metadata| (m.len(), m.mtime(), m.mtime_nsec());
+    if look(&before) != look(&after) || bytes.len() as u64 != after.len() {
+        return Err(Error::Unfinished);
+    }
+    Ok(bytes)
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => Ok(File::from(OwnedFd::from(fd))),
+        Err(rustix::io::Errno::LOOP) => Err(Error::NotRegular("a symbolic link")),
+        Err(errno) => Err(Error::NotReadable(errno.into())),
+    }
+}
+
+/// What a file is, when it is not a regular one.
+pub(super) fn not_regular(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a folder")
+    } else if kind.is_fifo() {
+        Some("a FIFO")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else if kind.is_char_device() || kind.is_block_device() {
+        Some("a device")
+    } else {
+        Some("a symbolic link")
+    }
+}

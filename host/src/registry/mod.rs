@@ -1,0 +1,503 @@
+//! The plugin folder: which plugins there are, what each is, what it may do, and its compiled code.
+//!
+//! Nothing is executed in order to be discovered. A bad file is reported and never keeps the others from loading; two
+//! plugins of one name in one folder are both reported, and neither is chosen.
+
+pub mod cache;
+pub mod component;
+pub mod intake;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::manifest::check_name;
+use crate::config::{Manifest, Problems, Settings, manifest};
+use crate::model::limits::LimitsPatch;
+use crate::model::text::{did_you_mean, sanitize};
+use crate::model::{Digest, Grant, Limits, Request};
+use crate::runtime::{self, Kind, Plugin, Runtime};
+
+use cache::Cache;
+use component::Component;
+use intake::COMPONENT_BYTES_MAX;
+
+/// The largest manifest that is read, in bytes.
+const MANIFEST_BYTES_MAX: u64 = 256 << 10;
+/// How many entries of a granted directory are looked at for what would block a reader.
+const GRANTED_ENTRIES_MAX: usize = 1_000_000;
+/// How many files of one plugin folder are looked at.
+const FOLDER_ENTRIES_MAX: usize = 100_000;
+
+/// A plugin that was found: what it is, but not its code.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its name: from the manifest, the component's metadata, or the file's stem.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// The digest of the component.
+    pub digest: Digest,
+    /// The component's size, in bytes.
+    pub size_bytes: u64,
+    /// What was said about it, by its manifest or its metadata.
+    pub manifest: Manifest,
+    /// What the component says of itself.
+    pub component: Component,
+}
+
+/// Why a file in a folder is not among the plugins.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPlugin {
+    /// The file could not be read.
+    #[error(transparent)]
+    Intake(#[from] intake::Error),
+    /// The file is no plugin.
+    #[error(transparent)]
+    Component(#[from] component::Error),
+    /// What is written about it is wrong.
+    #[error("{}", problems(.0))]
+    Manifest(Problems),
+    /// Its name cannot be a plugin's.
+    #[error("`{found}` cannot be a plugin's name ({expected}); give it one in a manifest beside it")]
+    Name {
+        /// What it is called.
+        found: String,
+        /// What a name is.
+        expected: &'static str,
+    },
+    /// Another file of the folder has the same name.
+    #[error("it is named `{name}`, and so is {}; give one of them another name in a manifest beside it", .other.display())]
+    Clash {
+        /// The name.
+        name: String,
+        /// The other file.
+        other: PathBuf,
+    },
+    /// A folder that cannot be listed.
+    #[error("the folder cannot be listed: {0}")]
+    Folder(#[source] std::io::Error),
+}
+
+fn problems(problems: &Problems) -> String {
+    let all = problems.problems.iter().map(|p| format!("{}:{}:{}: {p}", sanitize(&p.file, 1024), p.line, p.column));
+    all.collect::<Vec<_>>().join("\n")
+}
+
+/// Why a plugin cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such plugin.
+    #[error("there is no plugin `{}`{}{}", sanitize(.name, 200), .meant.as_ref().map_or_else(String::new, |m| format!("; did you mean `{m}`?")), .searched)]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// What may have been meant.
+        meant: Option<String>,
+        /// Where was looked.
+        searched: String,
+    },
+    /// The file that would be it is bad.
+    #[error("{}: {bad}", .path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        bad: Box<BadPlugin>,
+    },
+    /// It is of another kind than is needed.
+    #[error("`{name}` is a {}, and a {needed} is needed here", .found.as_str())]
+    WrongKind {
+        /// The plugin.
+        name: String,
+        /// What it is.
+        found: Kind,
+        /// What was needed.
+        needed: &'static str,
+    },
+    /// It asks for what it was not granted.
+    #[error("`{name}` needs what it is not granted:{}\nto allow it, write into sandhog.toml:\n\n{grant}", request_list(.missing))]
+    NotGranted {
+        /// The plugin.
+        name: String,
+        /// What is missing.
+        missing: Vec<Request>,
+        /// The lines that would allow it.
+        grant: String,
+    },
+    /// It changed since it was granted something.
+    #[error("`{name}` changed since it was granted something: the grant is for {granted}, and the file is {found}\nread what changed, then write into [grants.{name}] of sandhog.toml:\n\ndigest = \"{found}\"")]
+    Changed {
+        /// The plugin.
+        name: String,
+        /// What the grant is for.
+        granted: Digest,
+        /// What there is.
+        found: Digest,
+    },
+    /// The file changed since the folder was read.
+    #[error("{} changed since the folder was read", .path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A granted directory cannot be given to a guest.
+    #[error("the directory {} cannot be granted: {reason}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It does not compile, load or link.
+    #[error("{name}: {error}")]
+    Runtime {
+        /// The plugin.
+        name: String,
+        /// Why.
+        error: runtime::Error,
+    },
+    /// A limit is above the ceiling.
+    #[error("{name}: {}", .above.join("; "))]
+    AboveCeiling {
+        /// The plugin.
+        name: String,
+        /// Which limits.
+        above: Vec<String>,
+    },
+}
+
+fn request_list(requests: &[Request]) -> String {
+    requests.iter().map(|request| format!("\n  - {}: {}", request.what(), sanitize(request.why(), 200))).collect()
+}
+
+/// A plugin that can be called: its code, and what it may use and touch.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it is.
+    pub entry: Arc<Entry>,
+    /// Its code.
+    pub plugin: Arc<Plugin>,
+    /// What it may touch.
+    pub grant: Arc<Grant>,
+    /// What it may use, before the workflow and the command line.
+    pub limits: Limits,
+}
+
+/// The plugins of some folders.
+pub struct Registry {
+    runtime: Runtime,
+    cache: Option<Cache>,
+    settings: Settings,
+    plugins: BTreeMap<String, Arc<Entry>>,
+    shadowed: Vec<Arc<Entry>>,
+    bad: Vec<(PathBuf, BadPlugin)>,
+    loaded: Mutex<BTreeMap<PathBuf, Loaded>>,
+}
+
+impl Registry {
+    /// Looks through the folders of the settings.
+    #[must_use]
+    pub fn open(runtime: Runtime, cache: Option<Cache>, settings: Settings) -> Self {
+        let mut registry = Self {
+            runtime,
+            cache,
+            plugins: BTreeMap::new(),
+            shadowed: Vec::new(),
+            bad: Vec::new(),
+            loaded: Mutex::default(),
+            settings,
+        };
+        for folder in registry.settings.plugins.clone() {
+            registry.discover(&folder);
+        }
+        registry
+    }
+
+    /// The plugins, by name.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.plugins.values()
+    }
+
+    /// Plugins of later folders whose names an earlier folder has too.
+    #[must_use]
+    pub fn shadowed(&self) -> &[Arc<Entry>] {
+        &self.shadowed
+    }
+
+    /// Files that are no plugins, and why.
+    #[must_use]
+    pub fn bad(&self) -> &[(PathBuf, BadPlugin)] {
+        &self.bad
+    }
+
+    /// What the registry was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn discover(&mut self, folder: &Path) {
+        let mut paths = Vec::new();
+        match std::fs::read_dir(folder) {
+            Ok(entries) => {
+                let entries = entries.take(FOLDER_ENTRIES_MAX).flatten().map(|entry| entry.path());
+                paths.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")));
+            }
+            Err(error) => self.bad.push((folder.to_owned(), BadPlugin::Folder(error))),
+        }
+        paths.sort();
+        let mut found: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        for path in paths {
+            match examine(&path) {
+                Ok(entry) => found.entry(entry.name.clone()).or_default().push(entry),
+                Err(bad) => self.bad.push((path, bad)),
+            }
+        }
+        for (name, mut entries) in found {
+            if entries.len() > 1 {
+                let first = entries[0].path.clone();
+                let second = entries[1].path.clone();
+                for (place, entry) in entries.into_iter().enumerate() {
+                    let other = if place == 0 { second.clone() } else { first.clone() };
+                    self.bad.push((entry.path, BadPlugin::Clash { name: name.clone(), other }));
+                }
+            } else if let Some(entry) = entries.pop() {
+                let entry = Arc::new(entry);
+                if self.plugins.contains_key(&name) {
+                    self.shadowed.push(entry);
+                } else {
+                    self.plugins.insert(name, entry);
+                }
+            }
+        }
+    }
+
+    /// Finds a plugin by its name, or by a path to a component (anything with a `/`, or that ends with `.wasm`).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::Bad`].
+    pub fn find(&self, plugin: &str) -> Result<Arc<Entry>, Error> {
+        if plugin.contains('/') || plugin.ends_with(".wasm") {
+            let path = PathBuf::from(plugin);
+            return match examine(&path) {
+                Ok(entry) => Ok(Arc::new(entry)),
+                Err(BadPlugin::Intake(intake::Error::NotReadable(error))) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(Error::NotFound { name: plugin.to_owned(), meant: None, searched: "; there is no such file".to_owned() })
+                }
+                Err(bad) => Err(Error::Bad { path, bad: Box::new(bad) }),
+            };
+        }
+        if let Some(entry) = self.plugins.get(plugin) {
+            return Ok(Arc::clone(entry));
+        }
+        if let Some((path, bad)) = self.bad.iter().find(|(path, bad)| {
+            path.file_stem().is_some_and(|stem| stem == plugin) || matches!(bad, BadPlugin::Clash { name, .. } if name == plugin)
+        }) {
+            let bad = examine(path).err().unwrap_or_else(|| match bad {
+                BadPlugin::Clash { name, other } => BadPlugin::Clash { name: name.clone(), other: other.clone() },
+                _ => BadPlugin::Intake(intake::Error::Unfinished),
+            });
+            return Err(Error::Bad { path: path.clone(), bad: Box::new(bad) });
+        }
+        let meant = did_you_mean(plugin, self.plugins.keys().map(String::as_str)).map(str::to_owned);
+        let folders: Vec<String> = self.settings.plugins.iter().map(|folder| folder.display().to_string()).collect();
+        let searched = if folders.is_empty() {
+            "; no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER".to_owned()
+        } else {
+            format!(" (looked in {})", folders.join(", "))
+        };
+        Err(Error::NotFound { name: plugin.to_owned(), meant, searched })
+    }
+
+    /// What a plugin may touch: its requests, its grant and the ceiling together.
+    ///
+    /// # Errors
+    /// When it asks for more than it is granted, changed since it was granted something, or a granted directory cannot be
+    /// given to a guest.
+    pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
+        let granted = match self.settings.grants.get(&entry.name) {
+            Some(pinned) if pinned.digest != entry.digest => {
+                return Err(Error::Changed { name: entry.name.clone(), granted: pinned.digest, found: entry.digest });
+            }
+            Some(pinned) => pinned.grant.clone(),
+            None => Grant::default(),
+        };
+        let requests = entry.manifest.requests.as_deref();
+        let wanted = requests.map_or_else(|| granted.clone(), |requests| granted.within(requests));
+        let effective = self.settings.ceiling.cap(&wanted);
+        let missing: Vec<Request> = requests.unwrap_or_default().iter().filter(|r| !effective.covers(r)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(Error::NotGranted { name: entry.name.clone(), grant: grant_lines(entry), missing });
+        }
+        for directory in &effective.files {
+            check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
+        }
+        Ok(effective)
+    }
+
+    /// The limits that a plugin runs with: default < plugin < configuration < what is given here.
+    ///
+    /// # Errors
+    /// [`Error::AboveCeiling`].
+    pub fn limits(&self, entry: &Entry, over: &LimitsPatch) -> Result<Limits, Error> {
+        let limits = Limits::default().with(&entry.manifest.limits.then(&self.settings.limits).then(over));
+        let above = limits.above(&self.settings.limits_ceiling);
+        if above.is_empty() { Ok(limits) } else { Err(Error::AboveCeiling { name: entry.name.clone(), above }) }
+    }
+
+    /// Loads a plugin: from the cache of compiled code, or by compiling it, which takes from milliseconds to a minute.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn load(&self, entry: &Arc<Entry>) -> Result<Loaded, Error> {
+        if let Some(loaded) = self.loaded().get(&entry.path) {
+            return Ok(loaded.clone());
+        }
+        let grant = Arc::new(self.grant(entry)?);
+        let limits = self.limits(entry, &LimitsPatch::default())?;
+        let plugin = Arc::new(self.code(entry)?.with_command(entry.manifest.command));
+        let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits };
+        self.loaded().insert(entry.path.clone(), loaded.clone());
+        Ok(loaded)
+    }
+
+    /// Whether a plugin's compiled code is at hand, so that loading it will not take long.
+    #[must_use]
+    pub fn is_compiled(&self, entry: &Entry) -> bool {
+        self.cache.as_ref().is_some_and(|cache| cache.has(&self.cache_name(entry)))
+    }
+
+    /// The code of a plugin, without asking what it may do: for checks.
+    ///
+    /// # Errors
+    /// When it does not compile, load or link.
+    pub fn code(&self, entry: &Entry) -> Result<Plugin, Error> {
+        let name = self.cache_name(entry);
+        if let Some(code) = self.cache.as_ref().and_then(|cache| cache.get(&name)) {
+            match self.runtime.load(&code, entry.digest) {
+                Ok(plugin) => return Ok(plugin),
+                Err(runtime::Error::Compiled(reason)) => tracing::warn!(plugin = %entry.name, %reason, "compiled anew"),
+                Err(error) => return Err(Error::Runtime { name: entry.name.clone(), error }),
+            }
+        }
+        let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX).map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
+        if Digest::of(&bytes) != entry.digest {
+            return Err(Error::Replaced { path: entry.path.clone() });
+        }
+        let runtime = |error| Error::Runtime { name: entry.name.clone(), error };
+        tracing::debug!(plugin = %entry.name, "compiling");
+        let code = self.runtime.compile(&bytes).map_err(runtime)?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(&name, &code)
+        {
+            tracing::warn!(%error, "compiled code could not be kept");
+        }
+        self.runtime.load(&code, entry.digest).map_err(runtime)
+    }
+
+    fn cache_name(&self, entry: &Entry) -> String {
+        format!("{}-{}", entry.digest.to_hex(), self.runtime.compatibility())
+    }
+
+    fn loaded(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Loaded>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table of `sandhog.toml` that would grant a plugin all it asks for.
+#[must_use]
+pub fn grant_lines(entry: &Entry) -> String {
+    let mut lines = vec![format!("[grants.{}]", entry.name), format!("digest = \"{}\"", entry.digest)];
+    let requests = entry.manifest.requests.as_deref().unwrap_or_default();
+    let files: Vec<String> = requests.iter().filter(|r| matches!(r, Request::Files { .. })).map(Request::grant_line).collect();
+    let inner = |line: &String| line.trim_start_matches("files = [").trim_end_matches(']').to_owned();
+    if !files.is_empty() {
+        lines.push(format!("files = [{}]", files.iter().map(inner).collect::<Vec<_>>().join(", ")));
+    }
+    let names: Vec<String> = requests
+        .iter()
+        .filter_map(|request| match request {
+            Request::Environment { name, .. } => Some(format!("\"{name}\"")),
+            Request::Files { .. } | Request::Clock { .. } | Request::Randomness { .. } => None,
+        })
+        .collect();
+    if !names.is_empty() {
+        lines.push(format!("environment = [{}]", names.join(", ")));
+    }
+    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. }));
+    lines.extend(plain.map(Request::grant_line));
+    lines.join("\n")
+}
+
+/// Reads one file as a plugin.
+///
+/// # Errors
+/// See [`BadPlugin`].
+pub fn examine(path: &Path) -> Result<Entry, BadPlugin> {
+    let bytes = intake::read(path, COMPONENT_BYTES_MAX)?;
+    let component = component::read(&bytes)?;
+    let kind = component.kind()?;
+    let manifest = read_manifest(path, &component)?;
+    let stem = path.file_stem().unwrap_or_default();
+    let fits = |name: &String| check_name(name).is_ok();
+    let name = match manifest.name.clone().or_else(|| component.name.clone().filter(fits)) {
+        Some(name) => name,
+        None => {
+            let stem = stem.to_string_lossy().into_owned();
+            check_name(&stem).map_err(|expected| BadPlugin::Name { found: sanitize(&stem, 200), expected })?;
+            stem
+        }
+    };
+    Ok(Entry {
+        name,
+        path: path.to_owned(),
+        kind,
+        digest: Digest::of(&bytes),
+        size_bytes: bytes.len() as u64,
+        manifest: Manifest {
+            version: manifest.version.clone().or_else(|| component.version.clone()),
+            description: manifest.description.clone().or_else(|| component.description.clone()),
+            ..manifest
+        },
+        component,
+    })
+}
+
+/// What is written about a plugin: beside it, or else inside it.
+fn read_manifest(path: &Path, component: &Component) -> Result<Manifest, BadPlugin> {
+    let beside = path.with_extension("toml");
+    let text = match intake::read(&beside, MANIFEST_BYTES_MAX) {
+        Ok(bytes) => Some((beside.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())),
+        Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            component.manifest.clone().map(|text| (format!("{} (embedded manifest)", path.display()), text))
+        }
+        Err(error) => return Err(BadPlugin::Intake(error)),
+    };
+    match text {
+        Some((file, text)) => manifest::read(&file, &text).map_err(BadPlugin::Manifest),
+        None => Ok(Manifest::default()),
+    }
+}
+
+/// A directory that a guest may be given: one in which opening a file never blocks.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_dir() {
+        return Err("it is not a directory".to_owned());
+    }
+    for (count, entry) in walkdir::WalkDir::new(path).follow_links(false).into_iter().enumerate() {
+        if count > GRANTED_ENTRIES_MAX {
+            return Err(format!("it holds more than {GRANTED_ENTRIES_MAX} files, too many to look through"));
+        }
+        let entry = entry.map_err(|error| error.to_string())?;
+        let kind = entry.metadata().map_err(|error| error.to_string())?;
+        match intake::not_regular(&kind) {
+            None | Some("a folder" | "a symbolic link") => {}
+            Some(other) => return Err(format!("{} is {other}, and a guest that opens it could wait without end", entry.path().display())),
+        }
+    }
+    Ok(())
+}

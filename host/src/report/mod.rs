@@ -1,0 +1,11 @@
+//! Runs and attempts as they are told to people and programs. These shapes are documented and versioned; the model's are
+//! not shown as they are.
+
+mod attempt;
+mod run;
+
+pub use attempt::{attempt_json, artifact_json, log_text, usage_json, verdict_json};
+pub use run::{RunReport, TaskReport, TaskStatus};
+
+/// The version of the JSON shapes. Fields may be added without a change; none is removed or changes its meaning.
+pub const SCHEMA_VERSION: u32 = 1;

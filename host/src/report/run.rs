@@ -1,0 +1,280 @@
+//! A run, folded from its records: what a person is shown at the end, and a program in JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{SCHEMA_VERSION, usage_json};
+use crate::clock::{Timestamp, between};
+use crate::journal::Record;
+use crate::machine::{Event, TaskKey, TaskReason};
+use crate::model::{ArtifactRef, Failure, Finding, Receipt, RunId, Workflow};
+
+/// How a task stands, in the words of the documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum TaskStatus {
+    Running,
+    Validating,
+    Retrying,
+    Revising,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl TaskStatus {
+    /// The word shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Validating => "validating",
+            Self::Retrying => "retrying",
+            Self::Revising => "revising",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What is known of a task.
+#[derive(Debug, Clone)]
+pub struct TaskReport {
+    /// How it stands.
+    pub status: TaskStatus,
+    /// Attempts started, over all revisions.
+    pub attempts: u32,
+    /// Rounds after a rejection.
+    pub revision: u32,
+    /// How its last attempt failed, if it did.
+    pub failure: Option<Failure>,
+    /// What gates found: of each round, which gate, and what.
+    pub findings: Vec<(u32, String, Finding)>,
+    /// What it made last.
+    pub artifacts: Vec<ArtifactRef>,
+    /// What its worker used.
+    pub worker: Receipt,
+    /// What its gates used.
+    pub gates: Receipt,
+}
+
+impl Default for TaskReport {
+    fn default() -> Self {
+        Self {
+            status: TaskStatus::Running,
+            attempts: 0,
+            revision: 0,
+            failure: None,
+            findings: Vec::new(),
+            artifacts: Vec::new(),
+            worker: Receipt::default(),
+            gates: Receipt::default(),
+        }
+    }
+}
+
+/// What is known of a step.
+#[derive(Debug, Clone, Default)]
+pub struct StepReport {
+    /// How it stands: waiting, active, completed, failed, skipped or cancelled.
+    pub status: &'static str,
+    /// How many tasks it has, once that is known.
+    pub tasks: Option<u32>,
+    /// When its tasks began.
+    pub started_at: Option<Timestamp>,
+    /// How long it took, once it has ended.
+    pub took: Option<Duration>,
+}
+
+/// A run, as told by its records.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// The run.
+    pub run: RunId,
+    /// What was executed.
+    pub workflow: Workflow,
+    /// How it stands: running, completed, failed or cancelled.
+    pub status: &'static str,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it took so far.
+    pub took: Duration,
+    /// The steps, in the order of the workflow.
+    pub steps: Vec<StepReport>,
+    /// The tasks that have started.
+    pub tasks: BTreeMap<TaskKey, TaskReport>,
+    /// Why it was cancelled, if it was.
+    pub cancelled_because: Option<String>,
+}
+
+impl RunReport {
+    /// Begins with a run's first record; `None` for any other.
+    #[must_use]
+    pub fn begin(record: &Record) -> Option<Self> {
+        let Event::RunStarted { workflow, .. } = &record.event else { return None };
+        Some(Self {
+            run: record.run.clone(),
+            steps: vec![StepReport { status: "waiting", ..StepReport::default() }; workflow.steps.len()],
+            workflow: workflow.clone(),
+            status: "running",
+            started_at: record.at,
+            took: Duration::ZERO,
+            tasks: BTreeMap::new(),
+            cancelled_because: None,
+        })
+    }
+
+    /// Folds the next record.
+    pub fn add(&mut self, record: &Record) {
+        self.took = between(self.started_at, record.at);
+        match &record.event {
+            Event::RunStarted { .. } => {}
+            Event::StepStarted { step, tasks, .. } => {
+                let report = &mut self.steps[*step as usize];
+                (report.status, report.tasks, report.started_at) = ("active", Some(*tasks), Some(record.at));
+            }
+            Event::AttemptStarted { task, revision, .. } => {
+                let report = self.tasks.entry(*task).or_default();
+                report.attempts += 1;
+                report.revision = *revision;
+                report.status = TaskStatus::Running;
+            }
+            Event::AttemptCompleted { task, artifacts, receipt, .. } => {
+                let report = self.tasks.entry(*task).or_default();
+                report.artifacts.clone_from(artifacts);
+                report.failure = None;
+                report.worker.add(receipt);
+                report.status = TaskStatus::Validating;
+            }
+            Event::AttemptFailed { task, failure, receipt, .. } => {
+                let report = self.tasks.entry(*task).or_default();
+                report.failure = Some(failure.clone());
+                report.worker.add(receipt);
+            }
+            Event::RetryScheduled { task, .. } => self.tasks.entry(*task).or_default().status = TaskStatus::Retrying,
+            Event::GateStarted { .. } | Event::GateRetryScheduled { .. } => {}
+            Event::GateAnswered { task, gate, verdict, receipt, .. } => {
+                let name = self.workflow.steps[task.step as usize].gates[*gate as usize].gate.clone();
+                let report = self.tasks.entry(*task).or_default();
+                let revision = report.revision;
+                report.findings.extend(verdict.findings.iter().map(|finding| (revision, name.clone(), finding.clone())));
+                report.gates.add(receipt);
+            }
+            Event::GateFailed { task, receipt, .. } => self.tasks.entry(*task).or_default().gates.add(receipt),
+            Event::RevisionRequested { task, .. } => self.tasks.entry(*task).or_default().status = TaskStatus::Revising,
+            Event::TaskCompleted { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Completed,
+            Event::TaskFailed { task, reason } => {
+                let gates = &self.workflow.steps[task.step as usize].gates;
+                let report = self.tasks.entry(*task).or_default();
+                report.status = TaskStatus::Failed;
+                report.failure = match reason {
+                    TaskReason::Failed { failure } => Some(failure.clone()),
+                    TaskReason::GateFailed { gate, failure } => {
+                        let gate = &gates[*gate as usize].gate;
+                        Some(Failure { message: format!("the gate {gate} could not answer: {}", failure.message), ..failure.clone() })
+                    }
+                    TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } => None,
+                };
+            }
+            Event::TaskCancelled { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Cancelled,
+            Event::StepCompleted { step } => self.close(*step, "completed", record.at),
+            Event::StepFailed { step } => self.close(*step, "failed", record.at),
+            Event::StepSkipped { step, .. } => self.close(*step, "skipped", record.at),
+            Event::StepCancelled { step } => self.close(*step, "cancelled", record.at),
+            Event::CancelRequested { reason } => self.cancelled_because = Some(reason.clone()),
+            Event::RunCompleted => self.status = "completed",
+            Event::RunFailed => self.status = "failed",
+            Event::RunCancelled => self.status = "cancelled",
+        }
+    }
+
+    fn close(&mut self, step: u32, status: &'static str, at: Timestamp) {
+        let report = &mut self.steps[step as usize];
+        report.status = status;
+        report.took = report.started_at.map(|started| between(started, at));
+    }
+
+    /// The tasks of a step that have started.
+    pub fn tasks_of(&self, step: u32) -> impl Iterator<Item = (u32, &TaskReport)> {
+        let range = TaskKey { step, index: 0 }..=TaskKey { step, index: u32::MAX };
+        self.tasks.range(range).map(|(key, task)| (key.index, task))
+    }
+
+    /// What a step's workers used, and its gates.
+    #[must_use]
+    pub fn usage_of(&self, step: u32) -> (Receipt, Receipt) {
+        let (mut worker, mut gates) = (Receipt::default(), Receipt::default());
+        for (_, task) in self.tasks_of(step) {
+            worker.add(&task.worker);
+            gates.add(&task.gates);
+        }
+        (worker, gates)
+    }
+
+    /// The whole run as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut usage = Receipt::default();
+        let steps: Vec<Value> = (0..)
+            .zip(&self.steps)
+            .map(|(place, step)| {
+                let (mut both, gates) = self.usage_of(place);
+                both.add(&gates);
+                usage.add(&both);
+                let count = |status| self.tasks_of(place).filter(|(_, task)| task.status == status).count();
+                let definition = &self.workflow.steps[place as usize];
+                json!({
+                    "id": definition.id,
+                    "worker": definition.worker,
+                    "status": step.status,
+                    "tasks": step.tasks,
+                    "completed": count(TaskStatus::Completed),
+                    "failed": count(TaskStatus::Failed),
+                    "cancelled": count(TaskStatus::Cancelled),
+                    "took_ms": step.took.map(|took| took.as_micros() as f64 / 1000.0),
+                    "usage": usage_json(&both),
+                })
+            })
+            .collect();
+        let tasks: Vec<Value> = self
+            .tasks
+            .iter()
+            .map(|(key, task)| {
+                let mut both = task.worker;
+                both.add(&task.gates);
+                let findings = task.findings.iter().map(|(revision, gate, finding)| {
+                    let mut object = json!(finding);
+                    object["gate"] = gate.as_str().into();
+                    object["revision"] = (*revision).into();
+                    object
+                });
+                json!({
+                    "step": self.workflow.steps[key.step as usize].id,
+                    "index": key.index,
+                    "status": task.status.as_str(),
+                    "attempts": task.attempts,
+                    "revisions": task.revision,
+                    "failure": task.failure.as_ref().map(|failure| json!({ "kind": failure.kind, "message": failure.message })),
+                    "blame": task.failure.as_ref().map(|failure| failure.kind.blame()),
+                    "findings": findings.collect::<Vec<_>>(),
+                    "artifacts": task.artifacts,
+                    "usage": usage_json(&both),
+                })
+            })
+            .collect();
+        json!({
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run,
+            "workflow": self.workflow.name,
+            "status": self.status,
+            "cancelled_because": self.cancelled_because,
+            "took_ms": self.took.as_micros() as f64 / 1000.0,
+            "usage": usage_json(&usage),
+            "steps": steps,
+            "tasks": tasks,
+        })
+    }
+}
