@@ -390,12 +390,13 @@ impl Registry {
         let runtime = |error| Error::Runtime { name: entry.name.clone(), error };
         tracing::debug!(plugin = %entry.name, "compiling");
         let code = self.runtime.compile(&bytes).map_err(runtime)?;
+        let plugin = self.runtime.load(&code, entry.digest).map_err(runtime)?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.put(&name, &code)
         {
             tracing::warn!(%error, "compiled code could not be kept");
         }
-        self.runtime.load(&code, entry.digest).map_err(runtime)
+        Ok(plugin)
     }
 
     fn cache_name(&self, entry: &Entry) -> String {

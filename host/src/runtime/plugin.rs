@@ -6,7 +6,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::bindings::{gate, units, worker};
 use super::state::State;
-use super::{Error, Runtime};
+use super::{Error, Runtime, limits};
 use crate::model::Digest;
 
 /// What a component is, read from what it exports.
@@ -128,6 +128,16 @@ impl Runtime {
         // SAFETY: the bytes are the output of `compile`, kept from change by the registry's authentication.
         let component = unsafe { Component::deserialize(&self.inner.engine, compiled) }
             .map_err(|error| Error::Compiled(format!("{error:#}")))?;
+        if let Some(required) = component.resources_required() {
+            for (what, count, max) in [
+                ("memories", required.num_memories, limits::MEMORIES_MAX),
+                ("tables", required.num_tables, limits::TABLES_MAX),
+            ] {
+                if count as usize > max {
+                    return Err(Error::Link(format!("it has {count} {what}, and an attempt may have {max}")));
+                }
+            }
+        }
         let link = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
         let pre = self.inner.linker.instantiate_pre(&component).map_err(link)?;
         let exports = |interface: &str| {

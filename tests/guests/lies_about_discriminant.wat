@@ -1,0 +1,9 @@
+;; Returns neither an answer nor a failure.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+  (func (export "sandhog:plugin/worker@0.1.0#run") (param i32) (result i32)
+    (i32.store8 (i32.const 16) (i32.const 7))
+    (i32.const 16)
+  )
+)

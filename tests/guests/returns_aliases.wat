@@ -1,0 +1,20 @@
+;; Returns a list whose artifacts are all the same megabyte: little memory for the guest, much for a careless host.
+(module
+  (memory (export "memory") 32)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+  (func (export "sandhog:plugin/worker@0.1.0#run") (param i32) (result i32)
+    (local $at i32)
+    (i32.store8 (i32.const 16) (i32.const 0))
+    (i32.store (i32.const 20) (i32.const 65536))
+    (i32.store (i32.const 24) (i32.const 10000))
+    (local.set $at (i32.const 65536))
+    (loop $next
+      (i32.store (local.get $at) (i32.const 1024))
+      (i32.store offset=4 (local.get $at) (i32.const 1))
+      (i32.store offset=16 (local.get $at) (i32.const 0))
+      (i32.store offset=20 (local.get $at) (i32.const 1048576))
+      (local.set $at (i32.add (local.get $at) (i32.const 24)))
+      (br_if $next (i32.lt_u (local.get $at) (i32.const 305536))))
+    (i32.const 16)
+  )
+)

@@ -1,0 +1,10 @@
+;; Spins for ever before anybody calls it: in its start function.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+  (func $start (loop (br 0)))
+  (start $start)
+  (func (export "sandhog:plugin/worker@0.1.0#run") (param i32) (result i32)
+    unreachable
+  )
+)

@@ -1,0 +1,16 @@
+//! Returns the failure that its params name.
+use sandhog_guest::{Artifact, Failure, Task};
+
+sandhog_guest::worker!(run);
+
+#[derive(serde::Deserialize)]
+struct Params { kind: String }
+
+fn run(task: Task<Params>) -> Result<Vec<Artifact>, Failure> {
+    Err(match task.params.kind.as_str() {
+        "transient" => sandhog_guest::transient("try again"),
+        "permanent" => sandhog_guest::permanent("give up"),
+        "cancelled" => Failure::Cancelled,
+        other => sandhog_guest::invalid_input(format!("no such kind: {other}")),
+    })
+}

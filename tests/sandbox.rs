@@ -1,0 +1,635 @@
+//! The sandbox, attacked: one guest per behaviour, each with exactly one outcome, and after each the next healthy task
+//! completes. A guest in `tests/guests` without a function of its name here does not compile.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sandhog::model::{Access, Artifact, Attempt, Blame, Decision, Digest, FailureKind, FileGrant, Grant, Limits, Receipt, Subject, Task};
+use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, Plugin, Runtime, Settings};
+use tokio_util::sync::CancellationToken;
+
+include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+every_guest_has_a_test!();
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new(Settings::default()).expect("a runtime"))
+}
+
+/// A guest's component: built from Rust by `scripts/guests`, or made here from its text.
+fn component(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = root.join(format!("tests/guests/{name}.wat"));
+    if !text.exists() {
+        let built = root.join(format!("dist/guests/{name}.wasm"));
+        return std::fs::read(&built).unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests first", built.display()));
+    }
+    let bytes = wat::parse_file(&text).expect("a guest in text form parses");
+    if wasmparser::Parser::is_component(&bytes) {
+        return bytes;
+    }
+    let mut module = bytes;
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(root.join("wit")).expect("the contract parses");
+    let world = resolve.select_world(&[package], Some("worker-plugin")).expect("the world of workers");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).expect("embeds");
+    wit_component::ComponentEncoder::default().module(&module).expect("a module").validate(false).encode().expect("a component")
+}
+
+fn load_in(runtime: &Runtime, name: &str) -> Result<Arc<Plugin>, sandhog::runtime::Error> {
+    let bytes = component(name);
+    let compiled = runtime.compile(&bytes)?;
+    runtime.load(&compiled, Digest::of(&bytes)).map(Arc::new)
+}
+
+fn load(name: &str) -> Arc<Plugin> {
+    load_in(runtime(), name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn task(params: &str) -> Task {
+    let input = Artifact { name: "in.txt".into(), media_type: "text/plain".into(), content: Bytes::from_static(b"hello") };
+    Task { id: "id".into(), run: "run".into(), step: "step".into(), attempt: 3, params: params.into(), inputs: vec![input], ..Task::default() }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
+}
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Call {
+    // Far enough that a slow machine reaches the limit that is meant, and no other.
+    let mut limits = Limits { timeout: Duration::from_secs(120), ..Limits::default() };
+    change(&mut limits);
+    Call { limits, ..Call::default() }
+}
+
+fn defaults() -> Call {
+    limits(|_| {})
+}
+
+fn real_clock() -> Arc<Grant> {
+    Arc::new(Grant { clock: true, ..Grant::default() })
+}
+
+fn run_with(name: &str, params: &str, call: Call) -> Attempt<Vec<Artifact>> {
+    let ended = block_on(runtime().run(&load(name), task(params), call));
+    healthy();
+    ended
+}
+
+/// The next healthy task completes.
+fn healthy() {
+    static HEALTHY: OnceLock<Arc<Plugin>> = OnceLock::new();
+    let plugin = HEALTHY.get_or_init(|| load("behaves"));
+    let ended = block_on(runtime().run(plugin, task("{}"), defaults()));
+    assert_eq!(ended.result.expect("completes")[0].content, "hello");
+}
+
+#[track_caller]
+fn fails(name: &str, call: Call, kind: FailureKind) -> Attempt<Vec<Artifact>> {
+    let ended = run_with(name, "{}", call);
+    let failure = ended.result.as_ref().expect_err("it has no answer");
+    assert_eq!(failure.kind, kind, "{name}: {failure}");
+    assert!(failure.message.len() <= 5000, "the message is capped");
+    assert!(!failure.message.contains('\u{1b}'), "the message is escaped");
+    ended
+}
+
+#[track_caller]
+fn text(ended: &Attempt<Vec<Artifact>>) -> &str {
+    std::str::from_utf8(&ended.result.as_ref().expect("completes")[0].content).expect("text")
+}
+
+#[test]
+fn behaves() {
+    let ended = run_with("behaves", "{}", defaults());
+    assert_eq!(text(&ended), "hello");
+    let Receipt { fuel, peak_memory_bytes, wall_time, bytes_in, bytes_out } = ended.receipt;
+    assert!(fuel > 1000 && peak_memory_bytes >= 1 << 20 && !wall_time.is_zero());
+    assert_eq!((bytes_in, bytes_out), (6 + 10 + 5 + 2, 6 + 10 + 5));
+}
+
+#[test]
+fn tells_all() {
+    let ended = run_with("tells_all", "{}", defaults());
+    let told = text(&ended);
+    assert!(told.contains("id: \"\"") && told.contains("run: \"\"") && told.contains("attempt: 1"), "what differs is hidden: {told}");
+    assert!(told.contains("[] [] "), "no variable and no argument: {told}");
+    assert!(told.contains("3600."), "an hour of virtual sleep went by: {told}");
+    let mut all = vec![(ended.receipt.fuel, ended.receipt.peak_memory_bytes, told.to_owned())];
+    for allocator in [Allocator::Pooling, Allocator::OnDemand] {
+        for threads in [1, 2] {
+            let runtime = Runtime::new(Settings { allocator, threads, ..Settings::default() }).expect("a runtime");
+            assert_eq!(runtime.is_pooled(), allocator == Allocator::Pooling);
+            let plugin = load_in(&runtime, "tells_all").expect("loads");
+            for _ in 0..2 {
+                let again = block_on(runtime.run(&plugin, task("{}"), defaults()));
+                all.push((again.receipt.fuel, again.receipt.peak_memory_bytes, text(&again).to_owned()));
+            }
+        }
+    }
+    for again in &all[1..] {
+        assert_eq!(*again, all[0], "equal runs give equal bits and equal fuel");
+    }
+    // Another input gives other randomness; a grant of clock and randomness lifts the veil.
+    let other = run_with("tells_all", "{\"other\":1}", defaults());
+    assert_ne!(text(&other).lines().nth(2), all[0].2.lines().nth(2));
+    let granted = Grant { randomness: true, ..Grant::default() };
+    let real = run_with("tells_all", "{}", Call { grant: Arc::new(granted), ..defaults() });
+    assert!(text(&real).contains("attempt: 3") && text(&real).contains("id: \"id\""));
+}
+
+#[test]
+fn fails_as_told() {
+    for (kind, blame) in [
+        (FailureKind::Transient, Blame::Guest),
+        (FailureKind::Permanent, Blame::Guest),
+        (FailureKind::Cancelled, Blame::Host),
+        (FailureKind::InvalidInput, Blame::Guest),
+    ] {
+        let failure = run_with("fails_as_told", &format!("{{\"kind\":\"{kind}\"}}"), defaults()).result.expect_err("fails");
+        assert_eq!((failure.kind, failure.kind.blame()), (kind, blame));
+    }
+    // Params that do not fit the worker's own type.
+    let failure = run_with("fails_as_told", "{}", defaults()).result.expect_err("fails");
+    assert_eq!(failure.kind, FailureKind::InvalidInput);
+    assert!(failure.message.contains("missing field `kind`"), "{failure}");
+}
+
+#[test]
+fn spins() {
+    let ended = fails("spins", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+    assert_eq!(ended.receipt.fuel, 50_000_000);
+    fails("spins", limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(50))), FailureKind::DeadlineExceeded);
+}
+
+#[test]
+fn spins_in_start() {
+    fails("spins_in_start", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+    fails("spins_in_start", limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(50))), FailureKind::DeadlineExceeded);
+}
+
+#[test]
+fn spins_after_return() {
+    fails("spins_after_return", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+}
+
+#[test]
+fn traps_after_return() {
+    fails("traps_after_return", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn recurses() {
+    fails("recurses", defaults(), FailureKind::StackOverflow);
+}
+
+#[test]
+fn allocates_fast() {
+    let ended = fails("allocates_fast", defaults(), FailureKind::MemoryLimit);
+    assert!(ended.receipt.peak_memory_bytes <= 64 << 20);
+    // With the memory that it asks for, it completes: the limit is what stopped it.
+    assert_eq!(text(&run_with("allocates_fast", "{}", limits(|l| l.memory = 1100 << 20))), (1 << 30).to_string());
+}
+
+#[test]
+fn allocates_slowly() {
+    let ended = fails("allocates_slowly", limits(|l| l.memory = 8 << 20), FailureKind::MemoryLimit);
+    assert!((7 << 20..=8 << 20).contains(&ended.receipt.peak_memory_bytes), "{:?}", ended.receipt);
+}
+
+#[test]
+fn many_memories() {
+    fails("many_memories", defaults(), FailureKind::MemoryLimit);
+    let ended = run_with("many_memories", "{}", limits(|l| l.memory = 80 << 20));
+    assert!(ended.result.is_ok(), "just under its limit it runs: {:?}", ended.result);
+    assert_eq!(ended.receipt.peak_memory_bytes, 80 << 20);
+}
+
+#[test]
+fn too_many_memories() {
+    for allocator in [Allocator::Pooling, Allocator::OnDemand] {
+        let runtime = Runtime::new(Settings { allocator, in_flight: 2, ..Settings::default() }).expect("a runtime");
+        let error = load_in(&runtime, "too_many_memories").expect_err("it is refused before it is run");
+        assert!(error.to_string().contains("40"), "{error}");
+    }
+}
+
+#[test]
+fn too_many_instances() {
+    let error = load_in(runtime(), "too_many_instances").expect_err("it is refused before it is run");
+    assert!(error.to_string().contains("instances"), "{error}");
+}
+
+#[test]
+fn grows_table() {
+    fails("grows_table", defaults(), FailureKind::MemoryLimit);
+}
+
+#[test]
+fn sleeps() {
+    // A sleep on the virtual clock is over at once; on the real one it ends at the deadline.
+    assert_eq!(text(&run_with("sleeps", "{}", defaults())), "up");
+    let call = Call { grant: real_clock(), ..limits(|l| l.timeout = Duration::from_millis(50)) };
+    fails("sleeps", call, FailureKind::DeadlineExceeded);
+}
+
+#[test]
+fn polls_forever() {
+    let call = Call { grant: real_clock(), ..limits(|l| l.timeout = Duration::from_millis(100)) };
+    fails("polls_forever", call, FailureKind::DeadlineExceeded);
+    fails("polls_forever", limits(|l| l.fuel = 10_000_000), FailureKind::OutOfFuel);
+}
+
+#[test]
+fn reads_stdin() {
+    assert_eq!(text(&run_with("reads_stdin", "{}", defaults())), "0 bytes");
+}
+
+#[test]
+fn floods_stdout() {
+    let ended = run_with("floods_stdout", "{}", defaults());
+    assert_eq!(ended.result.map(|artifacts| artifacts.len()), Ok(0));
+    let kept: usize = ended.log.lines.iter().map(|line| line.text.len()).sum();
+    assert!(kept <= 1 << 20, "{kept} bytes are kept");
+    assert!(ended.log.gap_at.is_some());
+    assert_eq!(ended.log.dropped_bytes + kept as u64, 2 * 50_000 * 1023, "what is dropped is counted");
+}
+
+#[test]
+fn floods_log() {
+    let ended = run_with("floods_log", "{}", defaults());
+    assert_eq!(ended.result.map(|artifacts| artifacts.len()), Ok(0));
+    assert_eq!(ended.log.lines[0].text, "0 \\u{1b}[31mred\\nerror: forged \\u{202e}", "a line cannot be forged");
+    assert!(ended.log.lines.iter().map(|line| line.text.len()).sum::<usize>() <= 1 << 20);
+    assert!(ended.log.lines.last().is_some_and(|line| line.text.starts_with("yyyy") && line.text.len() < 9000));
+}
+
+#[test]
+fn returns_too_much() {
+    let size = |bytes: usize| format!("{{\"bytes\":{bytes}}}");
+    let under = run_with("returns_too_much", &size(16 << 20), limits(|l| l.memory = 256 << 20));
+    assert_eq!(under.receipt.bytes_out, 16 << 20);
+    assert!(under.result.is_ok(), "just under the limit");
+    for over in [(16 << 20) + 1, 40 << 20] {
+        let ended = run_with("returns_too_much", &size(over), limits(|l| l.memory = 256 << 20));
+        assert_eq!(ended.result.map(|_| ()).map_err(|f| f.kind), Err(FailureKind::OutputLimit), "{over} bytes");
+    }
+}
+
+#[test]
+fn returns_many() {
+    fails("returns_many", limits(|l| (l.output, l.memory) = (1 << 20, 256 << 20)), FailureKind::OutputLimit);
+}
+
+#[test]
+fn returns_aliases() {
+    fails("returns_aliases", defaults(), FailureKind::OutputLimit);
+}
+
+#[test]
+fn leaks_handles() {
+    fails("leaks_handles", defaults(), FailureKind::HandleLimit);
+}
+
+#[test]
+fn leaks_component_handles() {
+    fails("leaks_component_handles", defaults(), FailureKind::HandleLimit);
+}
+
+#[test]
+fn exits() {
+    fails("exits", defaults(), FailureKind::Exited);
+}
+
+#[test]
+fn panics() {
+    let ended = fails("panics", defaults(), FailureKind::Trapped);
+    assert!(ended.log.lines.iter().all(|line| !line.text.contains('\u{1b}')));
+}
+
+#[test]
+fn traps_unreachable() {
+    fails("traps_unreachable", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_divide() {
+    fails("traps_divide", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_overflow() {
+    fails("traps_overflow", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_conversion() {
+    fails("traps_conversion", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_out_of_bounds() {
+    fails("traps_out_of_bounds", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_table() {
+    fails("traps_table", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_null_call() {
+    fails("traps_null_call", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn traps_signature() {
+    fails("traps_signature", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn lies_about_result() {
+    fails("lies_about_result", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn lies_about_text() {
+    fails("lies_about_text", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn lies_about_discriminant() {
+    fails("lies_about_discriminant", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn names_badly() {
+    for names in [r#"["../a"]"#, r#"["/etc/passwd"]"#, r#"["a","a"]"#, r#"["a","a/b"]"#, r#"["a\nb"]"#, r#"[""]"#] {
+        let ended = run_with("names_badly", &format!("{{\"names\":{names}}}"), defaults());
+        assert_eq!(ended.result.map(|_| ()).map_err(|f| f.kind), Err(FailureKind::ContractViolation), "{names}");
+    }
+    assert!(run_with("names_badly", r#"{"names":["a/b","a/c","d"]}"#, defaults()).result.is_ok());
+}
+
+#[test]
+fn fills_memory() {
+    fails("fills_memory", limits(|l| l.fuel = 2_000_000_000), FailureKind::OutOfFuel);
+}
+
+#[test]
+fn wants_randomness() {
+    fails("wants_randomness", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn opens_sockets() {
+    assert_eq!(text(&run_with("opens_sockets", "{}", defaults())), "false false false");
+}
+
+#[test]
+fn escapes_folder() {
+    let outer = tempfile::tempdir().expect("a folder");
+    std::fs::write(outer.path().join("secret.txt"), "secret").expect("writes");
+    let granted = outer.path().join("granted");
+    std::fs::create_dir(&granted).expect("makes");
+    std::fs::write(granted.join("inside.txt"), "inside").expect("writes");
+    std::os::unix::fs::symlink(outer.path().join("secret.txt"), granted.join("link")).expect("links");
+    std::os::unix::fs::symlink(outer.path(), granted.join("linked")).expect("links");
+    let grant = Grant { files: vec![FileGrant { path: granted.clone(), at: "/granted".into(), access: Access::Read }], ..Grant::default() };
+    let ended = run_with("escapes_folder", "{}", Call { grant: Arc::new(grant), ..defaults() });
+    let found = text(&ended);
+    assert!(found.contains("inside Ok(\"inside\")"), "{found}");
+    assert!(!found.contains("true"), "a way out, or a way to write: {found}");
+    // Without a grant there is nothing at all.
+    assert!(text(&run_with("escapes_folder", "{}", defaults())).contains("inside Err"));
+}
+
+#[test]
+fn asks_whether_cancelled() {
+    block_on(async {
+        let cancel = CancellationToken::new();
+        let told = cancel.clone();
+        // The guest's own first word cancels it: no time is guessed.
+        let progress: sandhog::runtime::Progress = Arc::new(move |fraction, note| {
+            assert_eq!((fraction, note), (0.25, "waiting to be cancelled"));
+            told.cancel();
+        });
+        let call = Call { cancel, progress: Some(progress), ..limits(|l| l.fuel = u64::MAX / 2) };
+        let ended = runtime().run(&load("asks_whether_cancelled"), task("{}"), call).await;
+        let failure = ended.result.expect_err("cancelled");
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Cancelled, "the plugin stopped as it was asked to"));
+        // One that does not ask is ended.
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let call = Call { cancel, ..defaults() };
+        let ended = runtime().run(&load("spins"), task("{}"), call).await;
+        assert_eq!(ended.result.expect_err("cancelled").kind, FailureKind::Cancelled);
+    });
+    healthy();
+}
+
+fn subject(files: &[(&str, &'static str)]) -> Subject {
+    let files = files.iter().map(|(name, text)| Artifact { name: (*name).into(), media_type: String::new(), content: Bytes::from_static(text.as_bytes()) });
+    Subject { files: files.collect(), ..Subject::default() }
+}
+
+#[test]
+fn judges_files() {
+    let plugin = load("judges_files");
+    let subject = Subject { task: Some(task("{}")), usage: Some(Receipt::default()), ..subject(&[("b/two.txt", "two"), ("a.txt", "one")]) };
+    let verdict = block_on(runtime().check(&plugin, subject.clone(), defaults())).result.expect("a verdict");
+    assert_eq!(verdict.decision, Decision::Pass);
+    assert_eq!(verdict.summary, "written false, outside false, inputs 1, usage true");
+    let saw: Vec<_> = verdict.findings.iter().map(|f| f.message.as_str()).collect();
+    assert_eq!(saw, ["3 bytes: one", "3 bytes: two"], "sorted by path");
+    // A worker is no gate, and a gate no worker.
+    let failure = block_on(runtime().check(&load("behaves"), subject, defaults())).result.expect_err("no gate");
+    assert_eq!(failure.kind, FailureKind::InvalidInput);
+    let failure = block_on(runtime().run(&plugin, task("{}"), defaults())).result.expect_err("no worker");
+    assert_eq!(failure.kind, FailureKind::InvalidInput);
+}
+
+#[test]
+fn judges_units() {
+    let plugin = load("judges_units");
+    assert!(plugin.has_units());
+    let units = block_on(runtime().units(&plugin, subject(&[("good", ""), ("loops", "")]), defaults())).result;
+    assert_eq!(units.expect("units"), ["good", "loops"]);
+    let of_unit = |unit: &str| Subject { unit: Some(unit.into()), ..subject(&[("good", "")]) };
+    let loops = block_on(runtime().check(&plugin, of_unit("loops"), limits(|l| l.fuel = 10_000_000))).result;
+    assert_eq!(loops.expect_err("it loops").kind, FailureKind::OutOfFuel);
+    let bad = block_on(runtime().check(&plugin, of_unit("bad"), defaults())).result.expect("a verdict");
+    assert_eq!(bad.decision, Decision::Fail);
+}
+
+#[test]
+fn metric_is_nan() {
+    let ended = block_on(runtime().check(&load("metric_is_nan"), subject(&[("a", "")]), defaults()));
+    assert_eq!(ended.result.expect_err("no number").kind, FailureKind::ContractViolation);
+}
+
+#[test]
+fn command_cat() {
+    let ended = run_with("command_cat", r#"{"args":["-n","x"]}"#, defaults());
+    assert_eq!(text(&ended), "[\"-n\", \"x\"] hello");
+    let failure = run_with("command_cat", r#"{"args":["fail"]}"#, defaults()).result.expect_err("fails");
+    assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "the command failed: told to fail"));
+    let flood = run_with("command_cat", r#"{"args":["flood"]}"#, limits(|l| l.output = 100_000)).result.expect_err("floods");
+    assert_eq!(flood.kind, FailureKind::OutputLimit);
+    let failure = run_with("command_cat", r#"{"args":"-n"}"#, defaults()).result.expect_err("no list");
+    assert_eq!(failure.kind, FailureKind::InvalidInput);
+
+    // As a gate: success passes; failure with findings rejects; failure with nothing but a complaint could not answer.
+    let gate = load("command_cat");
+    let judge = |args: &str, plugin: &Arc<Plugin>| {
+        let subject = Subject { params: format!("{{\"args\":[\"{args}\"]}}").into(), ..subject(&[("a.txt", "fine\nTODO: mend")]) };
+        block_on(runtime().check(plugin, subject, defaults())).result
+    };
+    assert_eq!(judge("ok", &gate).expect("a verdict").decision, Decision::Pass);
+    let found = judge("find", &gate).expect("a verdict");
+    assert_eq!((found.decision, found.findings[0].message.as_str()), (Decision::Fail, "TODO: mend"));
+    let location = found.findings[0].location.clone().expect("a place");
+    assert_eq!((location.path.as_str(), location.span.map(|s| s.start_line)), ("a.txt", Some(2)));
+    assert_eq!(judge("fail", &gate).expect_err("could not answer").kind, FailureKind::Permanent);
+    // Read the other way round, as a search tool is.
+    let bytes = component("command_cat");
+    let compiled = runtime().compile(&bytes).expect("compiles");
+    let command = Command { pass: CommandPass::Failure, findings: CommandFindings::None };
+    let finder = Arc::new(runtime().load(&compiled, Digest::of(&bytes)).expect("loads").with_command(command));
+    let verdict = judge("find", &finder).expect("a verdict");
+    assert_eq!((verdict.decision, verdict.findings.len()), (Decision::Pass, 0));
+}
+
+#[test]
+fn input_over_its_limit_is_refused_before_the_start() {
+    let ended = run_with("behaves", "{}", limits(|l| l.input = 22));
+    assert_eq!(ended.result.expect_err("refused").kind, FailureKind::InvalidInput);
+    assert_eq!(ended.receipt.fuel, 0, "nothing ran");
+    assert!(run_with("behaves", "{}", limits(|l| l.input = 23)).result.is_ok(), "just at the limit");
+}
+
+fn status(field: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = text.lines().find(|line| line.starts_with(field)).expect("the field");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+/// A thousand tasks that wait for ever end at their deadline, and leave memory, descriptors and threads as they were.
+/// In a process of its own (see below), since other tests would be counted too.
+fn a_thousand_sleepers() {
+    let runtime = Runtime::new(Settings { in_flight: 1000, ..Settings::default() }).expect("a runtime");
+    let sleeper = load_in(&runtime, "sleeps").expect("loads");
+    let spinner = load_in(&runtime, "spins").expect("loads");
+    let wave = || {
+        block_on(async {
+            let tasks = (0..1000).map(|n| {
+                let (runtime, plugin) = (runtime.clone(), if n % 100 == 0 { spinner.clone() } else { sleeper.clone() });
+                let call = limits(|l| (l.timeout, l.memory, l.fuel) = (Duration::from_millis(500), 4 << 20, u64::MAX / 2));
+                let call = Call { grant: real_clock(), ..call };
+                tokio::spawn(async move { runtime.run(&plugin, task("{}"), call).await })
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                let ended = task.await.expect("no panic");
+                assert_eq!(ended.result.expect_err("it sleeps").kind, FailureKind::DeadlineExceeded);
+                assert!(ended.receipt.wall_time < Duration::from_millis(1500), "{:?} late", ended.receipt.wall_time);
+            }
+        });
+        assert_eq!(runtime.live_instances(), 0);
+    };
+    wave(); // the first fills the pool and its keep-resident pages
+    let (memory, threads, files) = (status("VmRSS"), status("Threads"), descriptors());
+    for _ in 0..3 {
+        wave();
+    }
+    let grown = status("VmRSS").saturating_sub(memory);
+    assert!(grown < 32 * 1024, "{grown} KiB of memory were left");
+    assert!(status("Threads") <= threads && descriptors() <= files, "threads and descriptors are as they were");
+    println!("a thousand sleepers left {grown} KiB");
+}
+
+#[test]
+fn a_thousand_deadlines_at_once_leave_nothing_behind() {
+    if std::env::var_os("SANDHOG_TEST_ALONE").is_some() {
+        return a_thousand_sleepers();
+    }
+    let this = std::env::current_exe().expect("this test");
+    let name = "a_thousand_deadlines_at_once_leave_nothing_behind";
+    let output = std::process::Command::new(this).args(["--exact", name, "--nocapture"]).env("SANDHOG_TEST_ALONE", "1").output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("a thousand sleepers left"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// While guests spin on every core, and will for minutes, the caller's runtime answers and other guests complete.
+#[test]
+fn spinning_guests_own_neither_the_caller_nor_their_neighbours() {
+    let runtime = Runtime::new(Settings { threads: 2, in_flight: 16, ..Settings::default() }).expect("a runtime");
+    let (spinner, good) = (load_in(&runtime, "spins").expect("loads"), load_in(&runtime, "behaves").expect("loads"));
+    block_on(async {
+        let cancel = CancellationToken::new();
+        let spinning: Vec<_> = (0..4)
+            .map(|_| {
+                let (runtime, plugin, cancel) = (runtime.clone(), spinner.clone(), cancel.clone());
+                let call = Call { cancel, ..limits(|l| l.fuel = u64::MAX / 2) };
+                tokio::spawn(async move { runtime.run(&plugin, task("{}"), call).await })
+            })
+            .collect();
+        while runtime.live_instances() < 4 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..20 {
+            assert!(runtime.run(&good, task("{}"), defaults()).await.result.is_ok());
+        }
+        assert!(spinning.iter().all(|task| !task.is_finished()), "they spin on");
+        cancel.cancel();
+        for task in spinning {
+            assert_eq!(task.await.expect("no panic").result.expect_err("cancelled").kind, FailureKind::Cancelled);
+        }
+    });
+    assert_eq!(runtime.live_instances(), 0);
+}
+
+/// Dropping the future ends the attempt.
+#[test]
+fn a_dropped_call_is_over() {
+    let runtime = Runtime::new(Settings { in_flight: 4, ..Settings::default() }).expect("a runtime");
+    let spinner = load_in(&runtime, "spins").expect("loads");
+    block_on(async {
+        let call = limits(|l| l.fuel = u64::MAX / 2);
+        let running = tokio::spawn({
+            let runtime = runtime.clone();
+            async move { runtime.run(&spinner, task("{}"), call).await }
+        });
+        while runtime.live_instances() == 0 {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        while runtime.live_instances() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Places in flight are bounded: who comes when all are taken waits, outside the deadline, and is served.
+#[test]
+fn who_finds_no_place_waits_for_one() {
+    let runtime = Runtime::new(Settings { in_flight: 1, memory_total_bytes: 64 << 20, ..Settings::default() }).expect("a runtime");
+    let good = load_in(&runtime, "behaves").expect("loads");
+    block_on(async {
+        let tasks = (0..50).map(|_| {
+            let (runtime, good) = (runtime.clone(), good.clone());
+            tokio::spawn(async move { runtime.run(&good, task("{}"), defaults()).await })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            assert!(task.await.expect("no panic").result.is_ok());
+        }
+        let call = limits(|l| l.memory = 65 << 20);
+        let failure = runtime.run(&good, task("{}"), call).await.result.expect_err("more than there is");
+        assert_eq!(failure.kind, FailureKind::Host);
+    });
+}
