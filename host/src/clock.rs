@@ -51,3 +51,10 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// How much processor time this process has used, in all of its threads.
+#[must_use]
+pub fn process_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}

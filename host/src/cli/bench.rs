@@ -1,17 +1,285 @@
-//! `sandhog bench`.
+//! `sandhog bench`: what a task costs.
+//!
+//! Three ways to do the same tasks, in blocks that take turns within one process, so that whatever else the machine does
+//! hits all three alike: bare wasmtime, the library's sandbox, and a workflow run. Processor time is what counts; the
+//! ratios are medians over neighbouring blocks, and the spread is told with them.
 
-use super::context::Common;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::context::{Common, Context};
 use super::exit::{Error, Exit};
+use crate::clock::{Stopwatch, SystemClock, process_cpu_time};
+use crate::journal::Memory;
+use crate::machine::RunStatus;
+use crate::manager::{self, Crew};
+use crate::model::{Artifact, Failure, InputSource, Limits, RetryPolicy, Step, Task, Workflow};
+use crate::registry::{Loaded, intake};
+use crate::report::SCHEMA_VERSION;
+use crate::runtime::{Call, Floor};
+
+/// How large the one input of each task is, in bytes.
+const INPUT_BYTES: usize = 100;
+/// How many attempts are under way at once for each thread: so that a thread never waits for its next task.
+const UNDER_WAY: usize = 4;
+/// For how long guests spin while the delay of a timer is measured.
+const SPIN: Duration = Duration::from_secs(1);
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Processor time is compared, in blocks that take turns. The ratios are what to look at: times depend on the\n\
+machine and on what else it does.\n\nExample:\n  sandhog bench --json | jq .ratios")]
 pub struct BenchArguments {
+    /// The worker to measure with: its name, or a path to a component; it gets one input of 100 bytes
+    #[arg(long, value_name = "PLUGIN", default_value = "echo")]
+    plugin: String,
+    /// Tasks in each block
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+    tasks: u32,
+    /// Blocks of each kind
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    blocks: u32,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 /// Measures.
-pub fn bench(_common: &Common, _arguments: BenchArguments) -> Result<Exit, Error> {
+pub fn bench(common: &Common, arguments: BenchArguments) -> Result<Exit, Error> {
+    let mut by_threads = Vec::new();
+    let mut digest = String::new();
+    for threads in [1, 2] {
+        let common = Common { threads: Some(threads), concurrency: Some(threads * UNDER_WAY as u32), ..common.clone() };
+        let context = common.open(None)?;
+        let loaded = context.registry.load(&context.registry.find(&arguments.plugin)?)?;
+        digest = loaded.entry.digest.to_string();
+        by_threads.push(measure(&context, &loaded, threads as usize, &arguments)?);
+    }
+    let ratio = |name: &str| by_threads.iter().map(|measured| measured.ratio(name)).fold(0.0, f64::max);
+    let report = json!({
+        "schema_version": SCHEMA_VERSION,
+        "plugin": { "name": arguments.plugin, "digest": digest },
+        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get),
+        "tasks_per_block": arguments.tasks,
+        "blocks": arguments.blocks,
+        "ratios": { "library_over_wasmtime": ratio("library"), "run_over_wasmtime": ratio("run") },
+        "threads": by_threads.iter().map(Measured::to_json).collect::<Vec<_>>(),
+        "timer_delay_under_spinning_guests_ms": timer_delay(common)?,
+    });
+    if arguments.json {
+        println!("{report}");
+    } else {
+        print!("{}", text(&by_threads, &report));
+    }
     Ok(Exit::Passed)
+}
+
+/// Blocks of one kind: processor and wall time for one task, in microseconds.
+#[derive(Default)]
+struct Blocks {
+    cpu_us: Vec<f64>,
+    wall_us: Vec<f64>,
+}
+
+struct Measured {
+    threads: usize,
+    pooled: bool,
+    wasmtime: Blocks,
+    library: Blocks,
+    across: Blocks,
+    run: Blocks,
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+impl Blocks {
+    fn add(&mut self, tasks: u32, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let (wall, cpu) = (Stopwatch::start(), process_cpu_time());
+        work()?;
+        let for_one = |duration: Duration| duration.as_secs_f64() * 1e6 / f64::from(tasks);
+        self.cpu_us.push(for_one(process_cpu_time().saturating_sub(cpu)));
+        self.wall_us.push(for_one(wall.elapsed()));
+        Ok(())
+    }
+
+    /// How many times as much as bare wasmtime: the median over neighbouring blocks, so that what the machine does
+    /// meanwhile falls out.
+    fn over(&self, bare: &Self) -> f64 {
+        let pairs: Vec<f64> = self.cpu_us.iter().zip(&bare.cpu_us).map(|(ours, bare)| ours / bare).collect();
+        median(&pairs)
+    }
+
+    fn to_json(&self) -> Value {
+        let bounds = |values: &[f64]| (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(0.0, f64::max));
+        let (least, most) = bounds(&self.cpu_us);
+        json!({
+            "cpu_us_per_task": rounded(median(&self.cpu_us)),
+            "cpu_us_per_task_least": rounded(least),
+            "cpu_us_per_task_most": rounded(most),
+            "tasks_per_second": (1e6 / median(&self.wall_us)).round(),
+            "cores_busy": rounded(median(&self.cpu_us) / median(&self.wall_us)),
+        })
+    }
+}
+
+impl Measured {
+    fn ratio(&self, of: &str) -> f64 {
+        let blocks = if of == "run" { &self.run } else { &self.library };
+        rounded(blocks.over(&self.wasmtime))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "threads": self.threads,
+            "pooled": self.pooled,
+            "wasmtime": self.wasmtime.to_json(),
+            "library": self.library.to_json(),
+            "library_across_threads": self.across.to_json(),
+            "run": self.run.to_json(),
+            "ratios": { "library_over_wasmtime": self.ratio("library"), "run_over_wasmtime": self.ratio("run") },
+        })
+    }
+}
+
+fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &BenchArguments) -> Result<Measured, Error> {
+    let bytes = intake::read(&loaded.entry.path, intake::COMPONENT_BYTES_MAX).map_err(Error::usage)?;
+    let floor = Floor::new(&context.runtime, &context.runtime.compile(&bytes)?)?;
+    let mut measured = Measured {
+        threads,
+        pooled: context.runtime.is_pooled(),
+        wasmtime: Blocks::default(),
+        library: Blocks::default(),
+        across: Blocks::default(),
+        run: Blocks::default(),
+    };
+    let input = Artifact { name: "input".to_owned(), media_type: String::new(), content: Bytes::from(vec![b'x'; INPUT_BYTES]) };
+    let task = Task { attempt: 1, params: "{}".into(), inputs: vec![input.clone()], ..Task::default() };
+    let tasks = arguments.tasks - arguments.tasks % threads as u32;
+    let floor_block = || Ok(floor.run(&task, &loaded.limits, tasks as usize / threads, threads)?);
+    let library_block = || super::block_on(library(context, loaded, &task, tasks as usize, threads))?;
+    let across_block = || super::block_on(across(context, loaded, &task, tasks as usize, threads))?;
+    let run_block = || super::block_on(workflow_run(context, arguments, &input, tasks))?;
+    // The first of each warms the pool and the caches, and does not count.
+    (floor_block()?, library_block()?, across_block()?, run_block()?);
+    for _ in 0..arguments.blocks {
+        measured.wasmtime.add(tasks, floor_block)?;
+        measured.library.add(tasks, library_block)?;
+        measured.across.add(tasks, across_block)?;
+        measured.run.add(tasks, run_block)?;
+    }
+    Ok(measured)
+}
+
+/// Tasks by the library, awaited on the guests' threads.
+async fn library(context: &Context, loaded: &Loaded, task: &Task, tasks: usize, threads: usize) -> Result<(), Error> {
+    let call = Call { limits: loaded.limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+    let drivers = (0..threads).map(|_| {
+        let (runtime, plugin, task, call) = (context.runtime.clone(), Arc::clone(&loaded.plugin), task.clone(), call.clone());
+        context.runtime.spawn(async move {
+            for _ in 0..tasks / threads {
+                runtime.run(&plugin, task.clone(), call.clone()).await.result?;
+            }
+            Ok(())
+        })
+    });
+    for driver in drivers.collect::<Vec<_>>() {
+        driver.await.map_err(Error::engine)?.map_err(|failure: Failure| Error::usage(format!("the plugin failed: {failure}")))?;
+    }
+    Ok(())
+}
+
+/// The same, awaited on the caller's own thread: each attempt hops to a guest thread and back.
+async fn across(context: &Context, loaded: &Loaded, task: &Task, tasks: usize, threads: usize) -> Result<(), Error> {
+    let call = Call { limits: loaded.limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+    let mut attempts = futures_util::stream::iter(0..tasks)
+        .map(|_| context.runtime.run(&loaded.plugin, task.clone(), call.clone()))
+        .buffer_unordered(threads * UNDER_WAY);
+    while let Some(attempt) = attempts.next().await {
+        attempt.result.map_err(|failure| Error::usage(format!("the plugin failed: {failure}")))?;
+    }
+    Ok(())
+}
+
+async fn workflow_run(context: &Context, arguments: &BenchArguments, input: &Artifact, tasks: u32) -> Result<(), Error> {
+    let step = Step {
+        id: "bench".to_owned(),
+        worker: arguments.plugin.clone(),
+        needs: Vec::new(),
+        inputs: vec![InputSource::Files("*".to_owned())],
+        foreach: true,
+        params: serde_json::Map::new(),
+        retry: RetryPolicy::default(),
+        limits: std::collections::BTreeMap::new(),
+        gates: Vec::new(),
+        maximum_revisions: 0,
+    };
+    let inputs = (0..tasks).map(|n| Artifact { name: format!("input-{n}"), ..input.clone() }).collect();
+    let crew = Crew::new(context.runtime.clone(), Arc::clone(&context.registry));
+    let (handle, running) = manager::start(Arc::new(Memory::default()), Arc::new(crew), Arc::new(SystemClock), context.concurrency);
+    let run = handle.submit(Workflow { name: "bench".to_owned(), steps: vec![step] }, vec![inputs]).await?;
+    let status = manager::wait(&handle, &run).await?;
+    running.shutdown().await;
+    if status == RunStatus::Completed { Ok(()) } else { Err(Error::usage("a task of the measured run failed")) }
+}
+
+/// The longest delay of a millisecond's timer on the caller's runtime, while guests spin on every core. `None` where there is
+/// no plugin `spin` to spin.
+fn timer_delay(common: &Common) -> Result<Option<f64>, Error> {
+    let context = common.open(None)?;
+    let Ok(entry) = context.registry.find("spin") else { return Ok(None) };
+    let loaded = context.registry.load(&entry)?;
+    let limits = Limits { fuel: u64::MAX / 2, timeout: SPIN, ..loaded.limits };
+    super::block_on(async {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let spinning = futures_util::future::join_all((0..cores * 2).map(|_| {
+            let call = Call { limits, ..Call::default() };
+            context.runtime.run(&loaded.plugin, Task { params: "{}".into(), ..Task::default() }, call)
+        }));
+        tokio::pin!(spinning);
+        let mut longest = Duration::ZERO;
+        loop {
+            let watch = Stopwatch::start();
+            let nap = Duration::from_millis(1);
+            tokio::select! {
+                _ = &mut spinning => break,
+                () = tokio::time::sleep(nap) => longest = longest.max(watch.elapsed().saturating_sub(nap)),
+            }
+        }
+        Some(rounded(longest.as_secs_f64() * 1000.0))
+    })
+}
+
+fn text(by_threads: &[Measured], report: &Value) -> String {
+    let mut text = String::from("processor time for one task, in microseconds: median (least to most)\n\n");
+    for measured in by_threads {
+        text.push_str(&format!("{} {}\n", measured.threads, if measured.threads == 1 { "thread" } else { "threads" }));
+        for (name, blocks) in [("bare wasmtime", &measured.wasmtime), ("library", &measured.library), ("…with a hop", &measured.across), ("workflow run", &measured.run)] {
+            let told = blocks.to_json();
+            let ratio = blocks.over(&measured.wasmtime);
+            text.push_str(&format!(
+                "  {name:<14} {:>7.1} ({:.1} to {:.1})   {ratio:.2} x   {} tasks/s on {:.2} cores\n",
+                median(&blocks.cpu_us),
+                told["cpu_us_per_task_least"].as_f64().unwrap_or_default(),
+                told["cpu_us_per_task_most"].as_f64().unwrap_or_default(),
+                told["tasks_per_second"],
+                told["cores_busy"].as_f64().unwrap_or_default(),
+            ));
+        }
+    }
+    if let Some(delay) = report["timer_delay_under_spinning_guests_ms"].as_f64() {
+        text.push_str(&format!("\nlongest delay of a timer while guests spin on every core: {delay:.1} ms\n"));
+    }
+    text
 }

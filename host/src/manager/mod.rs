@@ -116,6 +116,7 @@ pub fn start(store: Arc<dyn Store>, workers: Arc<dyn Workers>, clock: Arc<dyn Cl
     let stop = CancellationToken::new();
     let manager = Manager {
         store: Arc::clone(&store),
+        threads: workers.threads(),
         workers,
         clock,
         concurrency: concurrency.max(1),
@@ -230,6 +231,7 @@ struct Live {
 struct Manager {
     store: Arc<dyn Store>,
     workers: Arc<dyn Workers>,
+    threads: Option<tokio::runtime::Handle>,
     clock: Arc<dyn Clock>,
     concurrency: usize,
     /// Attempts under way.
@@ -459,7 +461,7 @@ impl Manager {
         let cancel = self.runs.get(id).map_or_else(CancellationToken::new, |live| live.cancel.clone());
         let (store, workers, notices) = (Arc::clone(&self.store), Arc::clone(&self.workers), self.notices.clone());
         let (mailbox, run) = (self.mailbox.clone(), id.clone());
-        self.calls.spawn(async move {
+        let call = async move {
             let input = match order {
                 Some(order) => order.carry_out(store, workers, notices, cancel).await,
                 None => attempt::not_called(effect),
@@ -467,7 +469,11 @@ impl Manager {
             if let Some(mailbox) = mailbox.upgrade() {
                 let _ = mailbox.send(Message::Told { run, input, frees_slot: true }).await;
             }
-        });
+        };
+        match &self.threads {
+            Some(threads) => self.calls.spawn_on(call, threads),
+            None => self.calls.spawn(call),
+        };
     }
 
     /// What a call needs; nothing where the journal has lost it.

@@ -4,8 +4,10 @@
 //! it. The order at the end matters: a guest's own answer first, then whether its size is allowed.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +101,12 @@ impl Runtime {
         let Some(guests) = &inner.guests else {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
+        if tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == guests.handle().id()) {
+            // The caller is on a guest thread already (see `Runtime::spawn`): no hop.
+            let ended = AssertUnwindSafe(Execution::new(inner, plugin, &call).run(entrance)).catch_unwind().await;
+            drop(places);
+            return ended.unwrap_or_else(panicked);
+        }
         let (inner, plugin) = (Arc::clone(inner), Arc::clone(plugin));
         let handle = guests.spawn(async move {
             let ended = Execution::new(&inner, &plugin, &call).run(entrance).await;
@@ -107,14 +115,16 @@ impl Runtime {
         });
         match AbortOnDropHandle::new(handle).await {
             Ok(ended) => ended,
-            Err(error) if error.is_panic() => {
-                let panic = error.into_panic();
-                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-                refused(Failure::new(FailureKind::Host, format!("a panic in the host: {}", text.unwrap_or("without a message"))))
-            }
+            Err(error) if error.is_panic() => panicked(error.into_panic()),
             Err(_) => refused(Failure::new(FailureKind::Host, "the runtime is shutting down")),
         }
     }
+}
+
+/// A panic of the host's own ends the attempt, and nothing else.
+fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Attempt<T> {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    refused(Failure::new(FailureKind::Host, format!("a panic in the host: {}", text.unwrap_or("without a message"))))
 }
 
 /// A place in flight, and a part of the memory budget.

@@ -12,6 +12,7 @@ mod attempt;
 mod bindings;
 mod capture;
 mod engine;
+mod floor;
 mod limits;
 mod linker;
 mod plugin;
@@ -33,6 +34,7 @@ use wasmtime::component::Linker;
 use crate::model::{Grant, Limits};
 
 pub use attempt::Call;
+pub use floor::Floor;
 pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
 pub use plugin::{Command, CommandFindings, CommandPass, Kind, Plugin};
 pub use state::Progress;
@@ -180,6 +182,21 @@ impl Runtime {
     #[must_use]
     pub fn is_pooled(&self) -> bool {
         self.inner.pooled
+    }
+
+    /// Runs a caller's own work on the guests' threads, for whoever has many attempts to make: attempts that are awaited
+    /// there need no hop from thread to thread, which costs as much as a small task. The work must not block.
+    ///
+    /// # Errors
+    /// The task's outcome is a [`tokio::task::JoinError`] when it panics, or when the runtime has been shut down.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        self.threads().spawn(work)
+    }
+
+    /// The threads that run guests.
+    #[must_use]
+    pub fn threads(&self) -> &tokio::runtime::Handle {
+        self.inner.guests.as_ref().expect("taken only when the runtime is dropped").handle()
     }
 
     /// What compiled code depends on beside the component: engine configuration, version and processor. Part of the key

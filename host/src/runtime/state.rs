@@ -74,7 +74,7 @@ impl State {
             wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
         }
         if !grant.randomness {
-            wasi.secure_random(Seeded::new(&seed, b"secure")).insecure_random(Seeded::new(&seed, b"insecure"));
+            wasi.secure_random(Seeded::new(seed, b"secure")).insecure_random(Seeded::new(seed, b"insecure"));
             let mut bytes = [0; 16];
             bytes.copy_from_slice(&seed.as_bytes()[..16]);
             wasi.insecure_random_seed(u128::from_le_bytes(bytes));
@@ -104,12 +104,22 @@ impl WasiView for State {
     }
 }
 
-/// Randomness that follows from a seed alone: the extended output of BLAKE3.
-struct Seeded(blake3::OutputReader);
+/// Randomness that follows from a seed alone: the extended output of BLAKE3. Made when it is first asked for, since most
+/// guests never ask.
+struct Seeded {
+    seed: blake3::Hash,
+    purpose: &'static [u8],
+    reader: Option<blake3::OutputReader>,
+}
 
 impl Seeded {
-    fn new(seed: &blake3::Hash, purpose: &[u8]) -> Self {
-        Self(blake3::Hasher::new_keyed(seed.as_bytes()).update(purpose).finalize_xof())
+    fn new(seed: blake3::Hash, purpose: &'static [u8]) -> Self {
+        Self { seed, purpose, reader: None }
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        let reader = self.reader.get_or_insert_with(|| blake3::Hasher::new_keyed(self.seed.as_bytes()).update(self.purpose).finalize_xof());
+        reader.fill(bytes);
     }
 }
 
@@ -118,18 +128,18 @@ impl rand::TryRng for Seeded {
 
     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
         let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
+        self.fill(&mut bytes);
         Ok(u32::from_le_bytes(bytes))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
         let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
+        self.fill(&mut bytes);
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.fill(bytes);
+        self.fill(bytes);
         Ok(())
     }
 }
