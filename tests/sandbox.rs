@@ -50,7 +50,15 @@ fn load(name: &str) -> Arc<Plugin> {
 
 fn task(params: &str) -> Task {
     let input = Artifact { name: "in.txt".into(), media_type: "text/plain".into(), content: Bytes::from_static(b"hello") };
-    Task { id: "id".into(), run: "run".into(), step: "step".into(), attempt: 3, params: params.into(), inputs: vec![input], ..Task::default() }
+    Task {
+        id: "id".into(),
+        run: "run".into(),
+        step: "step".into(),
+        attempt: 3,
+        params: params.into(),
+        inputs: vec![input],
+        ..Task::default()
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -431,7 +439,11 @@ fn asks_whether_cancelled() {
 }
 
 fn subject(files: &[(&str, &'static str)]) -> Subject {
-    let files = files.iter().map(|(name, text)| Artifact { name: (*name).into(), media_type: String::new(), content: Bytes::from_static(text.as_bytes()) });
+    let files = files.iter().map(|(name, text)| Artifact {
+        name: (*name).into(),
+        media_type: String::new(),
+        content: Bytes::from_static(text.as_bytes()),
+    });
     Subject { files: files.collect(), ..Subject::default() }
 }
 
@@ -560,7 +572,8 @@ fn a_thousand_deadlines_at_once_leave_nothing_behind() {
     }
     let this = std::env::current_exe().expect("this test");
     let name = "a_thousand_deadlines_at_once_leave_nothing_behind";
-    let output = std::process::Command::new(this).args(["--exact", name, "--nocapture"]).env("SANDHOG_TEST_ALONE", "1").output().expect("runs");
+    let output =
+        std::process::Command::new(this).args(["--exact", name, "--nocapture"]).env("SANDHOG_TEST_ALONE", "1").output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("a thousand sleepers left"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -317,9 +317,15 @@ macro_rules! __embed_identity {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             const TEXT: &str = concat!(
-                "name = '''", env!("CARGO_PKG_NAME"), "'''\n",
-                "version = '''", env!("CARGO_PKG_VERSION"), "'''\n",
-                "description = '''", env!("CARGO_PKG_DESCRIPTION"), "'''\n",
+                "name = '''",
+                env!("CARGO_PKG_NAME"),
+                "'''\n",
+                "version = '''",
+                env!("CARGO_PKG_VERSION"),
+                "'''\n",
+                "description = '''",
+                env!("CARGO_PKG_DESCRIPTION"),
+                "'''\n",
             );
             #[unsafe(link_section = "sandhog:identity")]
             #[used]
@@ -352,10 +358,7 @@ pub mod __private {
     }
 
     /// Runs a function of a gate.
-    pub fn check<P: DeserializeOwned, T>(
-        subject: types::Subject,
-        check: fn(Subject<P>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    pub fn check<P: DeserializeOwned, T>(subject: types::Subject, check: fn(Subject<P>) -> Result<T, Failure>) -> Result<T, Failure> {
         logger::install();
         let types::Subject { files, task, usage, params, unit } = subject;
         let task = task.map(read_task).transpose()?;

@@ -172,7 +172,10 @@ fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &Bench
     let across_block = || super::block_on(across(context, loaded, &task, tasks as usize, threads))?;
     let run_block = || super::block_on(workflow_run(context, arguments, &input, tasks))?;
     // The first of each warms the pool and the caches, and does not count.
-    (floor_block()?, library_block()?, across_block()?, run_block()?);
+    floor_block()?;
+    library_block()?;
+    across_block()?;
+    run_block()?;
     for _ in 0..arguments.blocks {
         measured.wasmtime.add(tasks, floor_block)?;
         measured.library.add(tasks, library_block)?;
@@ -265,7 +268,12 @@ fn text(by_threads: &[Measured], report: &Value) -> String {
     let mut text = String::from("processor time for one task, in microseconds: median (least to most)\n\n");
     for measured in by_threads {
         text.push_str(&format!("{} {}\n", measured.threads, if measured.threads == 1 { "thread" } else { "threads" }));
-        for (name, blocks) in [("bare wasmtime", &measured.wasmtime), ("library", &measured.library), ("…with a hop", &measured.across), ("workflow run", &measured.run)] {
+        for (name, blocks) in [
+            ("bare wasmtime", &measured.wasmtime),
+            ("library", &measured.library),
+            ("…with a hop", &measured.across),
+            ("workflow run", &measured.run),
+        ] {
             let told = blocks.to_json();
             let ratio = blocks.over(&measured.wasmtime);
             text.push_str(&format!(

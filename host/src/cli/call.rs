@@ -79,7 +79,15 @@ pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
                 let ended = runtime.check(&plugin, subject, call).await;
                 Attempt { result: ended.result.map(Answer::Verdict), receipt: ended.receipt, log: ended.log }
             } else {
-                let task = Task { step: "call".to_owned(), id: "call".to_owned(), run: "call".to_owned(), attempt: 1, params, inputs, ..Task::default() };
+                let task = Task {
+                    step: "call".to_owned(),
+                    id: "call".to_owned(),
+                    run: "call".to_owned(),
+                    attempt: 1,
+                    params,
+                    inputs,
+                    ..Task::default()
+                };
                 let ended = runtime.run(&plugin, task, call).await;
                 Attempt { result: ended.result.map(Answer::Artifacts), receipt: ended.receipt, log: ended.log }
             }
@@ -202,7 +210,8 @@ fn limits(arguments: &CallArguments) -> Result<LimitsPatch, Error> {
 
 fn params(arguments: &CallArguments) -> Result<Arc<str>, Error> {
     let mut params = match &arguments.params {
-        Some(text) => serde_json::from_str::<Map<String, Value>>(text).map_err(|error| Error::usage(format!("--params: expected a JSON object: {error}")))?,
+        Some(text) => serde_json::from_str::<Map<String, Value>>(text)
+            .map_err(|error| Error::usage(format!("--params: expected a JSON object: {error}")))?,
         None => Map::new(),
     };
     for param in &arguments.param {

@@ -68,13 +68,15 @@ impl Error {
     pub fn print(&self, as_json: bool, colour: bool) {
         if as_json {
             let problems = self.problems.iter().flat_map(|problems| &problems.problems);
-            let problems = problems.map(|p| {
-                json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message, "help": p.help })
-            });
-            println!("{}", json!({
-                "schema_version": SCHEMA_VERSION,
-                "error": { "message": self.message, "help": self.help, "problems": problems.collect::<Vec<_>>() },
-            }));
+            let problems =
+                problems.map(|p| json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message, "help": p.help }));
+            println!(
+                "{}",
+                json!({
+                    "schema_version": SCHEMA_VERSION,
+                    "error": { "message": self.message, "help": self.help, "problems": problems.collect::<Vec<_>>() },
+                })
+            );
             return;
         }
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };

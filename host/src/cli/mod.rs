@@ -116,7 +116,8 @@ fn trace(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SANDHOG_LOG").unwrap_or_else(|_| level.into());
     let stderr = std::io::stderr;
     let ansi = colour(&std::io::stderr());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(ansi).with_target(false).without_time().try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(ansi).with_target(false).without_time().try_init();
 }
 
 /// Runs asynchronous work on this thread. Guests have threads of their own.

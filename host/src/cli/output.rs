@@ -21,7 +21,8 @@ impl OutFolder {
     /// Makes the folder, if need be, and makes sure that it can be written.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let cannot = |error: std::io::Error| {
-            Error::usage(format!("the output folder {} cannot be written: {error}", folder.display())).help("name another with --out FOLDER")
+            Error::usage(format!("the output folder {} cannot be written: {error}", folder.display()))
+                .help("name another with --out FOLDER")
         };
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(folder).map_err(cannot)?;

@@ -39,20 +39,25 @@ pub fn plan(common: &Common, arguments: &PlanArguments) -> Result<Exit, Error> {
 fn json(workflow: &Workflow, files: &[usize]) -> serde_json::Value {
     let levels = workflow.levels();
     let level_of = |place: usize| levels.iter().position(|level| level.contains(&place));
-    let steps: Vec<_> = workflow.steps.iter().enumerate().map(|(place, step)| {
-        json!({
-            "id": step.id,
-            "worker": step.worker,
-            "needs": step.needs,
-            "level": level_of(place),
-            "foreach": step.foreach,
-            "files": files[place],
-            "gates": step.gates.iter().map(|gate| &gate.gate).collect::<Vec<_>>(),
-            "maximum_revisions": step.maximum_revisions,
-            "maximum_attempts": step.retry.maximum_attempts,
-            "limits": step.limits,
+    let steps: Vec<_> = workflow
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(place, step)| {
+            json!({
+                "id": step.id,
+                "worker": step.worker,
+                "needs": step.needs,
+                "level": level_of(place),
+                "foreach": step.foreach,
+                "files": files[place],
+                "gates": step.gates.iter().map(|gate| &gate.gate).collect::<Vec<_>>(),
+                "maximum_revisions": step.maximum_revisions,
+                "maximum_attempts": step.retry.maximum_attempts,
+                "limits": step.limits,
+            })
         })
-    }).collect();
+        .collect();
     json!({ "schema_version": SCHEMA_VERSION, "workflow": workflow.name, "shape": workflow.shape(), "levels": levels.len(), "steps": steps })
 }
 
@@ -100,10 +105,14 @@ fn describe(step: &Step, files: usize) -> String {
         text.push_str(&format!(", needs {}", step.needs.join(", ")));
     }
     if !step.gates.is_empty() {
-        let gates: Vec<_> = step.gates.iter().map(|gate| match gate.fail_on {
-            Some(severity) => format!("{} (fail on {severity})", gate.gate),
-            None => gate.gate.clone(),
-        }).collect();
+        let gates: Vec<_> = step
+            .gates
+            .iter()
+            .map(|gate| match gate.fail_on {
+                Some(severity) => format!("{} (fail on {severity})", gate.gate),
+                None => gate.gate.clone(),
+            })
+            .collect();
         text.push_str(&format!(", judged by {}, up to {} revisions", gates.join(" and "), step.maximum_revisions));
     }
     text

@@ -58,7 +58,8 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
 fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
     if as_json {
         let plugins: Vec<Value> = registry.plugins().map(|entry| entry_json(entry)).collect();
-        let bad: Vec<Value> = registry.bad().iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
+        let bad: Vec<Value> =
+            registry.bad().iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
         let shadowed: Vec<Value> = registry.shadowed().iter().map(|entry| entry_json(entry)).collect();
         println!("{}", json!({ "schema_version": SCHEMA_VERSION, "plugins": plugins, "bad": bad, "shadowed": shadowed }));
         return Ok(Exit::Passed);
@@ -118,11 +119,14 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         object["imports"] = json!(entry.component.imports);
         object["limits"] = json!(limits);
         object["scope"] = json!(entry.manifest.scope);
-        object["requests"] = requests.iter().map(|request| {
-            let mut object = json!(request);
-            object["granted"] = covered(request).into();
-            object
-        }).collect();
+        object["requests"] = requests
+            .iter()
+            .map(|request| {
+                let mut object = json!(request);
+                object["granted"] = covered(request).into();
+                object
+            })
+            .collect();
         object["grant"] = json!(grant.as_ref().ok());
         object["deterministic"] = json!(grant.as_ref().ok().map(Grant::is_deterministic));
         object["held"] = json!(grant.as_ref().err().map(ToString::to_string));
@@ -170,7 +174,8 @@ fn grant_text(grant: &Grant) -> String {
     if lines.is_empty() {
         lines.push("  nothing".to_owned());
     }
-    let determinism = if grant.is_deterministic() { "equal inputs give equal outputs and fuel" } else { "outputs may differ from run to run" };
+    let determinism =
+        if grant.is_deterministic() { "equal inputs give equal outputs and fuel" } else { "outputs may differ from run to run" };
     lines.push(format!("  ({determinism})"));
     lines.join("\n")
 }
@@ -193,7 +198,8 @@ fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit,
     }
     let good = results.iter().all(|(_, problem)| problem.is_none());
     if as_json {
-        let results: Vec<Value> = results.iter().map(|(name, problem)| json!({ "plugin": name, "good": problem.is_none(), "problem": problem })).collect();
+        let results: Vec<Value> =
+            results.iter().map(|(name, problem)| json!({ "plugin": name, "good": problem.is_none(), "problem": problem })).collect();
         println!("{}", json!({ "schema_version": SCHEMA_VERSION, "good": good, "plugins": results }));
     } else if results.is_empty() {
         return Err(Error::usage("there is nothing to check").help("name a plugin or a component, or a folder with --plugins"));

@@ -58,21 +58,19 @@ impl Progress {
                 bars.known += u64::from(*tasks);
                 bars.total.set_length(bars.known);
             }
-            Event::AttemptStarted { task, attempt, revision } => {
-                if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) {
-                    let bar = bars.tasks.entry(*task).or_insert_with(|| {
-                        let bar = bars.all.insert_before(&bars.total, ProgressBar::new(100));
-                        bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
-                        bar.enable_steady_tick(TURN);
-                        bar
-                    });
-                    bar.set_prefix(name(&self.workflow, *task));
-                    bar.set_message(match (attempt, revision) {
-                        (1, 0) => String::new(),
-                        (attempt, 0) => format!("attempt {attempt}"),
-                        (attempt, revision) => format!("revision {revision}, attempt {attempt}"),
-                    });
-                }
+            Event::AttemptStarted { task, attempt, revision } if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) => {
+                let bar = bars.tasks.entry(*task).or_insert_with(|| {
+                    let bar = bars.all.insert_before(&bars.total, ProgressBar::new(100));
+                    bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
+                    bar.enable_steady_tick(TURN);
+                    bar
+                });
+                bar.set_prefix(name(&self.workflow, *task));
+                bar.set_message(match (attempt, revision) {
+                    (1, 0) => String::new(),
+                    (attempt, 0) => format!("attempt {attempt}"),
+                    (attempt, revision) => format!("revision {revision}, attempt {attempt}"),
+                });
             }
             Event::AttemptCompleted { task, .. } => {
                 if let Some(bar) = bars.tasks.get(task) {
@@ -92,8 +90,10 @@ impl Progress {
             _ => {}
         }
         // What somebody would want to read later stays above the bars.
-        if let (Some(line), Event::AttemptFailed { .. } | Event::RevisionRequested { .. } | Event::TaskFailed { .. } | Event::GateFailed { .. }) =
-            (line, &record.event)
+        if let (
+            Some(line),
+            Event::AttemptFailed { .. } | Event::RevisionRequested { .. } | Event::TaskFailed { .. } | Event::GateFailed { .. },
+        ) = (line, &record.event)
         {
             let _ = bars.all.println(line);
         }
@@ -157,13 +157,9 @@ fn line(record: &Record, workflow: &Workflow) -> Option<String> {
             format!("{}: attempt {attempt} failed: {}: {}", name(task), failure.kind, first_line(&failure.message))
         }
         Event::RetryScheduled { task, due_at } => format!("{}: to be tried again at {}", name(task), due_at.strftime("%H:%M:%S")),
-        Event::GateAnswered { task, gate: g, verdict, passed, .. } => format!(
-            "{}: {} {}: {}",
-            name(task),
-            gate(task, g),
-            if *passed { "passes" } else { "rejects" },
-            sanitize(&verdict.summary, 200)
-        ),
+        Event::GateAnswered { task, gate: g, verdict, passed, .. } => {
+            format!("{}: {} {}: {}", name(task), gate(task, g), if *passed { "passes" } else { "rejects" }, sanitize(&verdict.summary, 200))
+        }
         Event::GateFailed { task, gate: g, failure, .. } => {
             format!("{}: {} could not answer: {}: {}", name(task), gate(task, g), failure.kind, first_line(&failure.message))
         }
@@ -175,8 +171,12 @@ fn line(record: &Record, workflow: &Workflow) -> Option<String> {
         Event::TaskFailed { task, reason } => match reason {
             TaskReason::Failed { failure } => format!("{}: given up: {}", name(task), failure.kind),
             TaskReason::GateFailed { gate: g, .. } => format!("{}: given up: {} could not answer", name(task), gate(task, g)),
-            TaskReason::Rejected { findings } => format!("{}: given up: rejected, {} findings, no revision left", name(task), findings.len()),
-            TaskReason::RejectedAgain { findings } => format!("{}: given up: rejected twice with the same {} findings", name(task), findings.len()),
+            TaskReason::Rejected { findings } => {
+                format!("{}: given up: rejected, {} findings, no revision left", name(task), findings.len())
+            }
+            TaskReason::RejectedAgain { findings } => {
+                format!("{}: given up: rejected twice with the same {} findings", name(task), findings.len())
+            }
         },
         Event::TaskCancelled { task } => format!("{}: cancelled", name(task)),
         Event::StepCompleted { step: place } => format!("{}: all completed", step(place)),

@@ -58,7 +58,7 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
         let (handle, running) = start(&context);
         let id = handle.submit(workflow.clone(), files).await?;
         let watched = Watch { handle: &handle, progress: Progress::new(workflow, super::is_live()), quiet, logs: arguments.logs };
-        let (report, ended) = watched.to_the_end(&id, wait_timeout).await?;
+        let (report, ended) = watched.until_it_ends(&id, wait_timeout).await?;
         let written = match out {
             Some(out) => Some(write(out, &handle, &report).await?),
             None => None,
@@ -102,7 +102,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn to_the_end(mut self, id: &crate::model::RunId, wait_timeout: Option<Duration>) -> Result<(RunReport, Ended), Error> {
+    async fn until_it_ends(mut self, id: &crate::model::RunId, wait_timeout: Option<Duration>) -> Result<(RunReport, Ended), Error> {
         let mut feed = self.handle.follow(id.clone());
         let mut notices = self.handle.notices();
         let mut report: Option<RunReport> = None;
@@ -151,7 +151,9 @@ impl Watch<'_> {
         self.progress.notice(notice);
         if let (Notice::Log { task, gate, log, .. }, Some(report), true) = (notice, report, self.logs && !self.quiet) {
             let who = match gate {
-                Some(gate) => format!("{}, {}", name(&report.workflow, *task), report.workflow.steps[task.step as usize].gates[*gate as usize].gate),
+                Some(gate) => {
+                    format!("{}, {}", name(&report.workflow, *task), report.workflow.steps[task.step as usize].gates[*gate as usize].gate)
+                }
                 None => name(&report.workflow, *task),
             };
             self.progress.say(&format!("{who} wrote:\n{}", log_text(log).trim_end()));
@@ -199,7 +201,8 @@ fn summary(report: &RunReport) -> String {
             show_bytes(worker.peak_memory_bytes.max(gates.peak_memory_bytes)),
         ));
     }
-    let failed: Vec<(&TaskKey, &crate::report::TaskReport)> = report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Failed).collect();
+    let failed: Vec<(&TaskKey, &crate::report::TaskReport)> =
+        report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Failed).collect();
     for (key, task) in failed.iter().take(FAILURES_SHOWN) {
         text.push_str(&format!("\n{} was given up", name(&report.workflow, **key)));
         match &task.failure {

@@ -77,7 +77,8 @@ pub fn read_inputs(source: &Source, path: &Path) -> Result<Vec<Vec<Artifact>>, E
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         Some(_) | None => Path::new("."),
     };
-    let dir = Dir::open_ambient_dir(folder, ambient_authority()).map_err(|error| Error::usage(format!("{} cannot be opened: {error}", folder.display())))?;
+    let dir = Dir::open_ambient_dir(folder, ambient_authority())
+        .map_err(|error| Error::usage(format!("{} cannot be opened: {error}", folder.display())))?;
     let names = list(folder)?;
     let mut total = 0;
     let mut files = Vec::with_capacity(steps.len());
@@ -95,12 +96,14 @@ pub fn read_inputs(source: &Source, path: &Path) -> Result<Vec<Vec<Artifact>>, E
                 if of_step.iter().any(|file| file.name == *name) {
                     continue;
                 }
-                let content = read_file(&dir, name).map_err(|error| Error::from(source.input_problem(glob, format!("{name} cannot be read: {error}"), None)))?;
+                let content = read_file(&dir, name)
+                    .map_err(|error| Error::from(source.input_problem(glob, format!("{name} cannot be read: {error}"), None)))?;
                 total += content.len() as u64;
                 if total > INPUT_FILES_BYTES_MAX {
                     return Err(Error::usage(format!("the inputs are larger than {INPUT_FILES_BYTES_MAX} bytes together")));
                 }
-                crate::model::artifact::check_name(name).map_err(|reason| Error::usage(format!("the file name {name:?} is refused: {reason}")))?;
+                crate::model::artifact::check_name(name)
+                    .map_err(|reason| Error::usage(format!("the file name {name:?} is refused: {reason}")))?;
                 of_step.push(Artifact { name: name.clone(), media_type: media_type(name).to_owned(), content: content.into() });
             }
         }

@@ -148,7 +148,9 @@ pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
     let parts: Vec<&str> = at.strip_prefix('/').unwrap_or_default().split('/').collect();
     let plain = parts.iter().all(|part| !part.is_empty() && *part != "." && *part != ".." && !part.chars().any(char::is_control));
     match at {
-        _ if !plain => Err(format!("expected an absolute path such as /docs for the guest, found `{}`", crate::model::text::sanitize(at, 80))),
+        _ if !plain => {
+            Err(format!("expected an absolute path such as /docs for the guest, found `{}`", crate::model::text::sanitize(at, 80)))
+        }
         "/subject" => Err("`/subject` is where gates find what they judge".to_owned()),
         _ => Ok(()),
     }

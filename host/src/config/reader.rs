@@ -254,7 +254,12 @@ impl<'t, 'i> Fields<'t, 'i> {
         match value.get_ref() {
             DeValue::String(text) => Some((text.to_string(), value.span())),
             DeValue::Integer(i) if i.radix() == 10 => Some((i.as_str().to_owned(), value.span())),
-            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
                 out.wrong_type(value, name, "a string such as \"10s\" or \"64MiB\", or a whole number");
                 None
             }

@@ -153,7 +153,11 @@ fn read_grant(
             Some(value) => {
                 grant.environment.insert(name.to_owned(), value);
             }
-            None => out.push(span, format!("the environment variable `{name}` is granted, and not set"), Some("set it, or remove the grant".to_owned())),
+            None => out.push(
+                span,
+                format!("the environment variable `{name}` is granted, and not set"),
+                Some("set it, or remove the grant".to_owned()),
+            ),
         }
     }
     grant.clock = fields.boolean(out, "clock").unwrap_or(false);

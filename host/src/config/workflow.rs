@@ -13,8 +13,7 @@ use crate::model::workflow::STEPS_MAX;
 use crate::model::{GateUse, InputSource, RetryPolicy, Severity, Step, Workflow};
 
 const WORKFLOW_FIELDS: &[&str] = &["name", "step"];
-const STEP_FIELDS: &[&str] =
-    &["id", "worker", "needs", "inputs", "foreach", "params", "retry", "limits", "gates", "maximum_revisions"];
+const STEP_FIELDS: &[&str] = &["id", "worker", "needs", "inputs", "foreach", "params", "retry", "limits", "gates", "maximum_revisions"];
 const GATE_FIELDS: &[&str] = &["gate", "fail_on", "params", "usage", "retry", "limits"];
 const RETRY_FIELDS: &[&str] = &["maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval", "jitter"];
 const INPUT_FIELDS: &[&str] = &["from", "name"];
@@ -173,7 +172,11 @@ impl Reading {
             }
             None => {
                 if fields.get("worker").is_none() {
-                    out.push(header, format!("the step `{}` has no `worker`", id.0), Some("add a line such as worker = \"summarise\"".to_owned()));
+                    out.push(
+                        header,
+                        format!("the step `{}` has no `worker`", id.0),
+                        Some("add a line such as worker = \"summarise\"".to_owned()),
+                    );
                 }
                 String::new()
             }
@@ -194,11 +197,19 @@ impl Reading {
         let revisions = fields.whole(out, "maximum_revisions", REVISIONS_MAX);
         if revisions.is_some() && gates.is_empty() {
             let span = fields.get("maximum_revisions").map_or(0..0, toml::Spanned::span);
-            out.push(span, "`maximum_revisions` without `gates`: nothing can send the work back", Some("add gates = [...], or remove it".to_owned()));
+            out.push(
+                span,
+                "`maximum_revisions` without `gates`: nothing can send the work back",
+                Some("add gates = [...], or remove it".to_owned()),
+            );
         }
         if foreach && inputs.is_empty() && needs.is_empty() {
             let span = fields.get("foreach").map_or(0..0, toml::Spanned::span);
-            out.push(span, "`foreach` without inputs: there is nothing to make tasks from", Some("add inputs = [\"docs/**/*.md\"], or needs".to_owned()));
+            out.push(
+                span,
+                "`foreach` without inputs: there is nothing to make tasks from",
+                Some("add inputs = [\"docs/**/*.md\"], or needs".to_owned()),
+            );
         }
         self.places.push(Places { id: id.1, needs: needs.iter().map(|(_, span)| span.clone()).collect(), from });
         self.steps.push(Step {
@@ -279,7 +290,11 @@ impl Reading {
         let mut ids: BTreeMap<&str, usize> = BTreeMap::new();
         for (place, step) in self.steps.iter().enumerate() {
             if !step.id.is_empty() && ids.insert(&step.id, place).is_some() {
-                self.out.push(self.places[place].id.clone(), format!("two steps have the id `{}`", step.id), Some("give each a name of its own".to_owned()));
+                self.out.push(
+                    self.places[place].id.clone(),
+                    format!("two steps have the id `{}`", step.id),
+                    Some("give each a name of its own".to_owned()),
+                );
             }
         }
         let mut broken = false;
@@ -317,7 +332,11 @@ impl Reading {
             let cycle = cycle(&workflow, &ids_of(&workflow), first);
             let span = self.places[cycle[0]].id.clone();
             let names: Vec<&str> = cycle.iter().chain(&cycle[..1]).map(|place| workflow.steps[*place].id.as_str()).collect();
-            self.out.push(span, format!("these steps wait for each other: {}", names.join(" needs ")), Some("remove one of these needs".to_owned()));
+            self.out.push(
+                span,
+                format!("these steps wait for each other: {}", names.join(" needs ")),
+                Some("remove one of these needs".to_owned()),
+            );
         }
         self.steps = workflow.steps;
     }
@@ -345,7 +364,11 @@ fn cycle(workflow: &Workflow, ids: &BTreeMap<&str, usize>, from: usize) -> Vec<u
 fn check_id(out: &mut Collector, id: &str, span: Range<usize>) {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if id.is_empty() || id.len() > 64 || !id.chars().all(fits) || id.starts_with('-') {
-        out.push(span, format!("the id `{}` does not fit", crate::model::text::sanitize(id, 80)), Some("1 to 64 of a-z, A-Z, 0-9, - and _, not - in front".to_owned()));
+        out.push(
+            span,
+            format!("the id `{}` does not fit", crate::model::text::sanitize(id, 80)),
+            Some("1 to 64 of a-z, A-Z, 0-9, - and _, not - in front".to_owned()),
+        );
     }
 }
 
@@ -369,7 +392,9 @@ fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, Fro
                     from.push((step.to_owned(), span));
                     inputs.push(InputSource::Step { from: step.to_owned(), name });
                 }
-                None => out.push(value.span(), "an input without `from`", Some("write { from = \"STEP\" }, or a glob as a string".to_owned())),
+                None => {
+                    out.push(value.span(), "an input without `from`", Some("write { from = \"STEP\" }, or a glob as a string".to_owned()))
+                }
             }
         } else {
             out.wrong_type(value, "inputs", "a list of globs, or of tables such as { from = \"step\", name = \"*.md\" }");

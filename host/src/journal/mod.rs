@@ -179,7 +179,8 @@ mod tests {
         // Results are those of completed tasks, in their order, of the last attempt.
         let task = |index| TaskKey { step: 0, index };
         let made = |name: &str| vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7 }];
-        let attempt = |index, name| Event::AttemptCompleted { task: task(index), attempt: 1, artifacts: made(name), receipt: Receipt::default() };
+        let attempt =
+            |index, name| Event::AttemptCompleted { task: task(index), attempt: 1, artifacts: made(name), receipt: Receipt::default() };
         let events = vec![attempt(1, "old"), attempt(0, "zero"), attempt(1, "one"), attempt(2, "two")];
         let ends = vec![Event::TaskCompleted { task: task(1) }, Event::TaskCompleted { task: task(0) }];
         assert_eq!(store.append(vec![append("b", 1, [events, ends].concat())]).await, [Ok(7)]);

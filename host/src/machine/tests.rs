@@ -177,7 +177,7 @@ proptest! {
         let policy = RetryPolicy { jitter, ..RetryPolicy::default() };
         let wait = backoff(&policy, attempt, chance).as_secs_f64();
         let plain = backoff(&policy, attempt, 0.5).as_secs_f64();
-        prop_assert!(plain <= 30.0 && plain >= 1.0);
+        prop_assert!((1.0..=30.0).contains(&plain));
         prop_assert!((wait - plain).abs() <= plain * jitter + 1e-6);
         prop_assert!(backoff(&policy, attempt + 1, 0.5).as_secs_f64() >= plain);
     }

@@ -43,7 +43,12 @@ impl Crew {
         Self { runtime, registry }
     }
 
-    fn ready<'a>(&self, plugin: &str, limits: impl IntoIterator<Item = (&'a String, &'a String)>, needed: Kind) -> Result<(Loaded, Call), Failure> {
+    fn ready<'a>(
+        &self,
+        plugin: &str,
+        limits: impl IntoIterator<Item = (&'a String, &'a String)>,
+        needed: Kind,
+    ) -> Result<(Loaded, Call), Failure> {
         let host = |error: crate::registry::Error| Failure::new(FailureKind::Host, error.to_string());
         let entry = self.registry.find(plugin).map_err(host)?;
         if entry.kind != needed && entry.kind != Kind::Command {

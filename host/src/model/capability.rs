@@ -197,9 +197,9 @@ impl Ceiling {
     /// A grant, capped.
     #[must_use]
     pub fn cap(&self, grant: &Grant) -> Grant {
-        let files = self.files.map_or_else(Vec::new, |most| {
-            grant.files.iter().map(|f| FileGrant { access: f.access.min(most), ..f.clone() }).collect()
-        });
+        let files = self
+            .files
+            .map_or_else(Vec::new, |most| grant.files.iter().map(|f| FileGrant { access: f.access.min(most), ..f.clone() }).collect());
         Grant {
             files,
             environment: if self.environment { grant.environment.clone() } else { BTreeMap::new() },

@@ -82,11 +82,8 @@ impl GateUse {
     #[must_use]
     pub fn criterion(&self) -> String {
         let threshold = self.fail_on.map_or_else(String::new, |s| format!(", rejects findings of {s} or above"));
-        let params = if self.params.is_empty() {
-            String::new()
-        } else {
-            format!(", params {}", serde_json::Value::Object(self.params.clone()))
-        };
+        let params =
+            if self.params.is_empty() { String::new() } else { format!(", params {}", serde_json::Value::Object(self.params.clone())) };
         format!("gate {}{threshold}{params}", self.gate)
     }
 }

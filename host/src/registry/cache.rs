@@ -57,7 +57,8 @@ impl Cache {
         let (mac, code) = bytes.get(..header).map(|h| &h[MAGIC.len()..]).zip(bytes.get(header..))?;
         let expected = self.mac(name, code);
         // `blake3::Hash` compares in constant time.
-        let authentic = bytes.starts_with(MAGIC) && <[u8; MAC_BYTES]>::try_from(mac).is_ok_and(|mac| expected == blake3::Hash::from_bytes(mac));
+        let authentic =
+            bytes.starts_with(MAGIC) && <[u8; MAC_BYTES]>::try_from(mac).is_ok_and(|mac| expected == blake3::Hash::from_bytes(mac));
         if !authentic {
             tracing::warn!(file = %path.display(), "compiled code was changed since it was stored; it is made anew");
             return None;

@@ -5,7 +5,6 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -63,7 +62,7 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
 fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => Ok(File::from(OwnedFd::from(fd))),
+        Ok(fd) => Ok(File::from(fd)),
         Err(rustix::io::Errno::LOOP) => Err(Error::NotRegular("a symbolic link")),
         Err(errno) => Err(Error::NotReadable(errno.into())),
     }

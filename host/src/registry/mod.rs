@@ -128,7 +128,9 @@ pub enum Error {
         grant: String,
     },
     /// It changed since it was granted something.
-    #[error("`{name}` changed since it was granted something: the grant is for {granted}, and the file is {found}\nread what changed, then write into [grants.{name}] of sandhog.toml:\n\ndigest = \"{found}\"")]
+    #[error(
+        "`{name}` changed since it was granted something: the grant is for {granted}, and the file is {found}\nread what changed, then write into [grants.{name}] of sandhog.toml:\n\ndigest = \"{found}\""
+    )]
     Changed {
         /// The plugin.
         name: String,
@@ -201,15 +203,8 @@ impl Registry {
     /// Looks through the folders of the settings.
     #[must_use]
     pub fn open(runtime: Runtime, cache: Option<Cache>, settings: Settings) -> Self {
-        let mut registry = Self {
-            runtime,
-            cache,
-            plugins: BTreeMap::new(),
-            shadowed: Vec::new(),
-            bad: Vec::new(),
-            loaded: Mutex::default(),
-            settings,
-        };
+        let mut registry =
+            Self { runtime, cache, plugins: BTreeMap::new(), shadowed: Vec::new(), bad: Vec::new(), loaded: Mutex::default(), settings };
         for folder in registry.settings.plugins.clone() {
             registry.discover(&folder);
         }
@@ -266,10 +261,9 @@ impl Registry {
                 }
             } else if let Some(entry) = entries.pop() {
                 let entry = Arc::new(entry);
-                if self.plugins.contains_key(&name) {
-                    self.shadowed.push(entry);
-                } else {
-                    self.plugins.insert(name, entry);
+                match self.plugins.entry(name) {
+                    std::collections::btree_map::Entry::Occupied(_) => self.shadowed.push(entry),
+                    std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(entry)),
                 }
             }
         }
@@ -383,7 +377,8 @@ impl Registry {
                 Err(error) => return Err(Error::Runtime { name: entry.name.clone(), error }),
             }
         }
-        let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX).map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
+        let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX)
+            .map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
         if Digest::of(&bytes) != entry.digest {
             return Err(Error::Replaced { path: entry.path.clone() });
         }

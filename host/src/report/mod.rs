@@ -4,7 +4,7 @@
 mod attempt;
 mod run;
 
-pub use attempt::{attempt_json, artifact_json, log_text, usage_json, verdict_json};
+pub use attempt::{artifact_json, attempt_json, log_text, usage_json, verdict_json};
 pub use run::{RunReport, TaskReport, TaskStatus};
 
 /// The version of the JSON shapes. Fields may be added without a change; none is removed or changes its meaning.

@@ -195,7 +195,9 @@ impl<'a> Execution<'a> {
         });
         let state = match state {
             Ok(state) => state,
-            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")), receipt),
+            Err(error) => {
+                return refuse(Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")), receipt);
+            }
         };
         let capture = state.capture.clone();
         let alive = self.inner.ticker.gauge().enter();
@@ -419,7 +421,8 @@ fn cost_bytes(entrance: &Entrance) -> u64 {
         Entrance::Gate(subject) | Entrance::Units(subject) => {
             let files = subject.files.iter().map(Artifact::cost_bytes).sum::<u64>();
             // Inputs and previous artifacts of the judged task are named, not handed in.
-            let task = subject.task.as_ref().map_or(0, |task| Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() }.cost_bytes());
+            let task =
+                subject.task.as_ref().map_or(0, |task| Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() }.cost_bytes());
             files + task + subject.params.len() as u64
         }
     }

@@ -149,10 +149,7 @@ pub(super) fn verdict(verdict: types::Verdict) -> model::Verdict {
             types::Decision::Fail => model::Decision::Fail,
         },
         findings: findings.into_iter().map(finding_back).collect(),
-        metrics: metrics
-            .into_iter()
-            .map(|types::Metric { name, value, unit }| model::Metric { name, value, unit })
-            .collect(),
+        metrics: metrics.into_iter().map(|types::Metric { name, value, unit }| model::Metric { name, value, unit }).collect(),
         summary,
     }
 }

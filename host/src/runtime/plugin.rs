@@ -126,13 +126,12 @@ impl Runtime {
     pub fn load(&self, compiled: &[u8], digest: Digest) -> Result<Plugin, Error> {
         #[expect(unsafe_code, reason = "wasmtime's only way to load what it compiled; the caller vouches for the bytes")]
         // SAFETY: the bytes are the output of `compile`, kept from change by the registry's authentication.
-        let component = unsafe { Component::deserialize(&self.inner.engine, compiled) }
-            .map_err(|error| Error::Compiled(format!("{error:#}")))?;
+        let component =
+            unsafe { Component::deserialize(&self.inner.engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))?;
         if let Some(required) = component.resources_required() {
-            for (what, count, max) in [
-                ("memories", required.num_memories, limits::MEMORIES_MAX),
-                ("tables", required.num_tables, limits::TABLES_MAX),
-            ] {
+            for (what, count, max) in
+                [("memories", required.num_memories, limits::MEMORIES_MAX), ("tables", required.num_tables, limits::TABLES_MAX)]
+            {
                 if count as usize > max {
                     return Err(Error::Link(format!("it has {count} {what}, and an attempt may have {max}")));
                 }
@@ -147,10 +146,7 @@ impl Runtime {
         let entry = if exports("sandhog:plugin/worker") {
             Entry::Worker(worker::WorkerPluginPre::new(pre).map_err(link)?)
         } else if exports("sandhog:plugin/gate") {
-            let units = exports("sandhog:plugin/units")
-                .then(|| units::UnitGatePluginPre::new(pre.clone()))
-                .transpose()
-                .map_err(link)?;
+            let units = exports("sandhog:plugin/units").then(|| units::UnitGatePluginPre::new(pre.clone())).transpose().map_err(link)?;
             Entry::Gate { gate: gate::GatePluginPre::new(pre).map_err(link)?, units }
         } else if exports("wasi:cli/run") {
             Entry::Command(CommandPre::new(pre).map_err(link)?)

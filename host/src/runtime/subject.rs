@@ -34,8 +34,9 @@ impl SubjectDir {
         let root = dir.path().join("subject");
         std::fs::create_dir(&root)?;
         for file in files {
-            artifact::check_name(&file.name)
-                .map_err(|reason| std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("the name {:?} is refused: {reason}", file.name)))?;
+            artifact::check_name(&file.name).map_err(|reason| {
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("the name {:?} is refused: {reason}", file.name))
+            })?;
             let path = root.join(&file.name);
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent)?;

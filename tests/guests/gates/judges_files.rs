@@ -9,7 +9,8 @@ fn check(subject: Subject) -> Result<Verdict, Failure> {
         let text = subject.read_text(&file.path)?;
         findings.push(Finding::new("saw", Severity::Info, format!("{} bytes: {text}", file.size_bytes)).at(&file.path, 1));
     }
-    let written = std::fs::write("/subject/new", "x").is_ok() || subject.files.iter().any(|f| std::fs::write(format!("/subject/{}", f.path), "x").is_ok());
+    let written = std::fs::write("/subject/new", "x").is_ok()
+        || subject.files.iter().any(|f| std::fs::write(format!("/subject/{}", f.path), "x").is_ok());
     let outside = std::fs::read_dir("/subject/..").is_ok() || std::fs::read_dir("/").is_ok();
     let task = subject.task.as_ref().map_or(0, |task| task.inputs.len());
     let summary = format!("written {written}, outside {outside}, inputs {task}, usage {}", subject.usage.is_some());

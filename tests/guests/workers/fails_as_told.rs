@@ -4,7 +4,9 @@ use sandhog_guest::{Artifact, Failure, Task};
 sandhog_guest::worker!(run);
 
 #[derive(serde::Deserialize)]
-struct Params { kind: String }
+struct Params {
+    kind: String,
+}
 
 fn run(task: Task<Params>) -> Result<Vec<Artifact>, Failure> {
     Err(match task.params.kind.as_str() {

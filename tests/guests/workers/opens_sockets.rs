@@ -6,6 +6,7 @@ sandhog_guest::worker!(run);
 fn run(_task: Task) -> Result<Vec<Artifact>, Failure> {
     let tcp = std::net::TcpStream::connect("127.0.0.1:22").map(drop).map_err(|error| error.to_string());
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").map(drop).map_err(|error| error.to_string());
-    let name = std::net::ToSocketAddrs::to_socket_addrs("localhost:80").map(|addresses| addresses.count()).map_err(|error| error.to_string());
+    let name =
+        std::net::ToSocketAddrs::to_socket_addrs("localhost:80").map(|addresses| addresses.count()).map_err(|error| error.to_string());
     Ok(vec![Artifact::text("network.txt", format!("{} {} {}", tcp.is_ok(), udp.is_ok(), name.is_ok()))])
 }

@@ -1,0 +1,31 @@
+# Each recipe is the command that CI, or a person, runs.
+
+# The main job over this repository's documentation
+demo:
+    scripts/demo
+
+# Everything that must pass
+check:
+    scripts/test
+
+# Plugins into dist/plugins
+plugins:
+    scripts/plugins
+
+# Guests that attack the sandbox into dist/guests
+guests:
+    scripts/guests
+
+# What a task costs, against bare wasmtime
+bench *arguments: plugins
+    cargo run --release --package sandhog -- bench {{arguments}}
+
+# Licences, bans and sources (needs cargo-deny)
+deny:
+    cargo deny check bans licenses sources
+
+# Format everything
+format:
+    cargo fmt
+    cargo fmt --all --manifest-path plugins/Cargo.toml
+    cargo fmt --all --manifest-path tests/guests/Cargo.toml
