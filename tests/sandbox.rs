@@ -646,3 +646,22 @@ fn who_finds_no_place_waits_for_one() {
         assert_eq!(failure.kind, FailureKind::Host);
     });
 }
+
+/// A component with any one of its bits flipped is loaded or refused, and never ends the host.
+#[test]
+fn no_flipped_bit_ends_the_host() {
+    let runtime = Runtime::new(Settings { in_flight: 2, ..Settings::default() }).expect("a runtime");
+    let good = component("many_memories");
+    for at in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[at / 8] ^= 1 << (at % 8);
+        if let Ok(compiled) = runtime.compile(&bad)
+            && let Ok(plugin) = runtime.load(&compiled, Digest::of(&bad))
+        {
+            let _ = block_on(runtime.run(&Arc::new(plugin), task("{}"), limits(|l| l.fuel = 1_000_000)));
+        }
+        let _ = sandhog::registry::component::read(&bad).and_then(|component| component.kind());
+        let _ = sandhog::registry::component::read(&good[..at / 8]);
+    }
+    assert_eq!(runtime.live_instances(), 0);
+}

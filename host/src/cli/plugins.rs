@@ -30,7 +30,8 @@ pub enum PluginsCommand {
     /// Check that plugins compile, link and may do what they ask for; all of the folders' when none is named
     Check {
         /// Names in the plugin folders, or paths to components
-        plugins: Vec<String>,
+        #[arg(value_name = "PLUGIN")]
+        names: Vec<String>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -51,7 +52,7 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
     match command {
         PluginsCommand::List { json } => list(&context.registry, json),
         PluginsCommand::Inspect { plugin, json } => inspect(&context.registry, &plugin, json),
-        PluginsCommand::Check { plugins, json } => check(&context.registry, plugins, json),
+        PluginsCommand::Check { names, json } => check(&context.registry, names, json),
     }
 }
 

@@ -8,9 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::journal::Record;
 use crate::machine::{Event, TaskKey, TaskReason};
 use crate::manager::Notice;
+use crate::model::Finding;
 use crate::model::limits::show_fuel;
 use crate::model::text::sanitize;
-use crate::model::{Finding, Workflow};
 use crate::report::RunReport;
 
 /// How many running tasks have a line of their own at once.
@@ -20,7 +20,6 @@ const TURN: Duration = Duration::from_millis(120);
 
 /// Shows a run.
 pub struct Progress {
-    workflow: Workflow,
     bars: Option<Bars>,
 }
 
@@ -33,7 +32,7 @@ struct Bars {
 
 impl Progress {
     /// A view of a run that begins; `live` on a terminal.
-    pub fn new(workflow: Workflow, live: bool) -> Self {
+    pub fn new(live: bool) -> Self {
         let bars = live.then(|| {
             let all = MultiProgress::new();
             let total = all.add(ProgressBar::new(0));
@@ -41,12 +40,12 @@ impl Progress {
             total.enable_steady_tick(TURN);
             Bars { all, total, tasks: BTreeMap::new(), known: 0 }
         });
-        Self { workflow, bars }
+        Self { bars }
     }
 
     /// A record has come.
     pub fn record(&mut self, record: &Record, report: &RunReport) {
-        let line = line(record, &self.workflow);
+        let line = line(record, report);
         let Some(bars) = &mut self.bars else {
             if let Some(line) = line {
                 eprintln!("{line}");
@@ -65,7 +64,7 @@ impl Progress {
                     bar.enable_steady_tick(TURN);
                     bar
                 });
-                bar.set_prefix(name(&self.workflow, *task));
+                bar.set_prefix(report.name(*task));
                 bar.set_message(match (attempt, revision) {
                     (1, 0) => String::new(),
                     (attempt, 0) => format!("attempt {attempt}"),
@@ -131,15 +130,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// A task's name: its step, and its place where there are several.
-pub fn name(workflow: &Workflow, task: TaskKey) -> String {
-    let step = &workflow.steps[task.step as usize];
-    if step.foreach { format!("{}[{}]", step.id, task.index) } else { step.id.clone() }
-}
-
 /// An event as a line; `None` for those that say nothing to a person.
-fn line(record: &Record, workflow: &Workflow) -> Option<String> {
-    let name = |task: &TaskKey| name(workflow, *task);
+fn line(record: &Record, report: &RunReport) -> Option<String> {
+    let workflow = &report.workflow;
+    let name = |task: &TaskKey| report.name(*task);
     let step = |step: &u32| &workflow.steps[*step as usize].id;
     let gate = |task: &TaskKey, gate: &u32| &workflow.steps[task.step as usize].gates[*gate as usize].gate;
     Some(match &record.event {

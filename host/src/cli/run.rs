@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
 use super::output::OutFolder;
-use super::progress::{Progress, finding_line, name};
+use super::progress::{Progress, finding_line};
 use super::workflow::{load_plugins, prepare, read_inputs};
 use crate::clock::SystemClock;
 use crate::journal::Memory;
-use crate::machine::TaskKey;
+use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Crew, Handle, Notice};
 use crate::model::limits::{parse_duration, show_bytes, show_fuel};
-use crate::model::{Artifact, Receipt};
+use crate::model::{Artifact, ArtifactRef, Receipt};
 use crate::report::{RunReport, TaskStatus, log_text};
 
 /// How many failed tasks the summary tells of.
@@ -56,8 +56,8 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
     let quiet = arguments.json && !super::is_live();
     super::block_on(async move {
         let (handle, running) = start(&context);
-        let id = handle.submit(workflow.clone(), files).await?;
-        let watched = Watch { handle: &handle, progress: Progress::new(workflow, super::is_live()), quiet, logs: arguments.logs };
+        let id = handle.submit(workflow, files).await?;
+        let watched = Watch { handle: &handle, progress: Progress::new(super::is_live()), quiet, logs: arguments.logs };
         let (report, ended) = watched.until_it_ends(&id, wait_timeout).await?;
         let written = match out {
             Some(out) => Some(write(out, &handle, &report).await?),
@@ -117,6 +117,10 @@ impl Watch<'_> {
                         None => report = RunReport::begin(&record),
                         Some(report) => report.add(&record),
                     }
+                    if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
+                        let listed: Vec<ArtifactRef> = serde_json::from_slice(&self.handle.store().blob(inputs).await?).map_err(Error::engine)?;
+                        report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
+                    }
                     if let Some(report) = report.as_ref().filter(|_| !self.quiet) {
                         self.progress.record(&record, report);
                     }
@@ -152,9 +156,9 @@ impl Watch<'_> {
         if let (Notice::Log { task, gate, log, .. }, Some(report), true) = (notice, report, self.logs && !self.quiet) {
             let who = match gate {
                 Some(gate) => {
-                    format!("{}, {}", name(&report.workflow, *task), report.workflow.steps[task.step as usize].gates[*gate as usize].gate)
+                    format!("{}, {}", report.name(*task), report.workflow.steps[task.step as usize].gates[*gate as usize].gate)
                 }
-                None => name(&report.workflow, *task),
+                None => report.name(*task),
             };
             self.progress.say(&format!("{who} wrote:\n{}", log_text(log).trim_end()));
         }
@@ -204,7 +208,7 @@ fn summary(report: &RunReport) -> String {
     let failed: Vec<(&TaskKey, &crate::report::TaskReport)> =
         report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Failed).collect();
     for (key, task) in failed.iter().take(FAILURES_SHOWN) {
-        text.push_str(&format!("\n{} was given up", name(&report.workflow, **key)));
+        text.push_str(&format!("\n{} was given up", report.name(**key)));
         match &task.failure {
             Some(failure) => text.push_str(&format!(": {}\n  {}\n", failure.kind, failure.message)),
             None => {

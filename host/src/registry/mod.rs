@@ -82,7 +82,8 @@ pub enum BadPlugin {
 }
 
 fn problems(problems: &Problems) -> String {
-    let all = problems.problems.iter().map(|p| format!("{}:{}:{}: {p}", sanitize(&p.file, 1024), p.line, p.column));
+    let help = |help: &Option<String>| help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+    let all = problems.problems.iter().map(|p| format!("{}:{}:{}: {p}{}", sanitize(&p.file, 1024), p.line, p.column, help(&p.help)));
     all.collect::<Vec<_>>().join("\n")
 }
 

@@ -9,6 +9,7 @@ use super::{SCHEMA_VERSION, usage_json};
 use crate::clock::{Timestamp, between};
 use crate::journal::Record;
 use crate::machine::{Event, TaskKey, TaskReason};
+use crate::model::text::sanitize;
 use crate::model::{ArtifactRef, Failure, Finding, Receipt, RunId, Workflow};
 
 /// How a task stands, in the words of the documentation.
@@ -104,6 +105,8 @@ pub struct RunReport {
     pub took: Duration,
     /// The steps, in the order of the workflow.
     pub steps: Vec<StepReport>,
+    /// For each step whose inputs are known, their names: see [`RunReport::name_inputs`].
+    pub inputs: BTreeMap<u32, Vec<String>>,
     /// The tasks that have started.
     pub tasks: BTreeMap<TaskKey, TaskReport>,
     /// Why it was cancelled, if it was.
@@ -122,6 +125,7 @@ impl RunReport {
             status: "running",
             started_at: record.at,
             took: Duration::ZERO,
+            inputs: BTreeMap::new(),
             tasks: BTreeMap::new(),
             cancelled_because: None,
         })
@@ -191,6 +195,28 @@ impl RunReport {
         }
     }
 
+    /// Tells the names of a step's inputs, which the records have only as a blob.
+    pub fn name_inputs(&mut self, step: u32, names: Vec<String>) {
+        self.inputs.insert(step, names);
+    }
+
+    /// A task's name for people: its step, and its input where the step has one task for each.
+    #[must_use]
+    pub fn name(&self, task: TaskKey) -> String {
+        let step = &self.workflow.steps[task.step as usize];
+        match (step.foreach, self.input(task)) {
+            (true, Some(input)) => format!("{}[{}]", step.id, sanitize(input, 200)),
+            (true, None) => format!("{}[{}]", step.id, task.index),
+            (false, _) => step.id.clone(),
+        }
+    }
+
+    /// The one input of a task of a step with `foreach`.
+    fn input(&self, task: TaskKey) -> Option<&str> {
+        let foreach = self.workflow.steps[task.step as usize].foreach;
+        self.inputs.get(&task.step)?.get(task.index as usize).filter(|_| foreach).map(String::as_str)
+    }
+
     fn close(&mut self, step: u32, status: &'static str, at: Timestamp) {
         let report = &mut self.steps[step as usize];
         report.status = status;
@@ -254,6 +280,7 @@ impl RunReport {
                 json!({
                     "step": self.workflow.steps[key.step as usize].id,
                     "index": key.index,
+                    "input": self.input(*key),
                     "status": task.status.as_str(),
                     "attempts": task.attempts,
                     "revisions": task.revision,

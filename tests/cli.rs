@@ -1,0 +1,713 @@
+//! The command line, through its real binary: what the README shows, what the examples do, and everything that can be wrong
+//! with what a person gives it.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// One cache of compiled code for all tests of this file: kept in the build folder.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+fn sandhog(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
+    command.current_dir(folder).env_clear().env("HOME", folder).env("SANDHOG_CACHE_DIR", cache()).stdin(Stdio::null());
+    command
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Self { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("one JSON object: {error}: {}", self.out))
+    }
+
+    #[track_caller]
+    fn complains(self, of: &[&str]) -> Self {
+        for part in of {
+            assert!(self.err.contains(part), "{part:?} is missing in: {}", self.err);
+        }
+        assert!(!self.err.contains("panicked"), "{}", self.err);
+        self
+    }
+}
+
+#[track_caller]
+fn run(folder: &Path, arguments: &[&str]) -> Ran {
+    Ran::of(sandhog(folder).args(arguments).output().expect("runs"))
+}
+
+#[track_caller]
+fn pipe(folder: &Path, input: &[u8], arguments: &[&str]) -> Ran {
+    let mut child =
+        sandhog(folder).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
+    Ran::of(child.wait_with_output().expect("ends"))
+}
+
+fn plugins() -> PathBuf {
+    let folder = root().join("dist/plugins");
+    assert!(folder.join("echo.wasm").exists(), "run scripts/plugins first");
+    folder
+}
+
+/// A folder for a test, with a configuration that names the built plugins.
+fn place() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder, "sandhog.toml", &format!("plugins = [{:?}]\n", plugins()));
+    folder
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+    std::fs::write(&path, text).expect("writes");
+    path
+}
+
+/// Everything below a folder, by path.
+fn tree(folder: &Path) -> Vec<String> {
+    let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    entries.map(|entry| entry.path().strip_prefix(folder).expect("inside").display().to_string()).collect()
+}
+
+// --- What the README shows, and the examples.
+
+#[test]
+fn every_command_in_the_readme_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["docs", "dist", "examples", "sandhog.toml"] {
+        symlink(root().join(name), folder.path().join(name)).expect("links");
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("reads");
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("$ ")).filter(|line| line.contains("sandhog ")).collect();
+    assert!(commands.len() >= 7, "{commands:?}");
+    let bin = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder");
+    for command in commands {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .current_dir(folder.path())
+            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env("SANDHOG_CACHE_DIR", cache())
+            .output()
+            .expect("runs");
+        let ran = Ran::of(output).exits(i32::from(command.contains("call spin")));
+        if command.contains("call shout") {
+            assert_eq!(ran.out, "BREATHE IN!!!\n");
+            assert!(readme.contains(&ran.out), "the README shows what it prints");
+        }
+    }
+    assert!(folder.path().join("out/index/0/index.md").exists());
+}
+
+#[test]
+fn the_main_example_runs_over_the_documentation_in_parallel_and_a_revision_happens() {
+    let folder = place();
+    let out = folder.path().join("out");
+    let ran = run(&root(), &["run", "docs/contents.toml", "--json", "--out", out.to_str().expect("UTF-8")]).exits(0);
+    let told = ran.json();
+    assert_eq!(told["status"], "completed");
+    let tasks = told["tasks"].as_array().expect("tasks");
+    let pages = walkdir::WalkDir::new(root().join("docs")).into_iter().flatten().filter(|e| e.path().extension() == Some(OsStr::new("md")));
+    assert_eq!(tasks.iter().filter(|task| task["step"] == "contents").count(), pages.count(), "one task for each page");
+    let revised = tasks.iter().find(|task| task["revisions"] == 1).expect("a gate sent something back");
+    assert_eq!(revised["findings"][0]["rule"], "too-many-entries");
+    assert_eq!((&revised["status"], &revised["attempts"]), (&Value::from("completed"), &Value::from(2)));
+    assert!(revised["usage"]["fuel"].as_u64() > Some(10_000));
+    let written = tree(&out);
+    assert!(written.contains(&"index/0/index.md".to_owned()), "{written:?}");
+    assert!(written.iter().any(|name| name.ends_with("guide/limits.contents.md")), "{written:?}");
+    let broken = std::fs::read_to_string(out.join("index/0/broken-links.md")).expect("reads");
+    assert!(broken.ends_with("none\n"), "the documentation's own links hold: {broken}");
+    assert!(!written.iter().any(|name| name.starts_with('.')), "nothing half-written is left: {written:?}");
+
+    // Twice the same: the same bytes, and the same fuel.
+    let again = run(&root(), &["run", "docs/contents.toml", "--json"]).exits(0).json();
+    assert_eq!(again["usage"]["fuel"], told["usage"]["fuel"]);
+    for (task, other) in tasks.iter().zip(again["tasks"].as_array().expect("tasks")) {
+        assert_eq!(task["artifacts"], other["artifacts"]);
+    }
+}
+
+#[test]
+fn the_hostile_example_hurts_nobody() {
+    let ran = run(&root(), &["run", "examples/hostile/workflow.toml", "--json"]).exits(1);
+    let told = ran.json();
+    assert_eq!(told["status"], "failed");
+    let kind = |step: &str| {
+        let tasks = told["tasks"].as_array().expect("tasks");
+        tasks.iter().find(|task| task["step"] == step).map(|task| task["failure"]["kind"].clone())
+    };
+    assert_eq!(kind("spin-until-out-of-fuel"), Some("out_of_fuel".into()));
+    assert_eq!(kind("spin-until-the-deadline"), Some("deadline_exceeded".into()));
+    let healthy = told["steps"].as_array().expect("steps").iter().find(|step| step["id"] == "healthy").expect("the step");
+    assert_eq!((&healthy["status"], &healthy["failed"]), (&Value::from("completed"), &Value::from(0)));
+}
+
+#[test]
+fn the_shouting_example_runs() {
+    let folder = place();
+    run(&root(), &["run", "examples/shout/workflow.toml", "--out", folder.path().join("o").to_str().expect("UTF-8")]).exits(0);
+    assert_eq!(std::fs::read_to_string(folder.path().join("o/shout/1/shouted.txt")).expect("reads"), "AND OUT AGAIN!!!\n");
+}
+
+#[test]
+fn every_toml_in_the_guide_is_valid() {
+    let fenced = |page: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(root().join("docs/guide").join(page)).expect("reads");
+        text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+    };
+    for text in fenced("workflows.md") {
+        sandhog::config::workflow::read("workflows.md", &text).unwrap_or_else(|problems| panic!("{problems}: {:?}", problems.problems));
+    }
+    for text in fenced("configuration.md").into_iter().chain(fenced("capabilities.md")) {
+        let known = |name: &str| Some(name.to_owned());
+        let settings = sandhog::config::settings::read(Path::new("sandhog.toml"), &text, Path::new("/base"), known);
+        let manifest = sandhog::config::manifest::read("plugin.toml", &text);
+        assert!(settings.is_ok() || manifest.is_ok(), "{text}: {:?} {:?}", settings.err(), manifest.err());
+    }
+    let sources = fenced("plugins.md");
+    assert!(sources.iter().filter(|text| sandhog::config::manifest::read("plugin.toml", text).is_ok()).count() >= 1);
+}
+
+// --- call
+
+#[test]
+fn call_prints_one_object_with_what_it_cost() {
+    let folder = place();
+    let told = pipe(folder.path(), b"hello", &["call", "echo", "--input", "-", "--json"]).exits(0).json();
+    assert_eq!(
+        (&told["schema_version"], &told["outcome"], &told["failure"], &told["blame"]),
+        (&1.into(), &"completed".into(), &Value::Null, &Value::Null)
+    );
+    assert_eq!(told["artifacts"][0]["content"], "hello");
+    assert!(told["usage"]["fuel"].as_u64() > Some(1000) && told["usage"]["peak_memory_bytes"].as_u64() > Some(60_000));
+    assert!(told["usage"]["wall_time_ms"].as_f64() > Some(0.0));
+    // Bytes that are no text.
+    let told = pipe(folder.path(), b"\xff\x00", &["call", "echo", "--input", "-", "--json"]).exits(0).json();
+    assert_eq!(told["artifacts"][0]["content_base64"], "/wA=");
+    // By its path, as by its name; without --json the artifact comes out as it is.
+    let path = plugins().join("echo.wasm");
+    let ran = pipe(folder.path(), b"\xf0\x9f\x9a\xa7", &["call", path.to_str().expect("UTF-8"), "--input", "-"]).exits(0);
+    assert_eq!(ran.out, "🚧");
+}
+
+#[test]
+fn call_keeps_the_limits_it_is_given() {
+    let folder = place();
+    let kind = |arguments: &[&str]| {
+        let told = run(folder.path(), &[&["call", "spin", "--json"], arguments].concat()).exits(1).json();
+        assert_eq!((&told["outcome"], &told["blame"]), (&"failed".into(), &"guest".into()));
+        (told["failure"]["kind"].as_str().expect("a kind").to_owned(), told["usage"]["fuel"].as_u64().expect("fuel"))
+    };
+    assert_eq!(kind(&["--fuel", "1M"]), ("out_of_fuel".to_owned(), 1_000_000));
+    assert_eq!(kind(&["--fuel", "1000T", "--timeout", "50ms"]).0, "deadline_exceeded");
+    assert_eq!(kind(&["--memory", "64KiB"]).0, "memory_limit");
+    assert_eq!(kind(&["--limit", "input=1B"]).0, "invalid_input");
+    // A limit that does not parse is an error, never a default.
+    for (flag, value) in [
+        ("--fuel", "much"),
+        ("--fuel", "0"),
+        ("--fuel", ""),
+        ("--memory", "64 miles"),
+        ("--timeout", "10"),
+        ("--limit", "fuel"),
+        ("--limit", "colour=1"),
+    ] {
+        run(folder.path(), &["call", "spin", flag, value]).exits(2).complains(&["expected"]);
+    }
+    // Above the ceiling is an error too.
+    run(folder.path(), &["call", "spin", "--memory", "1TiB"]).exits(2).complains(&["ceiling", "memory"]);
+    let told = run(folder.path(), &["call", "spin", "--memory", "1TiB", "--json"]).exits(2).json();
+    assert!(told["error"]["message"].as_str().is_some_and(|message| message.contains("ceiling")));
+}
+
+#[test]
+fn call_of_a_gate_judges_and_of_a_wrong_thing_says_so() {
+    let folder = place();
+    let doc = r#"{"path":"a.md","anchors":["x"],"entries":[{"level":1,"text":"X","anchor":"x","line":1},{"level":2,"text":"Y","anchor":"x","line":4}],"links":[{"target":"/nope","line":1}]}"#;
+    write(&folder, "a.json", doc);
+    let ran = run(folder.path(), &["call", "contents-check", "--input", "a.json", "--param", "maximum_entries=1"]).exits(1);
+    insta::assert_snapshot!(ran.out, @r"
+    a.json: medium too-many-entries: 2 entries, and at most 1 are read (leave out the deepest level)
+    a.md:4:1: high doubled-anchor: two headings have the anchor #x
+    rejected: 2 findings
+    ");
+    let told = run(folder.path(), &["call", "contents-check", "--input", "a.json", "--json"]).exits(1).json();
+    assert_eq!(told["failure"]["kind"], "invalid_input", "params that are missing: {told}");
+    run(folder.path(), &["call", "ecko"]).exits(2).complains(&["no plugin `ecko`", "did you mean `echo`?"]);
+    run(folder.path(), &["call", "./none.wasm"]).exits(2).complains(&["none.wasm", "no such file"]);
+    run(folder.path(), &["call", "echo", "--input", "none.txt"]).exits(2).complains(&["none.txt", "cannot be read"]);
+    run(folder.path(), &["call", "echo", "--input", "."]).exits(2).complains(&["it is a folder"]);
+    run(folder.path(), &["call", "echo", "--param", "novalue"]).exits(2).complains(&["NAME=VALUE"]);
+    run(folder.path(), &["call", "echo", "--params", "[1]"]).exits(2).complains(&["JSON object"]);
+    run(folder.path(), &["call", "echo", "--input", "a.json", "--input", "a.json"]).exits(2).complains(&["two inputs"]);
+    run(folder.path(), &["call", "echo", "--out", "sandhog.toml/out"]).exits(2).complains(&["output folder", "--out"]);
+}
+
+// --- The plugin folder
+
+fn guests() -> PathBuf {
+    let folder = root().join("dist/guests");
+    assert!(folder.join("behaves.wasm").exists(), "run scripts/guests first");
+    folder
+}
+
+#[test]
+fn a_bad_file_is_reported_and_the_others_load() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("plugins");
+    std::fs::create_dir(&dir).expect("makes");
+    write(&folder, "sandhog.toml", "plugins = [\"plugins\"]\n");
+    let good = std::fs::read(plugins().join("echo.wasm")).expect("reads");
+    std::fs::write(dir.join("echo.wasm"), &good).expect("writes");
+    // Every kind of file that is no plugin.
+    symlink("/dev/zero", dir.join("endless.wasm")).expect("links");
+    symlink("/etc/passwd", dir.join("secret.wasm")).expect("links");
+    symlink("nowhere", dir.join("dangling.wasm")).expect("links");
+    std::fs::File::create(dir.join("sparse.wasm")).and_then(|file| file.set_len(1 << 40)).expect("makes");
+    assert!(Command::new("mkfifo").arg(dir.join("fifo.wasm")).status().expect("runs").success());
+    std::fs::create_dir(dir.join("folder.wasm")).expect("makes");
+    std::fs::write(dir.join("empty.wasm"), "").expect("writes");
+    std::fs::write(dir.join("truncated.wasm"), &good[..good.len() / 2]).expect("writes");
+    let mut flipped = good.clone();
+    flipped[4] ^= 0x40;
+    std::fs::write(dir.join("flipped.wasm"), &flipped).expect("writes");
+    std::fs::write(dir.join("text.wasm"), "(component)").expect("writes");
+    std::fs::write(dir.join("module.wasm"), wat::parse_str("(module)").expect("parses")).expect("writes");
+    std::fs::write(dir.join("world.wasm"), wat::parse_str("(component)").expect("parses")).expect("writes");
+    let run_export = r#"(core module $m (func (export "run") (result i32) i32.const 0)) (core instance $m (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $m "run"))) (instance $i (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $i))"#;
+    let imports = format!(r#"(component (import "wasi:http/types@0.2.0" (instance)) (import "some:other/thing" (instance)) {run_export})"#);
+    std::fs::write(dir.join("imports.wasm"), wat::parse_str(imports).expect("parses")).expect("writes");
+    let newer = r#"(component (core module $m (func (export "f"))) (core instance $m (instantiate $m))
+        (func $f (canon lift (core func $m "f"))) (instance $i (export "run" (func $f))) (export "sandhog:plugin/worker@0.9.0" (instance $i)))"#;
+    std::fs::write(dir.join("newer.wasm"), wat::parse_str(newer).expect("parses")).expect("writes");
+    std::fs::write(dir.join(OsStr::from_bytes(b"\xff\xfe.wasm")), &good).expect("writes");
+    std::fs::write(dir.join("one.wasm"), &good).expect("writes");
+    std::fs::write(dir.join("one.toml"), "name = \"same\"").expect("writes");
+    std::fs::write(dir.join("two.wasm"), &good).expect("writes");
+    std::fs::write(dir.join("two.toml"), "name = \"same\"").expect("writes");
+    std::fs::write(dir.join("manifest.wasm"), &good).expect("writes");
+    std::fs::write(dir.join("manifest.toml"), "nam = \"x\"\n[limits]\nfuel = \"lots\"\n").expect("writes");
+    std::fs::write(dir.join("README.md"), "not looked at").expect("writes");
+
+    let told = run(folder.path(), &["plugins", "list", "--json"]).exits(0).json();
+    let bad: Vec<(String, String)> = told["bad"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|bad| {
+            (
+                Path::new(bad["path"].as_str().expect("a path")).file_name().expect("a name").to_string_lossy().into_owned(),
+                bad["problem"].as_str().expect("text").to_owned(),
+            )
+        })
+        .collect();
+    // Both the good file and the one whose name is no text are named `echo` by their metadata: neither is chosen.
+    let expected = [
+        ("echo.wasm", "it is named `echo`, and so is"),
+        ("\u{fffd}\u{fffd}.wasm", "it is named `echo`, and so is"),
+        ("endless.wasm", "a symbolic link"),
+        ("secret.wasm", "a symbolic link"),
+        ("dangling.wasm", "a symbolic link"),
+        ("sparse.wasm", "larger than"),
+        ("fifo.wasm", "a FIFO"),
+        ("folder.wasm", "a folder"),
+        ("empty.wasm", "not WebAssembly"),
+        ("truncated.wasm", "damaged or cut off"),
+        ("flipped.wasm", "damaged or cut off"),
+        ("text.wasm", "text form"),
+        ("module.wasm", "wasm32-wasip2"),
+        ("world.wasm", "exports neither"),
+        ("imports.wasm", "wasi:http/types@0.2.0"),
+        ("newer.wasm", "upgrade sandhog"),
+        ("one.wasm", "it is named `same`, and so is"),
+        ("two.wasm", "it is named `same`, and so is"),
+        ("manifest.wasm", "did you mean"),
+    ];
+    for (file, problem) in expected.iter().filter(|(file, _)| *file != "manifest.wasm") {
+        assert!(bad.iter().any(|(name, found)| name == file && found.contains(problem)), "{file}: {problem}: {bad:#?}");
+    }
+    assert_eq!(bad.len(), expected.len(), "{bad:#?}");
+    let imports = &bad.iter().find(|(name, _)| name == "imports.wasm").expect("reported").1;
+    assert!(imports.contains("some:other/thing"), "all missing imports at once: {imports}");
+    let manifest = &bad.iter().find(|(name, _)| name == "manifest.wasm").expect("reported").1;
+    assert!(
+        manifest.contains("manifest.toml:1:1: unknown field `nam`") && manifest.contains("manifest.toml:3:8"),
+        "all problems at once: {manifest}"
+    );
+
+    // One that is asked for by name says what is wrong with it; checking finds them all.
+    run(folder.path(), &["call", "module"]).exits(2).complains(&["core module", "wasm-tools component new"]);
+    run(folder.path(), &["call", "echo"]).exits(2).complains(&["it is named `echo`, and so is"]);
+    run(folder.path(), &["call", "plugins/echo.wasm"]).exits(0);
+    let told = run(folder.path(), &["plugins", "check", "--json"]).exits(2).json();
+    assert_eq!((&told["good"], told["plugins"].as_array().map(Vec::len)), (&Value::from(false), Some(expected.len())));
+
+    // Once the doubled name is gone, the good one loads beside all of the bad ones.
+    std::fs::remove_file(dir.join(OsStr::from_bytes(b"\xff\xfe.wasm"))).expect("removes");
+    let ran = run(folder.path(), &["plugins", "list"]).exits(0);
+    assert!(ran.out.contains("echo") && ran.out.lines().count() == 2, "{}", ran.out);
+    run(folder.path(), &["call", "echo"]).exits(0);
+    run(folder.path(), &["plugins", "check", "echo"]).exits(0);
+    run(folder.path(), &["plugins", "list", "--plugins", "nowhere"]).exits(0).complains(&["nowhere: the folder cannot be listed"]);
+}
+
+#[test]
+fn inspect_shows_what_a_plugin_is_wants_and_may() {
+    let folder = place();
+    let ran = run(folder.path(), &["plugins", "inspect", "contents"]).exits(0);
+    for part in ["worker", "sha256:", "sandhog:plugin/worker@0.1.0", "wasi:io/streams", "fuel 10G", "nothing", "[grants.contents]"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let told = run(folder.path(), &["plugins", "inspect", "contents", "--json"]).exits(0).json();
+    assert_eq!((&told["kind"], &told["deterministic"], &told["version"]), (&"worker".into(), &true.into(), &"0.1.0".into()));
+    assert_eq!(told["limits"]["memory_bytes"], 64 << 20);
+}
+
+#[test]
+fn a_plugin_runs_with_what_it_is_granted_and_no_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("plugins");
+    std::fs::create_dir(&dir).expect("makes");
+    std::fs::copy(guests().join("escapes_folder.wasm"), dir.join("reader.wasm")).expect("copies");
+    std::fs::write(
+        dir.join("reader.toml"),
+        "name = \"reader\"\n[requests]\nfiles = [{ at = \"/granted\", access = \"read\", why = \"reads it\" }]\nclock = \"dates\"\n",
+    )
+    .expect("writes");
+    write(&folder, "data/inside.txt", "inside");
+    write(&folder, "sandhog.toml", "plugins = [\"plugins\"]\n");
+    // Not granted: what, why, and the lines that would allow it.
+    let ran = run(folder.path(), &["call", "reader"]).exits(2).complains(&[
+        "files at /granted (read): reads it",
+        "clock: dates",
+        "[grants.reader]",
+        "clock = true",
+    ]);
+    let digest = ran.err.lines().find(|line| line.starts_with("digest = ")).expect("the digest's line").to_owned();
+    let granted = format!(
+        "plugins = [\"plugins\"]\n[grants.reader]\n{digest}\nfiles = [{{ path = \"data\", at = \"/granted\", access = \"read-write\" }}]\nclock = true\n"
+    );
+    write(&folder, "sandhog.toml", &granted);
+    let ran = run(folder.path(), &["call", "reader"]).exits(0);
+    assert!(
+        ran.out.contains("inside Ok(\"inside\")") && ran.out.contains("written false removed false"),
+        "asked to read, granted to write, reads: {}",
+        ran.out
+    );
+    // A grant for another file is held.
+    let other = granted.replace(&digest, &format!("digest = \"sha256:{}\"", "0".repeat(64)));
+    write(&folder, "sandhog.toml", &other);
+    run(folder.path(), &["call", "reader"]).exits(2).complains(&["changed since it was granted", &digest]);
+    // A ceiling takes away.
+    write(&folder, "sandhog.toml", &format!("{granted}[ceiling]\nclock = false\n"));
+    run(folder.path(), &["call", "reader"]).exits(2).complains(&["clock: dates"]);
+    // What would block a reader is refused.
+    write(&folder, "sandhog.toml", &granted);
+    assert!(Command::new("mkfifo").arg(folder.path().join("data/pipe")).status().expect("runs").success());
+    run(folder.path(), &["call", "reader"]).exits(2).complains(&["pipe is a FIFO"]);
+    // A grant without a digest, for a variable that is not set, and more.
+    write(
+        &folder,
+        "sandhog.toml",
+        "plugins = [\"plugins\"]\nconcurrency = 0\n[grants.reader]\nenvironment = [\"NOT_SET_ANYWHERE\"]\n[grant.x]\n",
+    );
+    run(folder.path(), &["call", "reader"]).exits(2).complains(&[
+        "known by its `digest`",
+        "NOT_SET_ANYWHERE",
+        "at least 1",
+        "did you mean `grants`",
+        "sandhog.toml:",
+    ]);
+}
+
+#[test]
+fn compiled_code_that_was_changed_is_made_anew() {
+    let folder = place();
+    let cache = folder.path().join("cache");
+    let call = || pipe_with_cache(folder.path(), &cache);
+    call();
+    let compiled: Vec<PathBuf> = std::fs::read_dir(cache.join("compiled"))
+        .expect("there")
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension() == Some(OsStr::new("compiled")))
+        .collect();
+    assert_eq!(compiled.len(), 1);
+    let good = std::fs::read(&compiled[0]).expect("reads");
+    for damage in [good[..good.len() / 2].to_vec(), vec![0; good.len()], {
+        let mut bad = good.clone();
+        bad[good.len() - 100] ^= 1;
+        bad
+    }] {
+        std::fs::write(&compiled[0], damage).expect("writes");
+        call();
+        let now = std::fs::read(&compiled[0]).expect("reads");
+        assert_eq!(now.len(), good.len(), "it was compiled anew");
+    }
+    // A project's folder never holds native code.
+    assert!(!tree(folder.path()).iter().any(|name| name.ends_with(".compiled") && !name.starts_with("cache/")));
+}
+
+fn pipe_with_cache(folder: &Path, cache: &Path) {
+    let output = sandhog(folder).env("SANDHOG_CACHE_DIR", cache).args(["call", "echo", "--input", "sandhog.toml"]).output().expect("runs");
+    assert!(Ran::of(output).exits(0).out.starts_with("plugins = "));
+}
+
+// --- Workflows
+
+#[test]
+fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
+    let folder = place();
+    write(
+        &folder,
+        "w.toml",
+        "name = \"w\"\ncolour = 1\n\n[[step]]\nid = \"one\"\nwroker = \"echo\"\nneeds = [\"tow\", \"one\"]\n\n[[step]]\nid = \"two\"\nworker = \"echo\"\ninputs = [\"../x\", \"[\", { from = \"one\" }]\nlimits = { fuel = \"lots\", time = \"1s\" }\nretry = { maximum_attempts = 0, jitter = 2 }\ngates = [{ gate = \"contents-check\", fail_on = \"hihg\" }]\n\n[[step]]\nid = \"two\"\nworker = 3\nmaximum_revisions = 1\nforeach = true\n",
+    );
+    let told = run(folder.path(), &["plan", "w.toml", "--json"]).exits(2).json();
+    let problems = told["error"]["problems"].as_array().expect("a list").iter();
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let lines: Vec<String> =
+        problems.map(|p| format!("{}:{} {} | {}", p["line"], p["column"], text(&p["message"]), text(&p["help"]))).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    2:1 unknown field `colour` | known here: name, step
+    4:1 the step `one` has no `worker` | add a line such as worker = "summarise"
+    6:1 unknown field `wroker` | did you mean `worker`?
+    7:10 the step `one` needs `tow`, and there is no such step | did you mean `two`?
+    7:17 the step `one` needs itself | -
+    12:11 the glob `../x` leaves the workflow's folder | globs are relative to the workflow file, and stay below its folder
+    12:19 the glob `[` does not parse: unclosed character class; missing ']' | -
+    12:33 inputs from `one`, which `two` does not need | add "one" to `needs`
+    13:19 `fuel`: expected an amount of fuel above zero, such as 500M or 2G, found `lots` | -
+    13:27 unknown field `time` | known here: fuel, timeout, memory, input, output, log, handles
+    14:30 `maximum_attempts` counts the first attempt, so it is at least 1 | -
+    14:42 expected `jitter` to be a number from 0 to 1 | -
+    15:47 unknown severity `hihg` | one of info, low, medium, high, critical
+    18:6 two steps have the id `two` | give each a name of its own
+    19:10 expected `worker` to be a string, found an integer | -
+    20:21 `maximum_revisions` without `gates`: nothing can send the work back | add gates = [...], or remove it
+    21:11 `foreach` without inputs: there is nothing to make tasks from | add inputs = ["docs/**/*.md"], or needs
+    "#);
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_and_a_caret() {
+    let folder = place();
+    write(&folder, "w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\nneed = []\n");
+    let ran = run(folder.path(), &["plan", "w.toml"]).exits(2);
+    insta::assert_snapshot!(ran.err, @r#"
+      × unknown field `need`
+       ╭─[w.toml:5:1]
+     4 │ worker = "echo"
+     5 │ need = []
+       · ────
+       ╰────
+      help: did you mean `needs`?
+    error: 1 problem in w.toml
+    "#);
+}
+
+#[test]
+fn a_workflow_is_checked_against_its_plugins_before_anything_runs() {
+    let folder = place();
+    write(&folder, "a.md", "# A\n");
+    let wrong = |text: &str, complaints: &[&str]| {
+        write(&folder, "w.toml", text);
+        for command in ["plan", "run"] {
+            run(folder.path(), &[command, "w.toml"]).exits(2).complains(complaints);
+        }
+        let told = run(folder.path(), &["run", "w.toml", "--json"]).exits(2).json();
+        assert!(told["error"]["message"].is_string());
+    };
+    let step = |fields: &str| format!("name = \"w\"\n[[step]]\nid = \"s\"\n{fields}\n");
+    wrong(&step("worker = \"ecoh\""), &["no plugin `ecoh`", "did you mean `echo`", "w.toml:4:10"]);
+    wrong(&step("worker = \"contents-check\""), &["is a gate, and a worker is needed"]);
+    wrong(&step("worker = \"echo\"\ngates = [\"contents\"]"), &["is a worker, and a gate is needed"]);
+    wrong(&step("worker = \"echo\"\ninputs = [\"*.none\"]"), &["no file matches `*.none`", "w.toml:5"]);
+    wrong(&step("worker = \"echo\"\nlimits = { memory = \"1TiB\" }"), &["ceiling"]);
+    wrong(
+        "name = \"w\"\n[[step]]\nid = \"a\"\nworker = \"echo\"\nneeds = [\"b\"]\n[[step]]\nid = \"b\"\nworker = \"echo\"\nneeds = [\"a\"]\n",
+        &["wait for each other", "a needs b needs a"],
+    );
+    wrong("name = \"w\"\n", &["no step"]);
+    wrong("", &["`name` is missing", "no step"]);
+    wrong("name = \"w\n[[step]\n", &["w.toml:1"]);
+    wrong("[[step]]\nid = \"s\"\nworker = \"echo\"\n", &["`name` is missing"]);
+    for command in ["plan", "run"] {
+        run(folder.path(), &[command, "none.toml"]).exits(2).complains(&["none.toml", "cannot be read"]);
+        run(folder.path(), &[command, "."]).exits(2).complains(&["folder"]);
+    }
+    std::fs::write(folder.path().join("latin.toml"), b"name = \"\xe9\"").expect("writes");
+    run(folder.path(), &["plan", "latin.toml"]).exits(2).complains(&["not UTF-8 (byte 8)"]);
+    // A link among the inputs is not followed.
+    symlink("/etc/passwd", folder.path().join("link.md")).expect("links");
+    write(&folder, "w.toml", &step("worker = \"echo\"\ninputs = [\"*.md\"]"));
+    let told = run(folder.path(), &["run", "w.toml", "--json"]).exits(0).json();
+    assert_eq!(told["tasks"][0]["artifacts"].as_array().map(Vec::len), Some(1));
+    // An output folder that cannot be written is known before anything runs, and nothing is left of the try.
+    write(&folder, "file", "");
+    run(folder.path(), &["run", "w.toml", "--out", "file/out"]).exits(2).complains(&["output folder file/out cannot be written"]);
+    run(folder.path(), &["run", "w.toml", "--out", "/proc/out"]).exits(2).complains(&["output folder"]);
+}
+
+#[test]
+fn plan_says_what_a_workflow_is_and_draws_it() {
+    let ran = run(&root(), &["plan", "examples/hostile/workflow.toml"]).exits(0);
+    insta::assert_snapshot!(ran.out, @r"
+    hostile: parallel, 3 steps in 1 level
+
+     ┌─ spin-until-out-of-fuel [spin]
+     ├─ spin-until-the-deadline [spin]
+     └─ healthy [echo] × 3 tasks
+    ");
+    let told = run(&root(), &["plan", "docs/contents.toml", "--json"]).exits(0).json();
+    assert_eq!((&told["shape"], &told["levels"]), (&"hybrid".into(), &2.into()));
+    let folder = place();
+    write(
+        &folder,
+        "w.toml",
+        "name = \"w\"\n[[step]]\nid = \"a\"\nworker = \"echo\"\n[[step]]\nid = \"b\"\nworker = \"echo\"\nneeds = [\"a\"]\n",
+    );
+    assert!(run(folder.path(), &["plan", "w.toml"]).exits(0).out.starts_with("w: sequential, 2 steps in 2 levels"));
+}
+
+#[test]
+fn a_rejected_task_fails_the_run_and_skips_who_needs_it() {
+    let folder = place();
+    write(&folder, "a.md", "# A\n## B\n[x](#nope)\n");
+    write(
+        &folder,
+        "w.toml",
+        "name = \"w\"\n[[step]]\nid = \"c\"\nworker = \"contents\"\ninputs = [\"a.md\"]\ngates = [{ gate = \"contents-check\", fail_on = \"low\", params = { maximum_entries = 9 } }]\n[[step]]\nid = \"i\"\nworker = \"contents-index\"\nneeds = [\"c\"]\n",
+    );
+    let ran = run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(1);
+    assert!(ran.out.contains("its gates rejected it") && ran.out.contains("a.md:3:1: low broken-link"), "{}", ran.out);
+    assert!(ran.out.contains("skipped"), "{}", ran.out);
+    assert!(ran.err.contains("rejected twice with the same 1 findings"), "{}", ran.err);
+    assert_eq!(tree(&folder.path().join("out")), Vec::<String>::new());
+}
+
+#[test]
+fn artifacts_flow_between_steps_by_name() {
+    let folder = place();
+    write(&folder, "in/a.md", "# A\n");
+    write(&folder, "in/b.md", "# B\n");
+    write(
+        &folder,
+        "w.toml",
+        "name = \"w\"\n[[step]]\nid = \"c\"\nworker = \"contents\"\ninputs = [\"in/*.md\"]\nforeach = true\n[[step]]\nid = \"e\"\nworker = \"echo\"\nneeds = [\"c\"]\ninputs = [{ from = \"c\", name = \"in/*.json\" }]\n",
+    );
+    run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(0);
+    let written = tree(&folder.path().join("out/e"));
+    assert_eq!(written, ["0/c/0/in/a.json", "0/c/1/in/b.json"]);
+    // Again into the same folder: what was there is replaced, nothing else is touched.
+    write(&folder, "out/mine.txt", "mine");
+    run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(0);
+    assert!(folder.path().join("out/mine.txt").exists());
+}
+
+#[test]
+fn a_wide_step_runs_every_task_once() {
+    let folder = place();
+    for n in 0..300 {
+        write(&folder, &format!("in/{n}.txt"), &n.to_string());
+    }
+    write(&folder, "w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"in/*.txt\"]\nforeach = true\n");
+    let told = run(folder.path(), &["run", "w.toml", "--json"]).exits(0).json();
+    let tasks = told["tasks"].as_array().expect("tasks");
+    assert_eq!(tasks.len(), 300);
+    assert!(tasks.iter().all(|task| task["attempts"] == 1 && task["status"] == "completed"));
+}
+
+const FOREVER: &str = "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"1000T\", timeout = \"10m\" }\n";
+
+#[test]
+fn the_time_given_to_wait_ends_the_run() {
+    let folder = place();
+    write(&folder, "w.toml", FOREVER);
+    let told = run(folder.path(), &["run", "w.toml", "--json", "--wait-timeout", "200ms"]).exits(124).json();
+    assert_eq!((&told["status"], &told["tasks"][0]["status"]), (&"cancelled".into(), &"cancelled".into()));
+    run(folder.path(), &["run", "w.toml", "--wait-timeout", "soon"]).exits(2).complains(&["--wait-timeout"]);
+}
+
+#[test]
+fn an_interrupt_cancels_the_run() {
+    use std::io::BufRead as _;
+    let folder = place();
+    write(&folder, "w.toml", FOREVER);
+    let mut child = sandhog(folder.path()).args(["run", "w.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut lines = std::io::BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line == "s: 1 task"), "it began");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("runs");
+    assert!(interrupted.success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line == "cancelling: interrupted"), "{rest:?}");
+    let ran = Ran::of(child.wait_with_output().expect("ends")).exits(130);
+    assert!(ran.out.contains("w cancelled"), "{}", ran.out);
+}
+
+// --- The rest
+
+#[test]
+fn usage_errors_exit_with_two_and_help_with_zero() {
+    let folder = place();
+    run(folder.path(), &[]).exits(2);
+    run(folder.path(), &["fly"]).exits(2).complains(&["fly"]);
+    run(folder.path(), &["run", "--concurrency", "0", "w.toml"]).exits(2);
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["call", "--help"],
+        &["plan", "--help"],
+        &["plugins", "--help"],
+        &["bench", "--help"],
+        &["--version"],
+    ] {
+        let ran = run(folder.path(), arguments).exits(0);
+        assert!(!ran.out.contains('\u{1b}'), "no colour in a pipe");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(folder.path(), &["completions", shell]).exits(0).out.contains("sandhog"));
+    }
+}
+
+#[test]
+fn bench_prints_its_ratios() {
+    let folder = place();
+    let told = run(folder.path(), &["bench", "--json", "--tasks", "20", "--blocks", "1"]).exits(0).json();
+    for name in ["library_over_wasmtime", "run_over_wasmtime"] {
+        assert!(told["ratios"][name].as_f64().is_some_and(|ratio| ratio > 0.1), "{told}");
+    }
+    assert_eq!(told["threads"].as_array().map(Vec::len), Some(2));
+}

@@ -1,0 +1,96 @@
+//! The house is in order: floors, module comments, no sleeping or ignored tests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let files = walkdir::WalkDir::new(root().join(folder)).into_iter().flatten();
+    let rust = files.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "rs"));
+    let read: Vec<_> = rust.map(|entry| (entry.path().to_owned(), std::fs::read_to_string(entry.path()).expect("reads"))).collect();
+    assert!(!read.is_empty(), "no sources in {folder}");
+    read
+}
+
+/// As ARCHITECTURE.md has them.
+const FLOORS: &[(&str, u8)] = &[
+    ("clock", 1),
+    ("model", 1),
+    ("machine", 2),
+    ("journal", 3),
+    ("runtime", 3),
+    ("config", 4),
+    ("registry", 5),
+    ("manager", 6),
+    ("report", 6),
+    ("cli", 7),
+];
+
+#[test]
+fn a_module_uses_only_floors_below_its_own() {
+    let floors: BTreeMap<&str, u8> = FLOORS.iter().copied().collect();
+    let mut arrows = 0;
+    for (path, text) in sources("host/src") {
+        let inside = path.strip_prefix(root().join("host/src")).expect("inside");
+        let module = inside.iter().next().and_then(|part| part.to_str()).expect("a name").trim_end_matches(".rs");
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let floor = floors.get(module).unwrap_or_else(|| panic!("{module} has no floor"));
+        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for (_, rest) in code.match_indices("crate::").map(|(at, found)| code.split_at(at + found.len())) {
+            let used: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let Some(other) = floors.get(used.as_str()) else { continue };
+            arrows += 1;
+            // `config` reads the words of a command's manifest, whose types the runtime owns: downwards, too.
+            assert!(used == module || other < floor, "{}: {module} (floor {floor}) uses {used} (floor {other})", inside.display());
+        }
+    }
+    assert!(arrows > 50, "the test reads nothing");
+}
+
+#[test]
+fn every_file_says_what_it_owns() {
+    for folder in ["host/src", "tests", "plugins", "guest-sdk"] {
+        for (path, text) in sources(folder) {
+            assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
+        }
+    }
+}
+
+#[test]
+fn wasmtime_is_named_in_the_runtime_alone() {
+    for (path, text) in sources("host/src") {
+        if !path.starts_with(root().join("host/src/runtime")) {
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            for line in code {
+                assert!(!line.contains("wasmtime::") && !line.contains("wasmtime_wasi"), "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_test_sleeps_or_is_ignored() {
+    let own = root().join("tests/tidy.rs");
+    for (path, text) in sources("tests").into_iter().chain(sources("host/src")) {
+        if path == own || path.starts_with(root().join("tests/guests")) {
+            continue;
+        }
+        assert!(!text.contains("#[ignore"), "{} ignores a test", path.display());
+        assert!(!text.contains("thread::sleep"), "{} sleeps", path.display());
+    }
+}
+
+/// The example in the README and in the guide is the one that is built.
+#[test]
+fn the_ten_line_worker_is_the_one_that_is_built() {
+    let built = std::fs::read_to_string(root().join("examples/shout/src/lib.rs")).expect("reads");
+    for page in ["README.md", "docs/guide/plugins.md"] {
+        let text = std::fs::read_to_string(root().join(page)).expect("reads");
+        assert!(text.contains(&format!("```rust\n{built}```")), "{page} shows another worker than examples/shout/src/lib.rs");
+    }
+}
