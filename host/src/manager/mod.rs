@@ -4,7 +4,7 @@
 //! command or a timer wakes the loop. No append, no effect: what the journal did not take did not happen, and the run
 //! is loaded from the journal again.
 //!
-//! The loop's body is [`Manager::step`], a function of messages and a time: tests call it with a clock of their own.
+//! The loop's body is `Manager::step`, a function of messages and a time: tests call it with a clock of their own.
 
 mod attempt;
 mod crew;
