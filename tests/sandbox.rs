@@ -169,7 +169,8 @@ fn fails_as_told() {
 fn spins() {
     let ended = fails("spins", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
     assert_eq!(ended.receipt.fuel, 50_000_000);
-    fails("spins", limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(50))), FailureKind::DeadlineExceeded);
+    let ended = fails("spins", limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(200))), FailureKind::DeadlineExceeded);
+    assert!(ended.receipt.fuel >= 10_000_000, "what it used until its end is told: {:?}", ended.receipt);
 }
 
 #[test]
@@ -474,6 +475,14 @@ fn judges_units() {
     assert_eq!(loops.expect_err("it loops").kind, FailureKind::OutOfFuel);
     let bad = block_on(runtime().check(&plugin, of_unit("bad"), defaults())).result.expect("a verdict");
     assert_eq!(bad.decision, Decision::Fail);
+}
+
+#[test]
+fn finds_todos() {
+    let judge = |text| block_on(runtime().check(&load("finds_todos"), subject(&[("a.md", text)]), defaults())).result.expect("a verdict");
+    assert_eq!(judge("all done").decision, Decision::Pass);
+    let rejected = judge("TODO: the rest");
+    assert_eq!((rejected.decision, rejected.findings[0].rule.as_str()), (Decision::Fail, "todo"));
 }
 
 #[test]

@@ -85,6 +85,15 @@ fn no_test_sleeps_or_is_ignored() {
     }
 }
 
+/// The gate in the guide is the one that is built and judged with.
+#[test]
+fn the_gate_of_the_guide_is_one_that_is_built() {
+    let built = std::fs::read_to_string(root().join("tests/guests/gates/finds_todos.rs")).expect("reads");
+    let (_, code) = built.split_once('\n').expect("a first line");
+    let guide = std::fs::read_to_string(root().join("docs/guide/plugins.md")).expect("reads");
+    assert!(guide.contains(&format!("```rust\n{code}```")), "docs/guide/plugins.md shows another gate");
+}
+
 /// The example in the README and in the guide is the one that is built.
 #[test]
 fn the_ten_line_worker_is_the_one_that_is_built() {

@@ -11,7 +11,7 @@ use super::exit::{Error, Exit};
 use super::output::OutFolder;
 use super::workflow::media_type;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
-use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Receipt, Subject, Task, Verdict, artifact};
+use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Grant, Receipt, Subject, Task, Verdict, artifact};
 use crate::registry::Loaded;
 use crate::report::{artifact_json, attempt_json, log_text, verdict_json};
 use crate::runtime::{Call, Kind};
@@ -140,7 +140,7 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
         Ok(Answer::Artifacts(artifacts)) if written == 0 => print_artifacts(artifacts)?,
         Ok(Answer::Artifacts(_)) => eprintln!("wrote {written} files"),
         Ok(Answer::Verdict(verdict)) => print_verdict(verdict),
-        Err(failure) => print_failure(&loaded.entry.name, failure),
+        Err(failure) => print_failure(loaded, failure),
     }
     eprintln!("{}", receipt_line(&receipt));
     Ok(exit)
@@ -174,12 +174,17 @@ fn print_verdict(verdict: &Verdict) {
     println!("{word}: {}", crate::model::text::sanitize(&verdict.summary, 400));
 }
 
-fn print_failure(plugin: &str, failure: &Failure) {
+fn print_failure(loaded: &Loaded, failure: &Failure) {
+    let plugin = &loaded.entry.name;
     let blame = match failure.kind.blame() {
         crate::model::Blame::Guest => "the plugin's fault",
         crate::model::Blame::Host => "not the plugin's fault",
     };
     eprintln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
+    let by_itself = matches!(failure.kind, FailureKind::Trapped | FailureKind::Exited | FailureKind::Permanent);
+    if by_itself && *loaded.grant == Grant::default() {
+        eprintln!("  hint: it is granted nothing; `sandhog plugins inspect {plugin}` shows what it imports, and how to grant it");
+    }
 }
 
 /// What an attempt used, in a line.

@@ -171,7 +171,7 @@ impl fmt::Display for Failure {
 /// What one attempt used: its leak guard, its bill, and what a performance gate judges.
 ///
 /// Fuel is comparable between machines, but only within one engine version. After a deadline or a
-/// cancellation it is not exact: do not bill from it.
+/// cancellation it is exact to ten million only: do not bill from it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Weighted wasm instructions.

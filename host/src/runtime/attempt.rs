@@ -30,6 +30,9 @@ use crate::model::{
 const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// What one host call may carry beside the `output` limit: names, lengths and padding of the canonical ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
+/// How exact the fuel of an attempt is that the host ended: a guest hands over what it has used each time it has used so
+/// much (about a millisecond's work).
+const FUEL_REPORT: u64 = 10_000_000;
 /// How many findings the output of a command is read for.
 const COMMAND_FINDINGS_MAX: usize = 10_000;
 
@@ -315,6 +318,7 @@ impl<'a> Execution<'a> {
         let mut store = Store::new(&self.inner.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_fuel(limits.fuel)?;
+        store.fuel_async_yield_interval(Some(FUEL_REPORT))?;
         store.set_hostcall_fuel(usize::try_from(limits.output.saturating_add(HOSTCALL_SLACK_BYTES)).unwrap_or(usize::MAX));
         store.set_max_component_handles(limits.handles as usize);
         store.set_epoch_deadline(1);
