@@ -631,6 +631,15 @@ fn artifacts_flow_between_steps_by_name() {
     run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(0);
     let written = tree(&folder.path().join("out/e"));
     assert_eq!(written, ["0/c/0/in/a.json", "0/c/1/in/b.json"]);
+    // What stands in the way is said, and nothing is moved; a link in the folder leads nowhere outside it.
+    std::fs::create_dir_all(folder.path().join("way/e/0/c/1/in/b.json")).expect("makes");
+    run(folder.path(), &["run", "w.toml", "--out", "way"]).exits(2).complains(&["b.json cannot be put in place", "already"]);
+    assert_eq!(tree(&folder.path().join("way")), Vec::<String>::new());
+    std::fs::create_dir_all(folder.path().join("linked")).expect("makes");
+    std::fs::create_dir_all(folder.path().join("outside")).expect("makes");
+    symlink(folder.path().join("outside"), folder.path().join("linked/e")).expect("links");
+    run(folder.path(), &["run", "w.toml", "--out", "linked"]).exits(2).complains(&["cannot be put in place"]);
+    assert_eq!(tree(&folder.path().join("outside")), Vec::<String>::new());
     // Again into the same folder: what was there is replaced, nothing else is touched.
     write(&folder, "out/mine.txt", "mine");
     run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(0);

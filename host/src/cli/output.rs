@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
 use tempfile::TempDir;
 
 use super::exit::Error;
@@ -10,9 +12,10 @@ use super::exit::Error;
 /// A folder that will take the artifacts of a run: known to be writable before the run starts.
 ///
 /// Everything is written into a hidden folder inside it first, and moved into place at the end, file by file; what was
-/// there before under the same names is replaced.
+/// there before under the same names is replaced. Nothing is written outside it, whatever links lie in it.
 pub struct OutFolder {
     folder: PathBuf,
+    dir: Dir,
     staging: TempDir,
     names: Vec<String>,
 }
@@ -25,8 +28,9 @@ impl OutFolder {
                 .help("name another with --out FOLDER")
         };
         std::fs::create_dir_all(folder).map_err(cannot)?;
+        let dir = Dir::open_ambient_dir(folder, ambient_authority()).map_err(cannot)?;
         let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(folder).map_err(cannot)?;
-        Ok(Self { folder: folder.to_owned(), staging, names: Vec::new() })
+        Ok(Self { folder: folder.to_owned(), dir, staging, names: Vec::new() })
     }
 
     /// Adds a file; nothing of it is seen before [`OutFolder::finish`]. The name was checked when the artifact was taken.
@@ -45,17 +49,24 @@ impl OutFolder {
         Ok(())
     }
 
-    /// Moves everything into place.
+    /// Moves everything into place; nothing, when something that is there already stands in the way.
     pub fn finish(self) -> Result<usize, Error> {
+        let cannot = |name: &str, error: std::io::Error| {
+            let place = self.folder.join(name);
+            Error::usage(format!("{} cannot be put in place: {error}", place.display()))
+                .help("move away what is there, or name another folder with --out")
+        };
         for name in &self.names {
-            let (from, to) = (self.staging.path().join(name), self.folder.join(name));
-            let place = || {
-                if let Some(parent) = to.parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                std::fs::rename(&from, &to)
-            };
-            place().map_err(|error| Error::engine(format!("{} cannot be put in place: {error}", to.display())))?;
+            if self.dir.symlink_metadata(name).is_ok_and(|there| there.is_dir()) {
+                return Err(cannot(name, std::io::Error::other("a folder of that name is there already")));
+            }
+            if let Some(parent) = Path::new(name).parent() {
+                self.dir.create_dir_all(parent).map_err(|error| cannot(name, error))?;
+            }
+        }
+        let staging = Path::new(self.staging.path().file_name().unwrap_or_default());
+        for name in &self.names {
+            self.dir.rename(staging.join(name), &self.dir, name).map_err(|error| cannot(name, error))?;
         }
         Ok(self.names.len())
     }

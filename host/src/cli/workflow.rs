@@ -132,9 +132,11 @@ fn list(folder: &Path) -> Result<Vec<String>, Error> {
         };
         if entry.file_type().is_file()
             && let Ok(path) = entry.path().strip_prefix(folder)
-            && let Some(name) = path.to_str()
         {
-            names.push(name.to_owned());
+            match path.to_str() {
+                Some(name) => names.push(name.to_owned()),
+                None => tracing::warn!(file = %path.display(), "left out: its name is not UTF-8"),
+            }
         }
         if names.len() > FILES_MAX {
             return Err(Error::usage(format!("more than {FILES_MAX} files below {}", folder.display())));

@@ -222,6 +222,10 @@ impl Runtime {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(guests) = self.guests.take() {
+            if tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == guests.handle().id()) {
+                // The last of its users is a guest's own thread, which cannot wait for itself.
+                return guests.shutdown_background();
+            }
             // Never by drop: that waits without end for a thread that a host call blocks, and may not happen where
             // the caller is itself asynchronous.
             std::thread::scope(|scope| {
