@@ -712,6 +712,13 @@ fn usage_errors_exit_with_two_and_help_with_zero() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let command = format!("{} plugins list | head -n 1; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_sandhog"));
+    let output = Command::new("bash").args(["-c", &command]).current_dir(root()).env("SANDHOG_CACHE_DIR", cache()).output().expect("runs");
+    assert_eq!(Ran::of(output).exits(0).err, "");
+}
+
+#[test]
 fn bench_prints_its_ratios() {
     let folder = place();
     let told = run(folder.path(), &["bench", "--json", "--tasks", "20", "--blocks", "1"]).exits(0).json();

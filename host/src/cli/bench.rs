@@ -71,9 +71,9 @@ pub fn bench(common: &Common, arguments: BenchArguments) -> Result<Exit, Error> 
         "timer_delay_under_spinning_guests_ms": timer_delay(common)?,
     });
     if arguments.json {
-        println!("{report}");
+        outln!("{report}");
     } else {
-        print!("{}", text(&by_threads, &report));
+        out!("{}", text(&by_threads, &report));
     }
     Ok(Exit::Passed)
 }

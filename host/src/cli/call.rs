@@ -132,7 +132,7 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
             Err(_) => json!({ "artifacts": [] }),
         };
         let told = Attempt { result: Ok(()), receipt, log };
-        println!("{}", attempt_json(&loaded.entry.name, &loaded.entry.digest, result.as_ref().err(), answer, &told));
+        outln!("{}", attempt_json(&loaded.entry.name, &loaded.entry.digest, result.as_ref().err(), answer, &told));
         return Ok(exit);
     }
     eprint!("{}", log_text(&log));
@@ -165,20 +165,20 @@ fn print_artifacts(artifacts: &[Artifact]) -> Result<(), Error> {
 
 fn print_verdict(verdict: &Verdict) {
     for finding in &verdict.findings {
-        println!("{}", super::progress::finding_line(finding));
+        outln!("{}", super::progress::finding_line(finding));
     }
     let word = match verdict.decision {
         Decision::Pass => "passed",
         Decision::Fail => "rejected",
     };
-    println!("{word}: {}", crate::model::text::sanitize(&verdict.summary, 400));
+    outln!("{word}: {}", crate::model::text::sanitize(&verdict.summary, 400));
 }
 
 fn print_failure(loaded: &Loaded, failure: &Failure) {
     let plugin = &loaded.entry.name;
     let blame = match failure.kind.blame() {
-        crate::model::Blame::Guest => "the plugin's fault",
-        crate::model::Blame::Host => "not the plugin's fault",
+        crate::model::Blame::Guest => "blame: guest",
+        crate::model::Blame::Host => "blame: host",
     };
     eprintln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
     let by_itself = matches!(failure.kind, FailureKind::Trapped | FailureKind::Exited | FailureKind::Permanent);

@@ -70,7 +70,7 @@ impl Error {
             let problems = self.problems.iter().flat_map(|problems| &problems.problems);
             let problems =
                 problems.map(|p| json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message, "help": p.help }));
-            println!(
+            outln!(
                 "{}",
                 json!({
                     "schema_version": SCHEMA_VERSION,

@@ -3,6 +3,20 @@
 //! Results go to standard output, progress and complaints to standard error. Colour and bars only on a terminal, and
 //! never with `NO_COLOR`.
 
+/// Writes a line to standard output. Who reads it may have gone (`| head`): that is no error of ours.
+macro_rules! outln {
+    ($($argument:tt)*) => {
+        crate::cli::write_out(&format!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// As [`outln`], without the line's end.
+macro_rules! out {
+    ($($argument:tt)*) => {
+        crate::cli::write_out(&format!($($argument)*))
+    };
+}
+
 mod bench;
 mod call;
 mod context;
@@ -94,7 +108,9 @@ pub fn main() -> std::process::ExitCode {
         Command::Plugins(command) => plugins::plugins(&common, command),
         Command::Bench(arguments) => bench::bench(&common, arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut script);
+            out!("{}", String::from_utf8_lossy(&script));
             Ok(Exit::Passed)
         }
     };
@@ -118,6 +134,16 @@ fn trace(verbose: u8) {
     let ansi = colour(&std::io::stderr());
     let _ =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(ansi).with_target(false).without_time().try_init();
+}
+
+fn write_out(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: standard output: {error}");
+    }
 }
 
 /// Runs asynchronous work on this thread. Guests have threads of their own.

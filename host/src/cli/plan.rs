@@ -29,9 +29,9 @@ pub fn plan(common: &Common, arguments: &PlanArguments) -> Result<Exit, Error> {
     let workflow = &source.workflow;
     let counts: Vec<usize> = files.iter().map(Vec::len).collect();
     if arguments.json {
-        println!("{}", json(workflow, &counts));
+        outln!("{}", json(workflow, &counts));
     } else {
-        print!("{}", draw(workflow, &counts));
+        out!("{}", draw(workflow, &counts));
     }
     Ok(Exit::Passed)
 }

@@ -62,7 +62,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         let bad: Vec<Value> =
             registry.bad().iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
         let shadowed: Vec<Value> = registry.shadowed().iter().map(|entry| entry_json(entry)).collect();
-        println!("{}", json!({ "schema_version": SCHEMA_VERSION, "plugins": plugins, "bad": bad, "shadowed": shadowed }));
+        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "plugins": plugins, "bad": bad, "shadowed": shadowed }));
         return Ok(Exit::Passed);
     }
     let width = registry.plugins().map(|entry| entry.name.len()).max().unwrap_or(0).max(4);
@@ -74,10 +74,10 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
             eprintln!("no plugins in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
         }
     } else {
-        println!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
+        outln!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
     }
     for entry in registry.plugins() {
-        println!(
+        outln!(
             "{:width$}  {:<7}  {:<8}  {:>8}  {}",
             entry.name,
             entry.kind.as_str(),
@@ -131,37 +131,37 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         object["grant"] = json!(grant.as_ref().ok());
         object["deterministic"] = json!(grant.as_ref().ok().map(Grant::is_deterministic));
         object["held"] = json!(grant.as_ref().err().map(ToString::to_string));
-        println!("{object}");
+        outln!("{object}");
         return Ok(Exit::Passed);
     }
-    println!("{} {}", entry.name, sanitize(entry.manifest.version.as_deref().unwrap_or(""), 40));
+    outln!("{} {}", entry.name, sanitize(entry.manifest.version.as_deref().unwrap_or(""), 40));
     if let Some(description) = &entry.manifest.description {
-        println!("  {}", sanitize(description, 1000));
+        outln!("  {}", sanitize(description, 1000));
     }
-    println!("\nkind      {}", entry.kind.as_str());
-    println!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
-    println!("digest    {}", entry.digest);
-    println!("limits    {limits}");
+    outln!("\nkind      {}", entry.kind.as_str());
+    outln!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
+    outln!("digest    {}", entry.digest);
+    outln!("limits    {limits}");
     if let Some(scope) = &entry.manifest.scope {
-        println!("scope     {scope}");
+        outln!("scope     {scope}");
     }
-    println!("\nexports");
-    entry.component.exports.iter().for_each(|name| println!("  {name}"));
-    println!("imports");
-    entry.component.imports.iter().for_each(|name| println!("  {name}"));
-    println!("wants");
+    outln!("\nexports");
+    entry.component.exports.iter().for_each(|name| outln!("  {name}"));
+    outln!("imports");
+    entry.component.imports.iter().for_each(|name| outln!("  {name}"));
+    outln!("wants");
     match &entry.manifest.requests {
-        None => println!("  (says nothing; it runs with what it is granted)"),
-        Some(requests) if requests.is_empty() => println!("  nothing"),
-        Some(requests) => requests.iter().for_each(|request| println!("  {}: {}", request.what(), sanitize(request.why(), 200))),
+        None => outln!("  (says nothing; it runs with what it is granted)"),
+        Some(requests) if requests.is_empty() => outln!("  nothing"),
+        Some(requests) => requests.iter().for_each(|request| outln!("  {}: {}", request.what(), sanitize(request.why(), 200))),
     }
-    println!("granted");
+    outln!("granted");
     match &grant {
-        Ok(grant) => println!("{}", grant_text(grant)),
-        Err(error) => println!("  held: {error}"),
+        Ok(grant) => outln!("{}", grant_text(grant)),
+        Err(error) => outln!("  held: {error}"),
     }
     if !registry.settings().grants.contains_key(&entry.name) && grant.is_ok() {
-        println!("\nto grant it something, write into sandhog.toml:\n\n{}", registry::grant_lines(&entry));
+        outln!("\nto grant it something, write into sandhog.toml:\n\n{}", registry::grant_lines(&entry));
     }
     Ok(Exit::Passed)
 }
@@ -201,14 +201,14 @@ fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit,
     if as_json {
         let results: Vec<Value> =
             results.iter().map(|(name, problem)| json!({ "plugin": name, "good": problem.is_none(), "problem": problem })).collect();
-        println!("{}", json!({ "schema_version": SCHEMA_VERSION, "good": good, "plugins": results }));
+        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "good": good, "plugins": results }));
     } else if results.is_empty() {
         return Err(Error::usage("there is nothing to check").help("name a plugin or a component, or a folder with --plugins"));
     } else {
         for (name, problem) in &results {
             match problem {
-                None => println!("good: {name}"),
-                Some(problem) => println!("bad: {name}: {problem}"),
+                None => outln!("good: {name}"),
+                Some(problem) => outln!("bad: {name}: {problem}"),
             }
         }
     }

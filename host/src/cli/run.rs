@@ -65,11 +65,11 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
         };
         running.shutdown().await;
         if arguments.json {
-            println!("{}", report.to_json());
+            outln!("{}", report.to_json());
         } else {
-            print!("{}", summary(&report));
+            out!("{}", summary(&report));
             if let (Some(written), Some(folder)) = (written, &arguments.out) {
-                println!("wrote {written} files into {}", folder.display());
+                outln!("wrote {written} files into {}", folder.display());
             }
         }
         Ok(match (ended, report.status) {
