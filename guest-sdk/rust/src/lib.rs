@@ -1,6 +1,6 @@
 //! Write [sandhog] plugins in Rust: one function, and one line that makes it a worker or a gate.
 //!
-//! ```ignore
+//! ```text
 //! use sandhog_guest::{Artifact, Failure, Task};
 //!
 //! sandhog_guest::worker!(run);
