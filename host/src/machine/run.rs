@@ -490,10 +490,10 @@ impl Run {
         Ok(())
     }
 
-    /// What is outstanding now, the most urgent first, at most `limit` of it: closing what is done, then gates, then
-    /// rounds and retries of tasks that have started, then new tasks, of all active steps in turn.
+    /// What is outstanding now, the most urgent first: closing what is done and resolving inputs, all of it; then at most
+    /// `calls` calls: gates, then rounds and retries of tasks that have started, then new tasks, of all active steps in turn.
     #[must_use]
-    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Effect> {
+    pub fn due(&self, now: Timestamp, calls: usize) -> Vec<Effect> {
         let mut due = Vec::new();
         if self.status.is_final() {
             return due;
@@ -502,14 +502,14 @@ impl Run {
             due.push(Effect::Settle);
         }
         if self.status == RunStatus::Cancelling {
-            due.truncate(limit);
             return due;
         }
         due.extend(self.starting.iter().map(|step| Effect::ResolveInputs { step: *step }));
-        due.extend(self.gates.iter().take(limit).filter_map(|(task, gate)| self.gate_effect(*task, *gate)));
-        let tasks = self.revising.iter().copied().take(limit);
+        let full = due.len() + calls;
+        due.extend(self.gates.iter().take(calls).filter_map(|(task, gate)| self.gate_effect(*task, *gate)));
+        let tasks = self.revising.iter().copied().take(calls);
         due.extend(tasks.filter_map(|task| self.live(task).map(|live| Effect::RunWorker { task, attempt: 1, revision: live.revision })));
-        let elapsed = self.timers.iter().take_while(|(at, _)| *at <= now).take(limit);
+        let elapsed = self.timers.iter().take_while(|(at, _)| *at <= now).take(calls);
         due.extend(elapsed.filter_map(|(_, timer)| match timer {
             Timer::Task(task) => self.live(*task).and_then(|live| match live.state {
                 TaskState::Retrying { attempt, .. } => Some(Effect::RunWorker { task: *task, attempt, revision: live.revision }),
@@ -518,7 +518,7 @@ impl Run {
             Timer::Gate(task, gate) => self.gate_effect(*task, *gate),
         }));
         let mut offset = 0;
-        while due.len() < limit {
+        while due.len() < full {
             let before = due.len();
             for step in &self.wide {
                 let StepState::Active(active) = &self.steps[*step as usize] else { continue };
@@ -531,7 +531,7 @@ impl Run {
                 break;
             }
         }
-        due.truncate(limit);
+        due.truncate(full);
         due
     }
 

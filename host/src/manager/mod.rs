@@ -34,8 +34,6 @@ const MAILBOX: usize = 4096;
 const BATCH_MAX: usize = 512;
 /// How many live notices wait for a slow watcher; it is told how many it missed.
 const NOTICES: usize = 1024;
-/// How many effects beside calls (closing steps, resolving inputs) one run may have in one turn of the loop.
-const OTHER_EFFECTS: usize = 64;
 
 /// Why the manager did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +262,10 @@ impl Manager {
         let mut messages = Vec::with_capacity(BATCH_MAX);
         loop {
             let now = self.clock.now();
-            let timer = self.runs.values().filter_map(|live| live.run.next_timer()).min().map(|at| between(now, at));
+            // With no place free a timer could start nothing; the report that frees one wakes the loop.
+            let may_start = self.busy < self.concurrency;
+            let timers = self.runs.values().filter_map(|live| live.run.next_timer());
+            let timer = timers.min().filter(|_| may_start).map(|at| between(now, at));
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -366,7 +367,7 @@ impl Manager {
                 let free = self.concurrency.saturating_sub(self.busy);
                 let Some(live) = self.runs.get_mut(&id) else { break };
                 let mut moved = false;
-                for effect in live.run.due(now, free + OTHER_EFFECTS) {
+                for effect in live.run.due(now, free) {
                     match effect {
                         Effect::ResolveInputs { step } => {
                             let Some(live) = self.runs.get_mut(&id) else { break };

@@ -178,9 +178,10 @@ impl<'a> Execution<'a> {
             let message = format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
             return refuse(Failure::new(FailureKind::InvalidInput, message), receipt);
         }
-        let subject_dir = match self.lay_out(&entrance).await {
-            Ok(dir) => dir,
-            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("failed to lay out the subject: {error}")), receipt),
+        let subject_dir = match tokio::time::timeout_at(self.deadline, self.lay_out(&entrance)).await {
+            Ok(Ok(dir)) => dir,
+            Err(_) => return refuse(Failure::new(FailureKind::Host, "the subject could not be laid out within the `timeout`"), receipt),
+            Ok(Err(error)) => return refuse(Failure::new(FailureKind::Host, format!("failed to lay out the subject: {error}")), receipt),
         };
         let command = match self.command_io(&entrance) {
             Ok(command) => command,

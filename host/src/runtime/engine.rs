@@ -20,6 +20,8 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 const IDLE_TICKS: u32 = 100;
 /// How much of a memory and of a table stays resident in the pool for the next instance.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// The largest memory that 32 bits address; a larger `memory` limit is for several of them.
+const WASM32_BYTES_MAX: u64 = 4 << 30;
 /// What host functions may use of the stack beside the guest's.
 const HOST_STACK_BYTES: usize = 512 << 10;
 
@@ -74,7 +76,7 @@ fn pooled(mut config: Config, settings: &Settings) -> Config {
         .table_elements(limits::TABLE_ELEMENTS_MAX)
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)
-        .max_memory_size(usize::try_from(settings.memory_max_bytes).unwrap_or(usize::MAX))
+        .max_memory_size(usize::try_from(settings.memory_max_bytes.min(WASM32_BYTES_MAX)).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto)

@@ -142,6 +142,7 @@ impl Runtime {
     /// # Errors
     /// When wasmtime refuses the settings, or the machine has no thread left.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        subject::sweep(&settings.scratch);
         let (engine, pooled) = engine::engine(&settings)?;
         let linker = linker::linker(&engine).map_err(Error::engine)?;
         let ticker = engine::Ticker::start(&engine)?;

@@ -16,6 +16,20 @@ use crate::model::{Artifact, artifact};
 /// The times that every file of a subject bears: 2020-01-01T00:00:00Z.
 const FIXED_TIME: Duration = Duration::from_secs(1_577_836_800);
 
+/// How old a subject is that its process left behind, being killed: no look takes so long.
+const LEFT_BEHIND: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Removes what processes that were killed have left below `scratch`.
+pub(super) fn sweep(scratch: &Path) {
+    let Ok(entries) = std::fs::read_dir(scratch) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("subject-")) {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > LEFT_BEHIND) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A subject on disk; removed when dropped.
 #[derive(Debug)]
 pub(super) struct SubjectDir {
@@ -53,5 +67,26 @@ impl SubjectDir {
     pub(super) fn path(&self) -> &Path {
         debug_assert!(self.root.starts_with(self.dir.path()));
         &self.root
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_and_what_is_in_use_is_not() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| Artifact { name: name.into(), media_type: String::new(), content: bytes::Bytes::new() };
+        let in_use = SubjectDir::new(scratch.path(), &[file("a/b.txt")]).expect("laid out");
+        let old = scratch.path().join("subject-old");
+        std::fs::create_dir(&old).expect("makes");
+        let long_ago = SystemTime::now() - LEFT_BEHIND - Duration::from_secs(1);
+        File::open(&old).and_then(|dir| dir.set_modified(long_ago)).expect("sets");
+        sweep(scratch.path());
+        assert!(in_use.path().join("a/b.txt").exists() && !old.exists());
+        drop(in_use);
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("reads").count(), 0, "a look leaves nothing");
+        assert!(SubjectDir::new(scratch.path(), &[file("../out")]).is_err());
     }
 }
