@@ -119,6 +119,11 @@ fn behaves() {
 }
 
 #[test]
+fn an_answer_behind_the_deadline_is_late_however_little() {
+    fails("behaves", limits(|l| l.timeout = Duration::from_nanos(1)), FailureKind::DeadlineExceeded);
+}
+
+#[test]
 fn tells_all() {
     let ended = run_with("tells_all", "{}", defaults());
     let told = text(&ended);

@@ -210,17 +210,19 @@ impl<'a> Execution<'a> {
             Err(error) => return refuse(Failure::new(FailureKind::Host, format!("{error:#}")), receipt),
         };
 
+        let late = || {
+            let message = format!("no outcome within the `timeout` of {:?}", limits.timeout);
+            Failure::new(FailureKind::DeadlineExceeded, message)
+        };
         let called = {
             let call = self.enter(&mut store, entrance, stdout);
             tokio::pin!(call);
             tokio::select! {
                 biased; // the timer first: an instance that is past its deadline gets no further slice
-                () = tokio::time::sleep_until(self.deadline) => {
-                    let message = format!("no outcome within the `timeout` of {:?}", limits.timeout);
-                    Err(Ended::Failure(Failure::new(FailureKind::DeadlineExceeded, message)))
-                }
+                () = tokio::time::sleep_until(self.deadline) => Err(Ended::Failure(late())),
                 () = cancelled(&self.call.cancel) => Err(Ended::Failure(Failure::new(FailureKind::Cancelled, "cancelled"))),
-                called = &mut call => called,
+                // The timer counts milliseconds; an answer that came after the deadline all the same is late.
+                called = &mut call => called.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late())) } else { Ok(answer) }),
             }
         };
         let result = called.map_err(|ended| match ended {
