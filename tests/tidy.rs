@@ -26,7 +26,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("registry", 5),
     ("manager", 6),
     ("report", 6),
-    ("cli", 7),
+    ("api", 7),
+    ("cli", 8),
 ];
 
 #[test]

@@ -29,4 +29,6 @@ pub mod registry;
 pub mod manager;
 pub mod report;
 
+pub mod api;
+
 pub mod cli;

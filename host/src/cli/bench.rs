@@ -16,8 +16,9 @@ use super::exit::{Error, Exit};
 use crate::clock::{Stopwatch, SystemClock, process_cpu_time};
 use crate::journal::Memory;
 use crate::machine::RunStatus;
-use crate::manager::{self, Crew};
-use crate::model::{Artifact, Failure, InputSource, Limits, RetryPolicy, Step, Task, Workflow};
+use crate::manager::{self, Crew, Options};
+use crate::model::workflow::PRIORITY;
+use crate::model::{Artifact, Failure, InputSource, Limits, Step, Task, Workflow};
 use crate::registry::{Loaded, intake};
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{Call, Floor};
@@ -216,24 +217,16 @@ async fn across(context: &Context, loaded: &Loaded, task: &Task, tasks: usize, t
 }
 
 async fn workflow_run(context: &Context, arguments: &BenchArguments, input: &Artifact, tasks: u32) -> Result<(), Error> {
-    let step = Step {
-        id: "bench".to_owned(),
-        worker: arguments.plugin.clone(),
-        needs: Vec::new(),
-        inputs: vec![InputSource::Files("*".to_owned())],
-        foreach: true,
-        params: serde_json::Map::new(),
-        retry: RetryPolicy::default(),
-        limits: std::collections::BTreeMap::new(),
-        gates: Vec::new(),
-        maximum_revisions: 0,
-    };
+    let inputs_of = vec![InputSource::Files("*".to_owned())];
+    let step = Step { inputs: inputs_of, foreach: true, ..Step::new("bench", arguments.plugin.clone()) };
     let inputs = (0..tasks).map(|n| Artifact { name: format!("input-{n}"), ..input.clone() }).collect();
     let crew = Crew::new(context.runtime.clone(), Arc::clone(&context.registry));
-    let (handle, running) = manager::start(Arc::new(Memory::default()), Arc::new(crew), Arc::new(SystemClock), context.concurrency);
-    let run = handle.submit(Workflow { name: "bench".to_owned(), steps: vec![step] }, vec![inputs]).await?;
-    let status = manager::wait(&handle, &run).await?;
-    running.shutdown().await;
+    let options = Options::in_memory(context.concurrency);
+    let (handle, running) = manager::start(Arc::new(Memory::default()), Arc::new(crew), Arc::new(SystemClock), options).await?;
+    let workflow = Workflow { name: "bench".to_owned(), priority: PRIORITY, concurrency: None, steps: vec![step] };
+    let run = handle.submit(workflow, vec![inputs], None).await?;
+    let status = handle.wait(run).await?;
+    running.shutdown().await?;
     if status == RunStatus::Completed { Ok(()) } else { Err(Error::usage("a task of the measured run failed")) }
 }
 

@@ -9,6 +9,9 @@ use crate::registry::cache::Cache;
 use crate::registry::{Registry, intake};
 use crate::runtime::{Allocator, Runtime, Settings as RuntimeSettings};
 
+/// The name of the folder for the journal.
+const STATE_FOLDER: &str = ".sandhog";
+
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Common {
@@ -21,6 +24,9 @@ pub struct Common {
     /// Where compiled code is kept [default: sandhog in the user's cache folder]
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_CACHE_DIR", help_heading = "Global options")]
     pub cache_dir: Option<PathBuf>,
+    /// Where the journal is kept [default: .sandhog beside the configuration file, or here]
+    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_STATE_DIR", help_heading = "Global options")]
+    pub state_dir: Option<PathBuf>,
     /// How many attempts run at once [default: twice the number of cores]
     #[arg(long, global = true, value_name = "N", env = "SANDHOG_CONCURRENCY", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
@@ -40,6 +46,8 @@ pub struct Context {
     pub registry: std::sync::Arc<Registry>,
     /// How many attempts run at once.
     pub concurrency: usize,
+    /// How many calls of one plugin are under way at once, for those that have such a limit.
+    pub plugin_limits: std::collections::BTreeMap<String, usize>,
 }
 
 impl Common {
@@ -59,6 +67,16 @@ impl Common {
         }
         let here = std::env::current_dir().map_err(|error| Error::usage(format!("the current folder cannot be read: {error}")))?;
         Ok(here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file()))
+    }
+
+    /// The folder for what must not be lost: the journal.
+    pub fn state_folder(&self) -> Result<PathBuf, Error> {
+        let folder = match (&self.state_dir, self.config_file()?) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(file)) => file.parent().unwrap_or(Path::new(".")).join(STATE_FOLDER),
+            (None, None) => PathBuf::from(STATE_FOLDER),
+        };
+        std::path::absolute(&folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))
     }
 
     /// The folder for what can be made again.
@@ -88,8 +106,9 @@ impl Common {
                 None
             }
         });
+        let plugin_limits = settings.plugin_concurrency.iter().map(|(name, most)| (name.clone(), *most as usize)).collect();
         let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings));
-        Ok(Context { runtime, registry, concurrency })
+        Ok(Context { runtime, registry, concurrency, plugin_limits })
     }
 }
 

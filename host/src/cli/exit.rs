@@ -58,6 +58,17 @@ impl Error {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// All of it as text, for another process.
+    pub fn text(&self) -> String {
+        let problems = self.problems.iter().flat_map(|problems| &problems.problems);
+        let mut text = self.message.clone();
+        for problem in problems {
+            text.push_str(&format!("\n{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message));
+        }
+        text.extend(self.help.iter().map(|help| format!("\nhelp: {help}")));
+        text
+    }
+
     /// The code to end with.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -114,12 +125,30 @@ impl From<crate::runtime::Error> for Error {
 
 impl From<crate::manager::Error> for Error {
     fn from(error: crate::manager::Error) -> Self {
-        Self::engine(error)
+        match error {
+            crate::manager::Error::NoSuchRun(_) | crate::manager::Error::Rejected(_) => Self::usage(error),
+            crate::manager::Error::Stopped => Self::engine(error),
+            crate::manager::Error::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<crate::api::Error> for Error {
+    fn from(error: crate::api::Error) -> Self {
+        match &error {
+            crate::api::Error::Refused { code, .. } if code != "failed" => Self::usage(error),
+            crate::api::Error::Refused { .. } | crate::api::Error::Nobody { .. } | crate::api::Error::Gone(_) => Self::engine(error),
+        }
     }
 }
 
 impl From<crate::journal::Error> for Error {
     fn from(error: crate::journal::Error) -> Self {
-        Self::engine(error)
+        use crate::journal::Error as Journal;
+        match &error {
+            Journal::TooNew { .. } | Journal::Held { .. } => Self::usage(error),
+            Journal::Refused { .. } => Self::usage(error).help("remove it, or name another with --state-dir"),
+            Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) => Self::engine(error),
+        }
     }
 }

@@ -17,15 +17,20 @@ macro_rules! out {
     };
 }
 
+mod background;
 mod bench;
 mod call;
 mod context;
 mod exit;
+mod host;
+mod journal;
+mod letters;
 mod output;
 mod plan;
 mod plugins;
 mod progress;
 mod run;
+mod runs;
 mod workflow;
 
 use std::io::IsTerminal as _;
@@ -52,6 +57,7 @@ Start here:
   sandhog call echo --input README.md  one task in one plugin
   sandhog plan WORKFLOW                what a workflow would do
   sandhog run WORKFLOW --out out       do it, and write what comes of it into a folder
+  sandhog runs show latest             the story of it
 
 Exit codes: 0 passed, 1 a gate rejected or a task failed, 2 usage, configuration or plugin invalid,
 3 the engine failed, 124 timed out, 130 interrupted.";
@@ -67,6 +73,18 @@ enum Command {
     /// Look at plugins: what there is, what each is and may do, what is wrong with it
     #[command(subcommand)]
     Plugins(plugins::PluginsCommand),
+    /// Look at runs, and tell them what you want: show, follow, cancel, pause, resume, retry, approve
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// Deal with tasks that were given up and set aside
+    #[command(subcommand)]
+    DeadLetters(letters::LettersCommand),
+    /// Verify, replay, export and prune the journal
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
+    /// Hold the state directory in the background
+    #[command(hide = true)]
+    Host,
     /// Measure what a task costs, against bare wasmtime on the same component
     Bench(bench::BenchArguments),
     /// Print the completions of a shell
@@ -99,6 +117,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),
         Command::Bench(bench) => bench.json,
+        Command::Runs(runs) => runs.json(),
+        Command::DeadLetters(letters) => letters.json(),
+        Command::Journal(journal) => journal.json(),
+        Command::Host => false,
         Command::Completions { .. } => false,
     };
     let result = match command {
@@ -107,6 +129,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Call(arguments) => call::call(&common, arguments),
         Command::Plugins(command) => plugins::plugins(&common, command),
         Command::Bench(arguments) => bench::bench(&common, arguments),
+        Command::Runs(command) => runs::runs(&common, command),
+        Command::DeadLetters(command) => letters::letters(&common, command),
+        Command::Journal(command) => journal::journal(&common, command),
+        Command::Host => background::background(&common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut script);

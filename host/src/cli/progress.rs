@@ -76,7 +76,10 @@ impl Progress {
                     bar.set_message("being judged");
                 }
             }
-            Event::TaskCompleted { task } | Event::TaskFailed { task, .. } | Event::TaskCancelled { task } => {
+            Event::TaskCompleted { task }
+            | Event::TaskFailed { task, .. }
+            | Event::TaskDeadLettered { task, .. }
+            | Event::TaskCancelled { task } => {
                 if let Some(bar) = bars.tasks.remove(task) {
                     bar.finish_and_clear();
                 }
@@ -91,7 +94,15 @@ impl Progress {
         // What somebody would want to read later stays above the bars.
         if let (
             Some(line),
-            Event::AttemptFailed { .. } | Event::RevisionRequested { .. } | Event::TaskFailed { .. } | Event::GateFailed { .. },
+            Event::AttemptFailed { .. }
+            | Event::RevisionRequested { .. }
+            | Event::TaskFailed { .. }
+            | Event::TaskDeadLettered { .. }
+            | Event::TaskHeld { .. }
+            | Event::FallbackStarted { .. }
+            | Event::ApprovalRequested { .. }
+            | Event::RunPaused { .. }
+            | Event::GateFailed { .. },
         ) = (line, &record.event)
         {
             let _ = bars.all.println(line);
@@ -131,7 +142,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// An event as a line; `None` for those that say nothing to a person.
-fn line(record: &Record, report: &RunReport) -> Option<String> {
+pub fn line(record: &Record, report: &RunReport) -> Option<String> {
     let workflow = &report.workflow;
     let name = |task: &TaskKey| report.name(*task);
     let step = |step: &u32| &workflow.steps[*step as usize].id;
@@ -150,6 +161,17 @@ fn line(record: &Record, report: &RunReport) -> Option<String> {
         Event::AttemptFailed { task, attempt, failure, .. } => {
             format!("{}: attempt {attempt} failed: {}: {}", name(task), failure.kind, first_line(&failure.message))
         }
+        Event::AttemptLost { task, attempt, executing } => {
+            let what = if *executing { "while it was executing" } else { "before its turn" };
+            format!("{}: attempt {attempt} was lost: the host ended {what}", name(task))
+        }
+        Event::GateLost { task, gate: g, .. } => format!("{}: {} was lost: the host ended", name(task), gate(task, g)),
+        Event::ApprovalRequested { task } => format!("{}: waits for approval: sandhog runs approve {}", name(task), record.run),
+        Event::ApprovalGiven { task, comment } => format!("{}: approved{}", name(task), said(comment)),
+        Event::ApprovalRefused { task, comment } => format!("{}: refused{}", name(task), said(comment)),
+        Event::RunPaused { reason } => format!("paused: {reason}"),
+        Event::RunResumed => "resumed".to_owned(),
+        Event::RunReopened => "opened again".to_owned(),
         Event::RetryScheduled { task, due_at } => format!("{}: to be tried again at {}", name(task), due_at.strftime("%H:%M:%S")),
         Event::GateAnswered { task, gate: g, verdict, passed, .. } => {
             format!("{}: {} {}: {}", name(task), gate(task, g), if *passed { "passes" } else { "rejects" }, sanitize(&verdict.summary, 200))
@@ -162,24 +184,37 @@ fn line(record: &Record, report: &RunReport) -> Option<String> {
         }
         Event::RevisionRequested { task, revision } => format!("{}: sent back, revision {revision}", name(task)),
         Event::TaskCompleted { task } => format!("{}: completed", name(task)),
-        Event::TaskFailed { task, reason } => match reason {
-            TaskReason::Failed { failure } => format!("{}: given up: {}", name(task), failure.kind),
-            TaskReason::GateFailed { gate: g, .. } => format!("{}: given up: {} could not answer", name(task), gate(task, g)),
-            TaskReason::Rejected { findings } => {
-                format!("{}: given up: rejected, {} findings, no revision left", name(task), findings.len())
-            }
-            TaskReason::RejectedAgain { findings } => {
-                format!("{}: given up: rejected twice with the same {} findings", name(task), findings.len())
-            }
-        },
+        Event::TaskFailed { task, reason } => format!("{}: given up: {}", name(task), given_up(reason)),
+        Event::TaskDeadLettered { task, reason } => format!("{}: given up, and set aside: {}", name(task), given_up(reason)),
+        Event::TaskHeld { task, reason } => format!("{}: held until the run is resumed: {}", name(task), given_up(reason)),
+        Event::FallbackStarted { task, reason } => {
+            let fallback = workflow.steps[task.step as usize].fallback.as_deref().unwrap_or_default();
+            format!("{}: {fallback} takes over: {}", name(task), given_up(reason))
+        }
+        Event::TaskRequeued { task } => format!("{}: to be run again", name(task)),
+        Event::TaskDiscarded { task } => format!("{}: discarded", name(task)),
         Event::TaskCancelled { task } => format!("{}: cancelled", name(task)),
         Event::StepCompleted { step: place } => format!("{}: all completed", step(place)),
         Event::StepFailed { step: place } => format!("{}: not all completed", step(place)),
         Event::StepSkipped { step: place, need } => format!("{}: skipped, since {} did not complete", step(place), step(need)),
         Event::StepCancelled { step: place } => format!("{}: cancelled", step(place)),
         Event::CancelRequested { reason } => format!("cancelling: {reason}"),
-        Event::RunCompleted | Event::RunFailed | Event::RunCancelled => return None,
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => return None,
     })
+}
+
+/// What a person said, if anything.
+fn said(comment: &str) -> String {
+    if comment.is_empty() { String::new() } else { format!(": {}", sanitize(comment, 400)) }
+}
+
+fn given_up(reason: &TaskReason) -> String {
+    match reason {
+        TaskReason::Failed { failure } => failure.kind.to_string(),
+        TaskReason::GateFailed { .. } | TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } | TaskReason::Lost { .. } => {
+            first_line(&reason.text()).to_owned()
+        }
+    }
 }
 
 fn first_line(text: &str) -> &str {

@@ -1,133 +1,237 @@
-//! `sandhog run`: runs a workflow and waits for its end.
+//! `sandhog run`: runs a workflow, and waits for its end or leaves that to a process in the background.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::{Common, Context};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::context::Common;
 use super::exit::{Error, Exit};
+use super::host::{self, HoldError, Host, Seat};
 use super::output::OutFolder;
 use super::progress::{Progress, finding_line};
 use super::workflow::{load_plugins, prepare, read_inputs};
-use crate::clock::SystemClock;
-use crate::journal::Memory;
+use crate::api::Command;
+use crate::journal::Store;
 use crate::machine::{Event, TaskKey};
-use crate::manager::{self, Crew, Handle, Notice};
+use crate::manager::{self, Notice};
 use crate::model::limits::{parse_duration, show_bytes, show_fuel};
-use crate::model::{Artifact, ArtifactRef, Receipt};
+use crate::model::{Receipt, RunId};
 use crate::report::{RunReport, TaskStatus, log_text};
 
 /// How many failed tasks the summary tells of.
 const FAILURES_SHOWN: usize = 20;
 /// How many findings of one task the summary shows.
 const FINDINGS_SHOWN: usize = 10;
+/// How long an idempotency key may be, in bytes.
+const KEY_BYTES_MAX: usize = 200;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Everything is checked before anything runs; what is wrong is shown all at once. A task that fails does not\n\
-stop its neighbours; steps that need it are skipped, and the exit code is 1. Ctrl-C cancels.\n\n\
-Examples:\n  sandhog run examples/contents/workflow.toml --out out\n  sandhog run examples/contents/workflow.toml --json | jq .status")]
+stop its neighbours; steps that need it are skipped, and the exit code is 1. Ctrl-C cancels. SIGTERM lets what\n\
+executes end, and leaves the rest to `sandhog runs resume`, with exit code 0.\n\n\
+The run is on disk before it is shown: after a crash, `sandhog runs resume` goes on with it.\n\n\
+Examples:\n  sandhog run examples/contents/workflow.toml --out out\n  sandhog run examples/contents/workflow.toml --json | jq .status\n  sandhog run nightly.toml --detach --idempotency-key nightly-2026-11-24")]
 pub struct RunArguments {
     /// The workflow file
     workflow: PathBuf,
     /// Write the artifacts of completed tasks into this folder, as STEP/INDEX/NAME
-    #[arg(long, value_name = "FOLDER", env = "SANDHOG_OUT")]
+    #[arg(long, value_name = "FOLDER", env = "SANDHOG_OUT", conflicts_with = "detach")]
     out: Option<PathBuf>,
     /// Print one JSON object at the end, and no summary
     #[arg(long)]
     pub json: bool,
+    /// Wait for the end of the run (the default)
+    #[arg(long, conflicts_with = "detach")]
+    wait: bool,
+    /// Leave the run to a process in the background, and print its name
+    #[arg(long)]
+    detach: bool,
+    /// A key of yours: a second submission with the same one is the first run, and starts none
+    #[arg(long, value_name = "KEY", env = "SANDHOG_IDEMPOTENCY_KEY")]
+    idempotency_key: Option<String>,
     /// Cancel the run, and exit with 124, when it has not ended after this long
-    #[arg(long, value_name = "SPAN", env = "SANDHOG_WAIT_TIMEOUT")]
+    #[arg(long, value_name = "SPAN", env = "SANDHOG_WAIT_TIMEOUT", conflicts_with = "detach")]
     wait_timeout: Option<String>,
     /// Show what every plugin writes, not only those that fail
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     logs: bool,
+}
+
+/// How a run is watched, and what is done at its end.
+pub struct Watching {
+    /// Write artifacts here.
+    pub out: Option<PathBuf>,
+    /// Print one JSON object.
+    pub json: bool,
+    /// Cancel after this long.
+    pub wait_timeout: Option<Duration>,
+    /// Show what every plugin writes.
+    pub logs: bool,
 }
 
 /// Runs.
 pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
     let wait_timeout = arguments.wait_timeout.as_deref().map(parse_duration).transpose();
     let wait_timeout = wait_timeout.map_err(|error| Error::usage(format!("--wait-timeout: {error}")))?;
+    let key = arguments.idempotency_key;
+    if let Some(key) = &key
+        && (key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control))
+    {
+        return Err(Error::usage(format!("--idempotency-key: expected 1 to {KEY_BYTES_MAX} bytes, and no control characters")));
+    }
     let (source, context) = prepare(common, &arguments.workflow, None)?;
     let files = read_inputs(&source, &arguments.workflow)?;
     let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
     load_plugins(&source, &context)?;
     let workflow = source.workflow.clone();
-    let quiet = arguments.json && !super::is_live();
+    let watching = Watching { out: arguments.out, json: arguments.json, wait_timeout, logs: arguments.logs };
+    let path = arguments.workflow;
     super::block_on(async move {
-        let (handle, running) = start(&context);
-        let id = handle.submit(workflow, files).await?;
-        let watched = Watch { handle: &handle, progress: Progress::new(super::is_live()), quiet, logs: arguments.logs };
-        let (report, ended) = watched.until_it_ends(&id, wait_timeout).await?;
-        let written = match out {
-            Some(out) => Some(write(out, &handle, &report).await?),
-            None => None,
-        };
-        running.shutdown().await;
-        if arguments.json {
-            outln!("{}", report.to_json());
-        } else {
-            out!("{}", summary(&report));
-            if let (Some(written), Some(folder)) = (written, &arguments.out) {
-                outln!("wrote {written} files into {}", folder.display());
+        if arguments.detach {
+            let client = host::in_background(common).await?;
+            let run = host::submit_there(&client, &path, key).await?;
+            if watching.json {
+                outln!("{}", serde_json::json!({ "schema_version": crate::report::SCHEMA_VERSION, "run": run }));
+            } else {
+                outln!("{run}");
             }
+            return Ok(Exit::Passed);
         }
-        Ok(match (ended, report.status) {
-            (Ended::Interrupted, _) => Exit::Interrupted,
-            (Ended::TimedOut, _) => Exit::TimedOut,
-            (Ended::ByItself, "completed") => Exit::Passed,
-            (Ended::ByItself, _) => Exit::Failed,
-        })
+        match Host::hold(common, Arc::new(context)).await {
+            Ok(held) => {
+                let run = held.handle.submit(workflow, files, key).await?;
+                let seat = Seat::Ours(held.handle.clone());
+                let ended = watch(&seat, run, &watching, out).await;
+                leave(held, ended).await
+            }
+            Err(HoldError::Held(client)) => {
+                let store = host::journal(common)?;
+                let run = host::submit_there(&client, &path, key).await?;
+                watch(&Seat::Theirs(client, store), run, &watching, out).await.map(|(exit, _)| exit)
+            }
+            Err(HoldError::Failed(error)) => Err(error),
+        }
     })?
 }
 
-/// A manager over the plugins of a context, with a journal in memory.
-pub(super) fn start(context: &Context) -> (Handle, manager::Running) {
-    let crew = Crew::new(context.runtime.clone(), Arc::clone(&context.registry));
-    manager::start(Arc::new(Memory::default()), Arc::new(crew), Arc::new(SystemClock), context.concurrency)
+/// Lets go of the directory: at once when told to end, else when what others asked for has ended too.
+pub async fn leave(held: Host, ended: Result<(Exit, Ended), Error>) -> Result<Exit, Error> {
+    match ended {
+        Ok((exit, Ended::Drained)) => held.drain().await.map(|()| exit),
+        Ok((exit, _)) => held.finish().await.map(|()| exit),
+        Err(error) => {
+            // What the manager says of its end is the better reason.
+            held.drain().await?;
+            Err(error)
+        }
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
+/// Watches a run to its end, and says how to exit.
+pub async fn watch(seat: &Seat, run: RunId, watching: &Watching, out: Option<OutFolder>) -> Result<(Exit, Ended), Error> {
+    let quiet = watching.json && !super::is_live();
+    let watched = Watch { seat, progress: Progress::new(super::is_live()), quiet, logs: watching.logs };
+    let (report, ended) = watched.until_it_ends(run, watching.wait_timeout).await?;
+    let store = seat.store();
+    let written = match out {
+        Some(out) if ended != Ended::Drained => Some(write(out, &*store, &report).await?),
+        Some(_) | None => None,
+    };
+    if watching.json {
+        outln!("{}", report.to_json());
+    } else {
+        out!("{}", summary(&report));
+        if let (Some(written), Some(folder)) = (written, &watching.out) {
+            outln!("wrote {written} files into {}", folder.display());
+        }
+    }
+    if matches!(ended, Ended::Drained | Ended::Abandoned) && !watching.json {
+        eprintln!("what is left is gone on with by: sandhog runs resume {run}");
+    }
+    let exit = match (ended, report.status) {
+        (Ended::Interrupted, _) => Exit::Interrupted,
+        (Ended::TimedOut, _) => Exit::TimedOut,
+        (Ended::Drained, _) => Exit::Passed,
+        (Ended::Abandoned, _) => Exit::Engine,
+        (Ended::ByItself, status) => host::exit_of(status),
+    };
+    Ok((exit, ended))
+}
+
+/// Why a run is watched no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
     ByItself,
     Interrupted,
     TimedOut,
+    /// This process was told to end.
+    Drained,
+    /// The process that ran it went away.
+    Abandoned,
 }
 
 struct Watch<'a> {
-    handle: &'a Handle,
+    seat: &'a Seat,
     progress: Progress,
     quiet: bool,
     logs: bool,
 }
 
 impl Watch<'_> {
-    async fn until_it_ends(mut self, id: &crate::model::RunId, wait_timeout: Option<Duration>) -> Result<(RunReport, Ended), Error> {
-        let mut feed = self.handle.follow(id.clone());
-        let mut notices = self.handle.notices();
+    async fn until_it_ends(mut self, run: RunId, wait_timeout: Option<Duration>) -> Result<(RunReport, Ended), Error> {
+        let mut feed = self.seat.follow(run, 1);
+        let mut notices = match self.seat {
+            Seat::Ours(handle) => Some(handle.notices()),
+            Seat::Theirs(..) => None,
+        };
+        let stopped = async {
+            match self.seat {
+                Seat::Ours(handle) => handle.wait(run).await.err(),
+                Seat::Theirs(..) => std::future::pending().await,
+            }
+        };
+        tokio::pin!(stopped);
+        let mut stopped_already = false;
+        let store = self.seat.store();
         let mut report: Option<RunReport> = None;
         let mut ended = Ended::ByItself;
         let timeout = tokio::time::sleep(wait_timeout.unwrap_or_default());
         tokio::pin!(timeout);
+        let mut terminated = signal(SignalKind::terminate()).map_err(|error| Error::engine(format!("no signals: {error}")))?;
+        let mut over = false;
         loop {
             tokio::select! {
                 record = feed.next() => {
                     let Some(record) = record? else { break };
+                    over = record.event.ends_the_run();
                     match &mut report {
                         None => report = RunReport::begin(&record),
                         Some(report) => report.add(&record),
                     }
                     if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
-                        let listed: Vec<ArtifactRef> = serde_json::from_slice(&self.handle.store().blob(inputs).await?).map_err(Error::engine)?;
+                        let listed = manager::inputs_of(&*store, inputs).await?;
                         report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
                     }
                     if let Some(report) = report.as_ref().filter(|_| !self.quiet) {
                         self.progress.record(&record, report);
                     }
                 }
-                notice = notices.recv() => if let Ok(notice) = notice {
-                    self.notice(&notice, report.as_ref());
-                },
+                notice = async { match &mut notices { Some(notices) => notices.recv().await.ok(), None => std::future::pending().await } } => {
+                    if let Some(notice) = notice.filter(|notice| notice.run() == run) {
+                        self.notice(&notice, report.as_ref());
+                    }
+                }
+                error = &mut stopped, if !stopped_already => {
+                    stopped_already = true;
+                    // A run that ended before this was asked is no error: its last record is on its way.
+                    if let Some(error @ (manager::Error::Journal(_) | manager::Error::Stopped)) = error {
+                        self.progress.finish();
+                        return Err(error.into());
+                    }
+                }
                 _ = tokio::signal::ctrl_c() => {
                     if ended == Ended::Interrupted {
                         self.progress.finish();
@@ -135,16 +239,26 @@ impl Watch<'_> {
                     }
                     ended = Ended::Interrupted;
                     self.progress.say("cancelling; once more to leave at once");
-                    let _ = self.handle.cancel(id, "interrupted").await;
+                    let _ = self.seat.command(run, Command::Cancel { reason: "interrupted".to_owned() }).await;
+                }
+                _ = terminated.recv() => {
+                    ended = Ended::Drained;
+                    break;
                 }
                 () = &mut timeout, if wait_timeout.is_some() && ended == Ended::ByItself => {
                     ended = Ended::TimedOut;
-                    let _ = self.handle.cancel(id, "the time given by --wait-timeout is up").await;
+                    let reason = "the time given by --wait-timeout is up".to_owned();
+                    let _ = self.seat.command(run, Command::Cancel { reason }).await;
                 }
             }
         }
-        while let Ok(notice) = notices.try_recv() {
-            self.notice(&notice, report.as_ref());
+        if !over && ended != Ended::Drained {
+            ended = Ended::Abandoned;
+        }
+        while let Some(Ok(notice)) = notices.as_mut().map(tokio::sync::broadcast::Receiver::try_recv) {
+            if notice.run() == run {
+                self.notice(&notice, report.as_ref());
+            }
         }
         self.progress.finish();
         let report = report.ok_or_else(|| Error::engine("the run left no record"))?;
@@ -166,20 +280,19 @@ impl Watch<'_> {
 }
 
 /// Writes what completed tasks made.
-async fn write(mut out: OutFolder, handle: &Handle, report: &RunReport) -> Result<usize, Error> {
+pub async fn write(mut out: OutFolder, store: &dyn Store, report: &RunReport) -> Result<usize, Error> {
     for (key, task) in report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Completed) {
         let step = &report.workflow.steps[key.step as usize].id;
         for artifact in &task.artifacts {
-            let content = handle.store().blob(&artifact.digest).await?;
-            let artifact = Artifact { name: format!("{step}/{}/{}", key.index, artifact.name), media_type: String::new(), content };
-            out.add(&artifact.name, &artifact.content)?;
+            let content = store.content(artifact).await?;
+            out.add(&format!("{step}/{}/{}", key.index, artifact.name), &content)?;
         }
     }
     out.finish()
 }
 
 /// What came of the run, and where its time and fuel went.
-fn summary(report: &RunReport) -> String {
+pub fn summary(report: &RunReport) -> String {
     let mut text = String::new();
     let width = report.workflow.steps.iter().map(|step| step.id.len()).max().unwrap_or(4).max(4);
     text.push_str(&format!(
@@ -206,9 +319,10 @@ fn summary(report: &RunReport) -> String {
         ));
     }
     let failed: Vec<(&TaskKey, &crate::report::TaskReport)> =
-        report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Failed).collect();
+        report.tasks.iter().filter(|(_, task)| matches!(task.status, TaskStatus::Failed | TaskStatus::DeadLettered)).collect();
     for (key, task) in failed.iter().take(FAILURES_SHOWN) {
-        text.push_str(&format!("\n{} was given up", report.name(**key)));
+        let aside = if task.status == TaskStatus::DeadLettered { ", and set aside" } else { "" };
+        text.push_str(&format!("\n{} was given up{aside}", report.name(**key)));
         match &task.failure {
             Some(failure) => text.push_str(&format!(": {}\n  {}\n", failure.kind, failure.message)),
             None => {
@@ -223,13 +337,18 @@ fn summary(report: &RunReport) -> String {
     if failed.len() > FAILURES_SHOWN {
         text.push_str(&format!("\n… and {} more\n", failed.len() - FAILURES_SHOWN));
     }
+    for reason in &report.degraded {
+        text.push_str(&format!("\ndegraded: {reason}\n"));
+    }
+    let degraded = if report.degraded.is_empty() { "" } else { " (degraded)" };
     text.push_str(&format!(
-        "\n{} {} in {:.2} s; fuel {}, {} of work on all cores\n",
+        "\n{} {}{degraded} in {:.2} s; fuel {}, {} of work on all cores\n",
         report.workflow.name,
         report.status,
         report.took.as_secs_f64(),
         show_fuel(total.fuel),
         format_args!("{:.2} s", total.wall_time.as_secs_f64()),
     ));
+    text.push_str(&format!("run {}, head {}\n", report.run, report.head));
     text
 }

@@ -13,7 +13,7 @@ use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch};
 /// The file's name.
 pub const FILE_NAME: &str = "sandhog.toml";
 
-const FIELDS: &[&str] = &["plugins", "concurrency", "in_flight", "memory_total", "limits", "ceiling", "grants"];
+const FIELDS: &[&str] = &["plugins", "concurrency", "in_flight", "memory_total", "plugin", "limits", "ceiling", "grants"];
 const CEILING_FIELDS: &[&str] =
     &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness"];
 const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness"];
@@ -29,6 +29,8 @@ pub struct Settings {
     pub plugins: Vec<PathBuf>,
     /// How many attempts run at once.
     pub concurrency: Option<u32>,
+    /// How many calls of a plugin may be under way at once, for those that have such a limit, by their names.
+    pub plugin_concurrency: BTreeMap<String, u32>,
     /// How many instances may be alive at once.
     pub in_flight: Option<u32>,
     /// The sum of the `memory` limits of all live instances, in bytes.
@@ -50,6 +52,7 @@ impl Default for Settings {
         Self {
             plugins: Vec::new(),
             concurrency: None,
+            plugin_concurrency: BTreeMap::new(),
             in_flight: None,
             memory_total: None,
             limits: LimitsPatch::default(),
@@ -77,6 +80,20 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         if *setting == Some(0) {
             let span = fields.get(name).map_or(0..0, toml::Spanned::span);
             out.push(span, format!("`{name}` is at least 1"), None);
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "plugin") {
+        for (name, value) in table {
+            let Some(plugin) = value.get_ref().as_table() else {
+                out.wrong_type(value, name.get_ref(), "a table ([plugin.NAME])");
+                continue;
+            };
+            let plugin = out.fields(plugin, &["concurrency"]);
+            match plugin.whole(&mut out, "concurrency", CONCURRENCY_MAX) {
+                Some(0) => out.push(value.span(), "`concurrency` is at least 1", None),
+                Some(most) => drop(settings.plugin_concurrency.insert(name.get_ref().to_string(), most)),
+                None => {}
+            }
         }
     }
     if let Some((text, span)) = fields.quantity(&mut out, "memory_total") {

@@ -9,17 +9,42 @@ use toml::de::DeTable;
 use super::reader::{Collector, Fields, Problems, to_json_map};
 use crate::model::limits::{LIMIT_NAMES, LimitsPatch, parse_duration};
 use crate::model::text::did_you_mean;
-use crate::model::workflow::STEPS_MAX;
-use crate::model::{GateUse, InputSource, RetryPolicy, Severity, Step, Workflow};
+use crate::model::workflow::{PRIORITY, STEPS_MAX};
+use crate::model::{FailureKind, GateUse, InputSource, OnExhausted, RetryPolicy, Severity, Step, Workflow};
 
-const WORKFLOW_FIELDS: &[&str] = &["name", "step"];
-const STEP_FIELDS: &[&str] = &["id", "worker", "needs", "inputs", "foreach", "params", "retry", "limits", "gates", "maximum_revisions"];
+const WORKFLOW_FIELDS: &[&str] = &["name", "priority", "concurrency", "step"];
+const STEP_FIELDS: &[&str] = &[
+    "id",
+    "worker",
+    "needs",
+    "inputs",
+    "foreach",
+    "params",
+    "retry",
+    "limits",
+    "gates",
+    "maximum_revisions",
+    "on_exhausted",
+    "fallback",
+    "optional",
+    "approval",
+];
 const GATE_FIELDS: &[&str] = &["gate", "fail_on", "params", "usage", "retry", "limits"];
-const RETRY_FIELDS: &[&str] = &["maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval", "jitter"];
+const RETRY_FIELDS: &[&str] = &[
+    "maximum_attempts",
+    "initial_interval",
+    "backoff_coefficient",
+    "maximum_interval",
+    "jitter",
+    "non_retryable",
+    "maximum_lost",
+];
 const INPUT_FIELDS: &[&str] = &["from", "name"];
 
 /// How often a gate may send work back at most.
 const REVISIONS_MAX: u32 = 100;
+/// How many calls of a run may be under way at once at most.
+const CONCURRENCY_MAX: u32 = 10_000;
 /// How many attempts a policy may allow at most.
 const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -72,6 +97,16 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
         }
         None => String::new(),
     };
+    let mut positive = |name: &str, most: u32| {
+        let value = fields.whole(&mut out, name, most);
+        if value == Some(0) {
+            let span = fields.get(name).map_or(0..0, toml::Spanned::span);
+            out.push(span, format!("`{name}` is at least 1"), None);
+        }
+        value
+    };
+    let priority = positive("priority", 9).map_or(PRIORITY, |priority| priority as u8);
+    let concurrency = positive("concurrency", CONCURRENCY_MAX);
     let mut reading = Reading { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new() };
     match fields.get("step") {
         None => reading.out.push(0..0, "there is no step", Some("add a table [[step]] with `id` and `worker`".to_owned())),
@@ -86,7 +121,7 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
     }
     reading.check_graph();
     let Reading { out, steps, plugins, limits, .. } = reading;
-    let workflow = out.finish(Workflow { name, steps })?;
+    let workflow = out.finish(Workflow { name, priority, concurrency, steps })?;
     Ok(Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits })
 }
 
@@ -195,11 +230,28 @@ impl Reading {
         let out = &mut self.out;
         let foreach = fields.boolean(out, "foreach").unwrap_or(false);
         let revisions = fields.whole(out, "maximum_revisions", REVISIONS_MAX);
-        if revisions.is_some() && gates.is_empty() {
+        let approval = fields.boolean(out, "approval").unwrap_or(false);
+        let optional = fields.boolean(out, "optional").unwrap_or(false);
+        let on_exhausted = fields.string(out, "on_exhausted").and_then(|(word, span)| {
+            let found = OnExhausted::ALL.into_iter().find(|choice| choice.as_str() == word);
+            if found.is_none() {
+                let words: Vec<&str> = OnExhausted::ALL.iter().map(|choice| choice.as_str()).collect();
+                out.push(span, format!("unknown choice `{word}`"), Some(format!("one of {}", words.join(", "))));
+            }
+            found
+        });
+        let fallback = fields.string(out, "fallback").map(|(name, span)| {
+            if name == worker {
+                out.push(span.clone(), "the fallback is the worker itself", Some("name another plugin, or remove it".to_owned()));
+            }
+            self.plugins.push((Use::Worker(name.to_owned()), span));
+            name.to_owned()
+        });
+        if revisions.is_some() && gates.is_empty() && !approval {
             let span = fields.get("maximum_revisions").map_or(0..0, toml::Spanned::span);
             out.push(
                 span,
-                "`maximum_revisions` without `gates`: nothing can send the work back",
+                "`maximum_revisions` without `gates` or `approval`: nothing can send the work back",
                 Some("add gates = [...], or remove it".to_owned()),
             );
         }
@@ -221,8 +273,12 @@ impl Reading {
             params,
             retry,
             limits: limits.0,
-            maximum_revisions: revisions.unwrap_or(if gates.is_empty() { 0 } else { 2 }),
+            maximum_revisions: revisions.unwrap_or(if gates.is_empty() && !approval { 0 } else { 2 }),
             gates,
+            on_exhausted: on_exhausted.unwrap_or_default(),
+            fallback,
+            optional,
+            approval,
         });
     }
 
@@ -326,7 +382,7 @@ impl Reading {
         if broken || ids.len() != self.steps.len() {
             return;
         }
-        let workflow = Workflow { name: String::new(), steps: std::mem::take(&mut self.steps) };
+        let workflow = Workflow { name: String::new(), priority: PRIORITY, concurrency: None, steps: std::mem::take(&mut self.steps) };
         let ordered: BTreeSet<usize> = workflow.levels().into_iter().flatten().collect();
         if let Some(first) = (0..workflow.steps.len()).find(|place| !ordered.contains(place)) {
             let cycle = cycle(&workflow, &ids_of(&workflow), first);
@@ -449,16 +505,34 @@ fn read_retry(out: &mut Collector, table: &DeTable<'_>) -> RetryPolicy {
     };
     let initial = interval("initial_interval");
     let maximum = interval("maximum_interval");
+    let mut non_retryable = Vec::new();
+    for (word, span) in fields.strings(out, "non_retryable") {
+        match FailureKind::ALL.into_iter().find(|kind| kind.as_str() == word) {
+            Some(kind) if kind.is_retryable() => non_retryable.push(kind),
+            Some(kind) => out.push(span, format!("`{kind}` is never tried again"), Some("remove it".to_owned())),
+            None => {
+                let retryable = FailureKind::ALL.into_iter().filter(|kind| kind.is_retryable());
+                let words: Vec<&str> = retryable.map(FailureKind::as_str).collect();
+                out.push(span, format!("unknown kind of failure `{word}`"), Some(format!("one of {}", words.join(", "))));
+            }
+        }
+    }
     let policy = RetryPolicy {
         maximum_attempts: fields.whole(out, "maximum_attempts", ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
         initial_interval: initial.unwrap_or(default.initial_interval),
         backoff_coefficient: fields.number(out, "backoff_coefficient", 1.0..=100.0).unwrap_or(default.backoff_coefficient),
         maximum_interval: maximum.unwrap_or_else(|| default.maximum_interval.max(initial.unwrap_or_default())),
         jitter: fields.number(out, "jitter", 0.0..=1.0).unwrap_or(default.jitter),
+        non_retryable,
+        maximum_lost: fields.whole(out, "maximum_lost", ATTEMPTS_MAX).unwrap_or(default.maximum_lost),
     };
     if policy.maximum_attempts == 0 {
         let span = fields.get("maximum_attempts").map_or(0..0, toml::Spanned::span);
         out.push(span, "`maximum_attempts` counts the first attempt, so it is at least 1", None);
+    }
+    if policy.maximum_lost == 0 {
+        let span = fields.get("maximum_lost").map_or(0..0, toml::Spanned::span);
+        out.push(span, "`maximum_lost` is at least 1: the first time counts", None);
     }
     if policy.maximum_interval < policy.initial_interval {
         let span = fields.get("maximum_interval").map_or(0..0, toml::Spanned::span);

@@ -1,12 +1,13 @@
-//! A journal that lives as long as the process: for `check`, `call`, tests, and library users who need no more.
+//! A journal that lives as long as the process: for `call`, tests, and library users who need no more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Append, Error, Record, Store};
+use super::views::Views;
+use super::{Append, DeadLetter, Error, Record, RunRow, Store, chain};
 use crate::model::{Digest, RunId};
 
 /// Records and blobs in memory.
@@ -21,6 +22,8 @@ struct Inner {
     records: Vec<Record>,
     runs: HashMap<RunId, Vec<usize>>,
     blobs: HashMap<Digest, Bytes>,
+    views: BTreeMap<RunId, Views>,
+    keys: HashMap<String, RunId>,
 }
 
 impl Default for Memory {
@@ -35,27 +38,41 @@ impl Memory {
     }
 }
 
+impl Inner {
+    fn append(&mut self, append: Append) -> Result<u64, Error> {
+        let Append { run, expected_version, at, events } = append;
+        let found = self.runs.get(&run).map_or(0, |places| places.len() as u64);
+        if found != expected_version {
+            return Err(Error::Conflict { run, expected: expected_version, found });
+        }
+        let places = self.runs.entry(run).or_default();
+        let mut hash = places.last().map_or_else(|| chain::genesis(run), |last| self.records[*last].hash);
+        for (version, event) in (expected_version + 1..).zip(events) {
+            let json = serde_json::to_vec(&event).map_err(|error| Error::Medium(error.to_string()))?;
+            let mut record = Record { seq: self.records.len() as u64 + 1, run, version, at, hash, event };
+            hash = chain::next(hash, &record, &json);
+            record.hash = hash;
+            match self.views.get_mut(&run) {
+                Some(views) => views.add(&record),
+                None => {
+                    if let Some(views) = Views::begin(&record) {
+                        self.keys.extend(views.row.idempotency_key.clone().map(|key| (key, run)));
+                        self.views.insert(run, views);
+                    }
+                }
+            }
+            places.push(self.records.len());
+            self.records.push(record);
+        }
+        Ok(places.len() as u64)
+    }
+}
+
 #[async_trait::async_trait]
 impl Store for Memory {
     async fn append(&self, appends: Vec<Append>) -> Vec<Result<u64, Error>> {
         let mut inner = self.inner();
-        let mut results = Vec::with_capacity(appends.len());
-        for Append { run, expected_version, at, events } in appends {
-            let found = inner.runs.get(&run).map_or(0, |places| places.len() as u64);
-            if found != expected_version {
-                results.push(Err(Error::Conflict { run, expected: expected_version, found }));
-                continue;
-            }
-            let first = inner.records.len();
-            for (version, event) in (expected_version + 1..).zip(events) {
-                let seq = inner.records.len() as u64 + 1;
-                inner.records.push(Record { seq, run: run.clone(), version, at, event });
-            }
-            let last = inner.records.len();
-            let places = inner.runs.entry(run).or_default();
-            places.extend(first..last);
-            results.push(Ok(places.len() as u64));
-        }
+        let results = appends.into_iter().map(|append| inner.append(append)).collect();
         let head = inner.records.len() as u64;
         drop(inner);
         self.head.send_replace(head);
@@ -87,5 +104,26 @@ impl Store for Memory {
 
     async fn blob(&self, digest: &Digest) -> Result<Bytes, Error> {
         self.inner().blobs.get(digest).cloned().ok_or(Error::BlobMissing(*digest))
+    }
+
+    async fn run(&self, run: &RunId) -> Result<Option<RunRow>, Error> {
+        Ok(self.inner().views.get(run).map(|views| views.row.clone()))
+    }
+
+    async fn runs(&self, before: Option<RunId>, open: bool, limit: usize) -> Result<Vec<RunRow>, Error> {
+        let inner = self.inner();
+        let rows = inner.views.values().rev().map(|views| &views.row);
+        let fits = |row: &&RunRow| before.is_none_or(|before| row.run < before) && (!open || row.ended_at.is_none());
+        Ok(rows.filter(fits).take(limit).cloned().collect())
+    }
+
+    async fn run_with_key(&self, key: &str) -> Result<Option<RunId>, Error> {
+        Ok(self.inner().keys.get(key).copied())
+    }
+
+    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error> {
+        let inner = self.inner();
+        let views = inner.views.values().filter(|views| run.is_none_or(|run| views.row.run == run));
+        Ok(views.flat_map(|views| views.dead.values().cloned()).collect())
     }
 }

@@ -1,10 +1,18 @@
 //! The event log of runs, and the blobs that its events name.
 //!
 //! The journal is the only truth: everything shown of a run is folded from its records. A record is visible only once
-//! its append has succeeded, and an append is all or nothing for each run in it. [`Store`] is met by [`Memory`]; a
-//! durable one has to keep the same laws, which are written as tests over any store.
+//! its append has succeeded, and an append is all or nothing for each run in it. [`Store`] is met by [`Memory`], which
+//! lives as long as the process, and [`Sqlite`], which survives it; both keep the same laws, written as one suite of
+//! tests.
+//!
+//! Records of a run are chained: each carries the hash of itself and of the one before. That shows accidental and
+//! partial edits; whoever can rewrite the whole file can compute the chain anew.
 
+mod chain;
 mod memory;
+mod scoreboard;
+mod sqlite;
+mod views;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +22,11 @@ use crate::clock::Timestamp;
 use crate::machine::Event;
 use crate::model::{ArtifactRef, Digest, RunId};
 
+pub use chain::Damage;
 pub use memory::Memory;
+pub use scoreboard::{Executing, Scoreboard};
+pub use sqlite::{Pruned, Sqlite, Usage};
+pub use views::{DeadLetter, Difference, RunRow};
 
 /// An event with its envelope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +39,8 @@ pub struct Record {
     pub version: u64,
     /// When it was decided.
     pub at: Timestamp,
+    /// The hash of this record and, through that, of every one before it in the run.
+    pub hash: Digest,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
@@ -61,6 +75,38 @@ pub enum Error {
     /// A blob that an event names is not there: the journal is damaged.
     #[error("the blob {0} is missing")]
     BlobMissing(Digest),
+    /// A file of the journal was written by a newer sandhog.
+    #[error("the journal has format {found}, and this sandhog knows formats up to {known}: use a newer one")]
+    TooNew {
+        /// What it has.
+        found: i64,
+        /// What is known.
+        known: i64,
+    },
+    /// Another process holds the directory.
+    #[error("{directory} is held by another process{}", holder.map(|pid| format!(" ({pid})")).unwrap_or_default())]
+    Held {
+        /// The directory.
+        directory: String,
+        /// Which process, where that is known.
+        holder: Option<u32>,
+    },
+    /// The directory is not one to keep a journal in.
+    #[error("{directory} is refused: {reason}")]
+    Refused {
+        /// The directory.
+        directory: String,
+        /// Why.
+        reason: String,
+    },
+    /// A record does not read as an event: the journal is damaged.
+    #[error("the record {seq} is damaged: {reason}; `sandhog journal verify` says more")]
+    Damaged {
+        /// Which.
+        seq: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The medium failed. Whether the append happened is not known; the run must be reloaded.
     #[error("the journal's medium failed: {0}")]
     Medium(String),
@@ -102,14 +148,50 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::BlobMissing`], or [`Error::Medium`].
     async fn blob(&self, digest: &Digest) -> Result<Bytes, Error>;
 
-    /// The artifacts of the completed tasks of a step, by the tasks' places.
+    /// What is known of a run.
     ///
     /// # Errors
     /// [`Error::Medium`].
-    async fn results(&self, run: &RunId, step: u32) -> Result<Vec<(u32, Vec<ArtifactRef>)>, Error> {
+    async fn run(&self, run: &RunId) -> Result<Option<RunRow>, Error>;
+
+    /// Runs, the latest first: at most `limit`, of those accepted before `before`, and only those that have not ended
+    /// where `open` says so.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn runs(&self, before: Option<RunId>, open: bool, limit: usize) -> Result<Vec<RunRow>, Error>;
+
+    /// The run that was accepted with a key.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn run_with_key(&self, key: &str) -> Result<Option<RunId>, Error>;
+
+    /// Dead letters, the oldest run first: of one run, or of all.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error>;
+
+    /// The content of an artifact.
+    ///
+    /// # Errors
+    /// As [`Store::blob`].
+    async fn content(&self, artifact: &ArtifactRef) -> Result<Bytes, Error> {
+        match &artifact.content {
+            Some(content) => Ok(content.clone()),
+            None => self.blob(&artifact.digest).await,
+        }
+    }
+
+    /// The artifacts of the completed tasks of a step, by the tasks' places. `since_version` is where the step started.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn results(&self, run: &RunId, step: u32, since_version: u64) -> Result<Vec<(u32, Vec<ArtifactRef>)>, Error> {
         let mut last: std::collections::BTreeMap<u32, Vec<ArtifactRef>> = std::collections::BTreeMap::new();
-        let mut completed = Vec::new();
-        let mut version = 1;
+        let mut completed = std::collections::BTreeMap::new();
+        let mut version = since_version.max(1);
         loop {
             let records = self.read(run, version, READ_MAX).await?;
             let Some(end) = records.last() else { break };
@@ -126,8 +208,7 @@ pub trait Store: Send + Sync + 'static {
                 }
             }
         }
-        completed.sort_by_key(|(index, _)| *index);
-        Ok(completed)
+        Ok(completed.into_iter().collect())
     }
 }
 
@@ -140,34 +221,44 @@ mod tests {
 
     use super::*;
     use crate::machine::TaskKey;
-    use crate::model::{Receipt, Workflow};
+    use crate::model::{Log, Receipt, Step, Workflow};
 
-    fn append(run: &str, expected_version: u64, events: Vec<Event>) -> Append {
-        Append { run: RunId(run.into()), expected_version, at: Timestamp::UNIX_EPOCH, events }
+    fn id(n: u128) -> RunId {
+        RunId(uuid::Uuid::from_u128(n))
     }
 
-    fn started() -> Event {
-        Event::RunStarted { workflow: Workflow { name: "w".into(), steps: vec![] }, files: vec![] }
+    fn append(run: u128, expected_version: u64, events: Vec<Event>) -> Append {
+        Append { run: id(run), expected_version, at: Timestamp::UNIX_EPOCH, events }
+    }
+
+    fn started(key: Option<&str>) -> Event {
+        let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![Step::new("s", "w")] };
+        Event::RunStarted { workflow, files: vec![None], idempotency_key: key.map(str::to_owned) }
     }
 
     /// The laws that every store keeps.
     async fn laws(store: Arc<dyn Store>) {
-        let run = RunId("a".into());
-        assert_eq!(store.append(vec![append("a", 0, vec![started(), Event::RunCompleted])]).await, [Ok(2)]);
+        let run = id(1);
+        assert_eq!(store.append(vec![append(1, 0, vec![started(None), Event::RunFailed])]).await, [Ok(2)]);
 
         // An append with another expectation has no effect; one beside it in the same batch has.
-        let results = store.append(vec![append("a", 1, vec![Event::RunFailed]), append("b", 0, vec![started()])]).await;
-        assert_eq!(results, [Err(Error::Conflict { run: run.clone(), expected: 1, found: 2 }), Ok(1)]);
+        let results = store.append(vec![append(1, 1, vec![Event::RunFailed]), append(2, 0, vec![started(Some("key"))])]).await;
+        assert_eq!(results, [Err(Error::Conflict { run, expected: 1, found: 2 }), Ok(1)]);
 
         // Versions count within the run, seq over all; the feed skips nothing.
         let records = store.read(&run, 1, 10).await.expect("reads");
-        assert_eq!(records.iter().map(|r| (r.version, r.event.name())).collect::<Vec<_>>(), [(1, "run_started"), (2, "run_completed")]);
+        assert_eq!(records.iter().map(|r| (r.version, r.event.name())).collect::<Vec<_>>(), [(1, "run_started"), (2, "run_failed")]);
         assert_eq!(store.read(&run, 2, 10).await.expect("reads").len(), 1);
-        assert_eq!(store.read(&RunId("none".into()), 1, 10).await, Ok(vec![]));
+        assert_eq!(store.read(&id(9), 1, 10).await, Ok(vec![]));
         let feed = store.after(0, 10).await.expect("reads");
         assert_eq!(feed.iter().map(|r| r.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(store.after(1, 1).await.expect("reads")[0].seq, 2);
         assert_eq!(*store.head().borrow(), 3);
+
+        // Each record is chained to the one before, and no two are alike.
+        let hashes: std::collections::BTreeSet<_> = feed.iter().map(|record| record.hash).collect();
+        assert_eq!(hashes.len(), 3);
+        assert_eq!(records[1].hash, chain::next(records[0].hash, &records[1], &serde_json::to_vec(&records[1].event).expect("json")));
 
         // Blobs are what they were.
         let digest = store.put_blob(Bytes::from_static(b"content")).await.expect("kept");
@@ -178,18 +269,66 @@ mod tests {
 
         // Results are those of completed tasks, in their order, of the last attempt.
         let task = |index| TaskKey { step: 0, index };
-        let made = |name: &str| vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7 }];
-        let attempt =
-            |index, name| Event::AttemptCompleted { task: task(index), attempt: 1, artifacts: made(name), receipt: Receipt::default() };
+        let made = |name: &str| {
+            vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None }]
+        };
+        let attempt = |index, name| Event::AttemptCompleted {
+            task: task(index),
+            attempt: 1,
+            artifacts: made(name),
+            receipt: Receipt::default(),
+            log: Log::default(),
+        };
         let events = vec![attempt(1, "old"), attempt(0, "zero"), attempt(1, "one"), attempt(2, "two")];
         let ends = vec![Event::TaskCompleted { task: task(1) }, Event::TaskCompleted { task: task(0) }];
-        assert_eq!(store.append(vec![append("b", 1, [events, ends].concat())]).await, [Ok(7)]);
-        assert_eq!(store.results(&RunId("b".into()), 0).await, Ok(vec![(0, made("zero")), (1, made("one"))]));
-        assert_eq!(store.results(&RunId("b".into()), 1).await, Ok(vec![]));
+        assert_eq!(store.append(vec![append(2, 1, [events, ends].concat())]).await, [Ok(7)]);
+        assert_eq!(store.results(&id(2), 0, 1).await, Ok(vec![(0, made("zero")), (1, made("one"))]));
+        assert_eq!(store.results(&id(2), 1, 1).await, Ok(vec![]));
+
+        // An event of any size is what it was.
+        let reason = "x".repeat(1 << 20);
+        let long = Event::CancelRequested { reason: reason.clone() };
+        assert_eq!(store.append(vec![append(2, 7, vec![long.clone()])]).await, [Ok(8)]);
+        assert_eq!(store.read(&id(2), 8, 1).await.expect("reads")[0].event, long);
+
+        // What is known of runs: of one, of all, of those that have not ended, by key.
+        assert_eq!(store.run(&id(1)).await.expect("reads").map(|row| row.status), Some("failed".to_owned()));
+        assert_eq!(store.run(&id(9)).await, Ok(None));
+        let named = |rows: Result<Vec<RunRow>, Error>| rows.expect("reads").into_iter().map(|row| row.run).collect::<Vec<_>>();
+        assert_eq!(named(store.runs(None, false, 10).await), [id(2), id(1)]);
+        assert_eq!(named(store.runs(Some(id(2)), false, 10).await), [id(1)]);
+        assert_eq!(named(store.runs(None, true, 10).await), [id(2)]);
+        assert_eq!(store.run_with_key("key").await, Ok(Some(id(2))));
+        assert_eq!(store.run_with_key("another").await, Ok(None));
+        let row = store.run(&id(2)).await.expect("reads").expect("there");
+        assert_eq!((row.completed, row.status.as_str(), row.version), (2, "cancelling", 8));
+
+        // Dead letters are there until somebody deals with them.
+        let failure = crate::model::Failure::new(crate::model::FailureKind::Trapped, "no");
+        let dead = Event::TaskDeadLettered { task: task(2), reason: crate::machine::TaskReason::Failed { failure } };
+        assert_eq!(store.append(vec![append(2, 8, vec![dead])]).await, [Ok(9)]);
+        let letters = store.dead_letters(None).await.expect("reads");
+        assert_eq!(letters.iter().map(|letter| (letter.run, letter.task)).collect::<Vec<_>>(), [(id(2), task(2))]);
+        assert_eq!(store.dead_letters(Some(id(1))).await, Ok(vec![]));
+        assert_eq!(store.append(vec![append(2, 9, vec![Event::TaskDiscarded { task: task(2) }])]).await, [Ok(10)]);
+        assert_eq!(store.dead_letters(None).await, Ok(vec![]));
     }
 
     #[tokio::test]
     async fn memory_keeps_the_laws() {
         laws(Arc::new(Memory::default())).await;
+    }
+
+    #[tokio::test]
+    async fn sqlite_keeps_the_laws_and_keeps_them_when_opened_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path()).expect("opens");
+        laws(Arc::new(store)).await;
+        let again = Sqlite::open(folder.path()).expect("opens");
+        assert_eq!(*again.head().borrow(), 10 + 2);
+        assert_eq!(again.read(&id(2), 1, 100).await.expect("reads").len(), 10);
+        assert_eq!(again.append(vec![append(2, 10, vec![Event::RunCancelled])]).await, [Ok(11)]);
+        assert_eq!(again.verify().expect("reads"), []);
+        assert_eq!(again.differences().expect("reads"), []);
     }
 }

@@ -1,12 +1,12 @@
 //! From what is asked or reported to what happens: nothing here changes a run, and nothing here is drawn or read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::event::{Event, TaskKey, TaskReason};
 use super::policy::{Judgement, backoff, judge};
-use super::run::{Effect, GateState, Run, RunStatus, StepState, TaskState};
+use super::run::{Approval, Effect, GateState, LiveTask, Run, RunStatus, StepState, TaskState, refusal};
 use crate::clock::{Timestamp, after};
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, RetryPolicy, Verdict};
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, OnExhausted, Receipt, RetryPolicy, Verdict};
 
 /// What a run is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,8 @@ pub enum Input {
         result: Result<Vec<ArtifactRef>, Failure>,
         /// What it used.
         receipt: Receipt,
+        /// What it wrote.
+        log: Log,
         /// Drawn from 0 up to 1, for the jitter of a retry.
         chance: f64,
     },
@@ -47,6 +49,8 @@ pub enum Input {
         result: Result<Verdict, Failure>,
         /// What it used.
         receipt: Receipt,
+        /// What it wrote.
+        log: Log,
         /// Drawn from 0 up to 1, for the jitter of a retry.
         chance: f64,
     },
@@ -55,9 +59,46 @@ pub enum Input {
         /// Why, for a person.
         reason: String,
     },
+    /// The host has started again. What was under way is not any more; of that, these calls had begun to execute: a worker's
+    /// attempt, or a gate's by its place.
+    Recover {
+        /// The calls.
+        executing: HashSet<(TaskKey, Option<u32>)>,
+    },
+    /// Somebody wants nothing more to start for now.
+    Pause {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// Somebody wants the run to go on.
+    Resume,
+    /// A person has looked at results that wait for that: of one task, or of all.
+    Approve {
+        /// The step.
+        step: u32,
+        /// The task; absent means every one that waits.
+        index: Option<u32>,
+        /// Whether the results are let through.
+        approved: bool,
+        /// What the person says.
+        comment: String,
+    },
+    /// A person wants tasks that were given up to be run again.
+    Requeue {
+        /// Which; none means every one.
+        tasks: Vec<TaskKey>,
+    },
+    /// A person has seen dead letters, and wants no more of them.
+    Discard {
+        /// Which; none means every one.
+        tasks: Vec<TaskKey>,
+    },
     /// Close what is done.
     Settle,
 }
+
+/// How much of what a successful attempt wrote is kept, in bytes: the end.
+const LOG_TAIL_BYTES: usize = 4 << 10;
 
 /// Why an input has no effect. The run is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +109,17 @@ pub enum Rejection {
     /// It is about something that is not, or no longer, under way: a late answer, for example.
     #[error("nothing of the kind is under way")]
     NotUnderWay,
+    /// The run is not in the state that the command is for.
+    #[error("the run is {found}, and not {expected}")]
+    NotInState {
+        /// What would fit.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// Nothing waits for what the command would do.
+    #[error("{0}")]
+    NothingToDo(&'static str),
 }
 
 /// The events that follow from an input.
@@ -75,36 +127,46 @@ pub enum Rejection {
 /// # Errors
 /// When the input does not fit the run's state; nothing happens then.
 pub fn decide(run: &Run, input: Input, now: Timestamp) -> Result<Vec<Event>, Rejection> {
-    if run.status.is_final() {
+    let of_a_person = matches!(input, Input::Requeue { .. } | Input::Discard { .. });
+    if run.status.is_final() && !of_a_person {
         return Err(Rejection::RunIsOver(run.status.as_str()));
     }
     match input {
-        Input::StepInputs { step, tasks, inputs } => match run.steps.get(step as usize) {
-            Some(StepState::Starting) if run.status == RunStatus::Running => Ok(vec![Event::StepStarted { step, tasks, inputs }]),
-            Some(
-                StepState::Starting
-                | StepState::Waiting { .. }
-                | StepState::Active(_)
-                | StepState::Completed
-                | StepState::Failed
-                | StepState::Skipped
-                | StepState::Cancelled,
-            )
-            | None => Err(Rejection::NotUnderWay),
-        },
-        Input::Start(effect) => start(run, effect),
-        Input::WorkerEnded { task, attempt, result, receipt, chance } => worker_ended(run, task, attempt, result, receipt, chance, now),
-        Input::GateEnded { task, gate, attempt, result, receipt, chance } => {
-            gate_ended(run, GateCall { task, gate, attempt }, result, receipt, chance, now)
+        Input::StepInputs { step, tasks, inputs } => {
+            let waits = matches!(run.steps.get(step as usize), Some(StepState::Starting));
+            if waits && matches!(run.status, RunStatus::Running | RunStatus::Paused) {
+                Ok(vec![Event::StepStarted { step, tasks, inputs }])
+            } else {
+                Err(Rejection::NotUnderWay)
+            }
         }
+        Input::Start(effect) => start(run, effect),
+        Input::WorkerEnded { task, attempt, result, receipt, log, chance } => {
+            worker_ended(run, task, attempt, result, (receipt, log), chance, now)
+        }
+        Input::GateEnded { task, gate, attempt, result, receipt, log, chance } => {
+            gate_ended(run, GateCall { task, gate, attempt }, result, (receipt, log), chance, now)
+        }
+        Input::Recover { executing } => Ok(recover(run, &executing)),
         Input::Cancel { reason } => cancel(run, reason),
+        Input::Pause { reason } => match run.status {
+            RunStatus::Running => Ok(vec![Event::RunPaused { reason }]),
+            found => Err(Rejection::NotInState { expected: "running", found: found.as_str() }),
+        },
+        Input::Resume => match run.status {
+            RunStatus::Paused => Ok(vec![Event::RunResumed]),
+            found => Err(Rejection::NotInState { expected: "paused", found: found.as_str() }),
+        },
+        Input::Approve { step, index, approved, comment } => approve(run, step, index, approved, &comment),
+        Input::Requeue { tasks } => requeue(run, &tasks),
+        Input::Discard { tasks } => discard(run, &tasks),
         Input::Settle => Ok(settle(run)),
     }
 }
 
 fn start(run: &Run, effect: Effect) -> Result<Vec<Event>, Rejection> {
     if run.status != RunStatus::Running {
-        return Err(Rejection::RunIsOver(run.status.as_str()));
+        return Err(Rejection::NotInState { expected: "running", found: run.status.as_str() });
     }
     match effect {
         Effect::RunWorker { task, attempt, revision } => Ok(vec![Event::AttemptStarted { task, attempt, revision }]),
@@ -113,10 +175,30 @@ fn start(run: &Run, effect: Effect) -> Result<Vec<Event>, Rejection> {
     }
 }
 
-/// Whether another attempt follows a failure, and when.
-fn retry_at(policy: &RetryPolicy, attempt: u32, failure: &Failure, chance: f64, now: Timestamp) -> Option<Timestamp> {
-    let again = failure.kind.is_retryable() && attempt < policy.maximum_attempts;
-    again.then(|| after(now, backoff(policy, attempt, chance)))
+/// Whether another attempt follows a failure, and when. `failures` counts this one.
+fn retry_at(policy: &RetryPolicy, failures: u32, failure: &Failure, chance: f64, now: Timestamp) -> Option<Timestamp> {
+    let again = failure.kind.is_retryable() && !policy.non_retryable.contains(&failure.kind) && failures < policy.maximum_attempts;
+    again.then(|| after(now, backoff(policy, failures, chance)))
+}
+
+/// What becomes of a task that can go on no further: another worker has it, or it is given up as its step says.
+fn exhausted(run: &Run, task: TaskKey, live: &LiveTask, reason: TaskReason) -> Vec<Event> {
+    let step = &run.workflow.steps[task.step as usize];
+    let by_loss = matches!(reason, TaskReason::Lost { .. });
+    if step.fallback.is_some() && !live.fallback && !by_loss {
+        return vec![Event::FallbackStarted { task, reason }];
+    }
+    match step.on_exhausted {
+        // What the host did not survive is set aside whatever the step says.
+        _ if by_loss => vec![Event::TaskDeadLettered { task, reason }],
+        OnExhausted::Fail => vec![Event::TaskFailed { task, reason }],
+        OnExhausted::DeadLetter => vec![Event::TaskDeadLettered { task, reason }],
+        OnExhausted::Pause => {
+            let why = format!("{}/{}: {}", step.id, task.index, reason.text());
+            let pause = (run.status == RunStatus::Running).then_some(Event::RunPaused { reason: why });
+            std::iter::once(Event::TaskHeld { task, reason }).chain(pause).collect()
+        }
+    }
 }
 
 fn worker_ended(
@@ -124,7 +206,7 @@ fn worker_ended(
     task: TaskKey,
     attempt: u32,
     result: Result<Vec<ArtifactRef>, Failure>,
-    receipt: Receipt,
+    (receipt, log): (Receipt, Log),
     chance: f64,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
@@ -136,24 +218,26 @@ fn worker_ended(
     let cancelling = run.status == RunStatus::Cancelling;
     Ok(match result {
         Ok(artifacts) => {
-            let mut events = vec![Event::AttemptCompleted { task, attempt, artifacts, receipt }];
-            if step.gates.is_empty() {
+            let mut events = vec![Event::AttemptCompleted { task, attempt, artifacts, receipt, log: log.tail(LOG_TAIL_BYTES) }];
+            if step.gates.is_empty() && !step.approval {
                 events.push(Event::TaskCompleted { task });
             } else if cancelling {
                 events.push(Event::TaskCancelled { task }); // what was not judged has not passed
+            } else if step.gates.is_empty() {
+                events.push(Event::ApprovalRequested { task });
             }
             events
         }
         Err(failure) => {
-            let failed = Event::AttemptFailed { task, attempt, failure: failure.clone(), receipt };
-            let next = if cancelling {
-                Event::TaskCancelled { task }
-            } else if let Some(due_at) = retry_at(&step.retry, attempt, &failure, chance, now) {
-                Event::RetryScheduled { task, due_at }
+            let mut events = vec![Event::AttemptFailed { task, attempt, failure: failure.clone(), receipt, log }];
+            if cancelling {
+                events.push(Event::TaskCancelled { task });
+            } else if let Some(due_at) = retry_at(&step.retry, live.failures + 1, &failure, chance, now) {
+                events.push(Event::RetryScheduled { task, due_at });
             } else {
-                Event::TaskFailed { task, reason: TaskReason::Failed { failure } }
-            };
-            vec![failed, next]
+                events.extend(exhausted(run, task, live, TaskReason::Failed { failure }));
+            }
+            events
         }
     })
 }
@@ -169,16 +253,17 @@ fn gate_ended(
     run: &Run,
     call: GateCall,
     result: Result<Verdict, Failure>,
-    receipt: Receipt,
+    (receipt, log): (Receipt, Log),
     chance: f64,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let GateCall { task, gate, attempt } = call;
     let live = run.live(task).ok_or(Rejection::NotUnderWay)?;
     let TaskState::Validating { gates, .. } = &live.state else { return Err(Rejection::NotUnderWay) };
-    if gates.get(gate as usize) != Some(&GateState::Running { attempt }) {
-        return Err(Rejection::NotUnderWay);
-    }
+    let (lost, failures) = match gates.get(gate as usize) {
+        Some(GateState::Running { attempt: running, lost, failures }) if *running == attempt => (*lost, *failures),
+        Some(_) | None => return Err(Rejection::NotUnderWay),
+    };
     let uses = &run.workflow.steps[task.step as usize].gates[gate as usize];
     let mut states = gates.clone();
     let mut events = Vec::new();
@@ -186,69 +271,115 @@ fn gate_ended(
         Ok(verdict) => {
             let passed = judge(&verdict, uses.fail_on) == Judgement::Passes;
             states[gate as usize] = GateState::Answered { passed, findings: verdict.findings.clone() };
-            events.push(Event::GateAnswered { task, gate, attempt, verdict, passed, receipt });
+            events.push(Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, log: log.tail(LOG_TAIL_BYTES) });
         }
         Err(failure) => {
-            let retry = retry_at(&uses.retry, attempt, &failure, chance, now).filter(|_| run.status == RunStatus::Running);
-            events.push(Event::GateFailed { task, gate, attempt, failure: failure.clone(), receipt });
+            let retry = retry_at(&uses.retry, failures + 1, &failure, chance, now).filter(|_| run.status != RunStatus::Cancelling);
+            events.push(Event::GateFailed { task, gate, attempt, failure: failure.clone(), receipt, log });
             states[gate as usize] = match retry {
                 Some(due_at) => {
                     events.push(Event::GateRetryScheduled { task, gate, due_at });
-                    GateState::Retrying { attempt: attempt + 1, due_at }
+                    GateState::Retrying { attempt: attempt + 1, lost, failures: failures + 1, due_at }
                 }
-                None => GateState::Faltered { attempt, failure },
+                None => GateState::Faltered { attempt, lost, failures: failures + 1, failure },
             };
         }
     }
-    events.extend(after_gates(run, task, &states));
+    events.extend(after_gates(run, task, live, &states));
     Ok(events)
 }
 
 /// What follows once no gate of a task is outstanding any more.
-fn after_gates(run: &Run, task: TaskKey, states: &[GateState]) -> Option<Event> {
+fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[GateState]) -> Vec<Event> {
     if states.iter().any(|state| matches!(state, GateState::Running { .. })) {
-        return None;
+        return Vec::new();
     }
     if run.status == RunStatus::Cancelling {
-        return Some(Event::TaskCancelled { task });
+        return vec![Event::TaskCancelled { task }];
     }
     let mut rejected = false;
-    let mut found: Vec<(u32, &Finding)> = Vec::new();
+    let mut found: Vec<(Option<u32>, &Finding)> = Vec::new();
     let mut failed = None;
     for (gate, state) in (0..).zip(states) {
         match state {
-            GateState::Ready { .. } | GateState::Retrying { .. } | GateState::Running { .. } => return None,
+            GateState::Ready { .. } | GateState::Retrying { .. } | GateState::Running { .. } => return Vec::new(),
             GateState::Faltered { failure, .. } => {
                 failed = failed.or(Some((gate, failure)));
             }
             GateState::Answered { passed, findings } => {
-                found.extend(findings.iter().map(|finding| (gate, finding)));
+                found.extend(findings.iter().map(|finding| (Some(gate), finding)));
                 rejected |= !passed;
             }
         }
     }
+    let step = &run.workflow.steps[task.step as usize];
     if let Some((gate, failure)) = failed {
-        return Some(Event::TaskFailed { task, reason: TaskReason::GateFailed { gate, failure: failure.clone() } });
+        return exhausted(run, task, live, TaskReason::GateFailed { gate, failure: failure.clone() });
     }
     if !rejected {
-        return Some(Event::TaskCompleted { task });
+        return vec![if step.approval { Event::ApprovalRequested { task } } else { Event::TaskCompleted { task } }];
     }
-    let live = run.live(task)?;
     let findings: Vec<Finding> = found.iter().map(|(_, finding)| (*finding).clone()).collect();
     let identities: BTreeSet<_> = found.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
     let before: BTreeSet<_> = live.feedback.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
-    let step = &run.workflow.steps[task.step as usize];
-    Some(if live.revision > 0 && identities == before {
-        Event::TaskFailed { task, reason: TaskReason::RejectedAgain { findings } }
-    } else if live.revision >= step.maximum_revisions {
-        Event::TaskFailed { task, reason: TaskReason::Rejected { findings } }
+    if live.revision > live.revision_base && identities == before {
+        exhausted(run, task, live, TaskReason::RejectedAgain { findings })
+    } else if live.revision - live.revision_base >= step.maximum_revisions {
+        exhausted(run, task, live, TaskReason::Rejected { findings })
     } else {
-        Event::RevisionRequested { task, revision: live.revision + 1 }
-    })
+        vec![Event::RevisionRequested { task, revision: live.revision + 1 }]
+    }
+}
+
+/// What was under way when the host ended is not any more: what had begun to execute counts as lost.
+fn recover(run: &Run, executing: &HashSet<(TaskKey, Option<u32>)>) -> Vec<Event> {
+    let cancelling = run.status == RunStatus::Cancelling;
+    let mut events = Vec::new();
+    for (step, state) in (0..).zip(&run.steps) {
+        let StepState::Active(active) = state else { continue };
+        let policies = &run.workflow.steps[step as usize];
+        for (index, live) in &active.live {
+            let task = TaskKey { step, index: *index };
+            let mut was_lost = false;
+            let mut times = 0; // how often the worst of them was lost, where that is too often
+            match &live.state {
+                TaskState::Running { attempt } => {
+                    let executing = executing.contains(&(task, None));
+                    events.push(Event::AttemptLost { task, attempt: *attempt, executing });
+                    was_lost = true;
+                    if executing && live.lost + 1 >= policies.retry.maximum_lost {
+                        times = live.lost + 1;
+                    }
+                }
+                TaskState::Validating { gates, .. } => {
+                    for (gate, state) in (0_u32..).zip(gates) {
+                        let GateState::Running { attempt, lost, .. } = state else { continue };
+                        let executing = executing.contains(&(task, Some(gate)));
+                        events.push(Event::GateLost { task, gate, attempt: *attempt, executing });
+                        was_lost = true;
+                        if executing && lost + 1 >= policies.gates[gate as usize].retry.maximum_lost {
+                            times = times.max(lost + 1);
+                        }
+                    }
+                }
+                TaskState::Ready { .. }
+                | TaskState::Faltered { .. }
+                | TaskState::Retrying { .. }
+                | TaskState::Approving { .. }
+                | TaskState::Held { .. } => {}
+            }
+            if was_lost && cancelling {
+                events.push(Event::TaskCancelled { task });
+            } else if times > 0 {
+                events.extend(exhausted(run, task, live, TaskReason::Lost { times }));
+            }
+        }
+    }
+    events
 }
 
 fn cancel(run: &Run, reason: String) -> Result<Vec<Event>, Rejection> {
-    if run.status != RunStatus::Running {
+    if !matches!(run.status, RunStatus::Running | RunStatus::Paused) {
         return Err(Rejection::RunIsOver(run.status.as_str()));
     }
     let mut events = vec![Event::CancelRequested { reason }];
@@ -258,7 +389,11 @@ fn cancel(run: &Run, reason: String) -> Result<Vec<Event>, Rejection> {
             let under_way = match &live.state {
                 TaskState::Running { .. } => true,
                 TaskState::Validating { gates, .. } => gates.iter().any(|gate| matches!(gate, GateState::Running { .. })),
-                TaskState::Revising | TaskState::Faltered { .. } | TaskState::Retrying { .. } => false,
+                TaskState::Ready { .. }
+                | TaskState::Faltered { .. }
+                | TaskState::Retrying { .. }
+                | TaskState::Approving { .. }
+                | TaskState::Held { .. } => false,
             };
             if !under_way {
                 events.push(Event::TaskCancelled { task: TaskKey { step, index: *index } });
@@ -268,23 +403,94 @@ fn cancel(run: &Run, reason: String) -> Result<Vec<Event>, Rejection> {
     Ok(events)
 }
 
+fn approve(run: &Run, step: u32, index: Option<u32>, approved: bool, comment: &str) -> Result<Vec<Event>, Rejection> {
+    let none = Rejection::NothingToDo("no result of that step waits for approval");
+    let Some(StepState::Active(active)) = run.steps.get(step as usize) else { return Err(none) };
+    if run.status == RunStatus::Cancelling {
+        return Err(Rejection::RunIsOver(run.status.as_str()));
+    }
+    let policies = &run.workflow.steps[step as usize];
+    let mut events = Vec::new();
+    for (place, live) in active.live.iter().filter(|(place, _)| index.is_none_or(|index| index == **place)) {
+        let TaskState::Approving { approval: Approval::Awaited, .. } = &live.state else { continue };
+        let task = TaskKey { step, index: *place };
+        let comment = comment.to_owned();
+        if approved {
+            events.extend([Event::ApprovalGiven { task, comment }, Event::TaskCompleted { task }]);
+            continue;
+        }
+        let findings = vec![refusal(&comment)];
+        events.push(Event::ApprovalRefused { task, comment });
+        if live.revision - live.revision_base < policies.maximum_revisions {
+            events.push(Event::RevisionRequested { task, revision: live.revision + 1 });
+        } else {
+            let pauses = events.iter().any(|event| matches!(event, Event::RunPaused { .. }));
+            let follows = exhausted(run, task, live, TaskReason::Rejected { findings });
+            events.extend(follows.into_iter().filter(|event| !pauses || !matches!(event, Event::RunPaused { .. })));
+        }
+    }
+    if events.is_empty() { Err(none) } else { Ok(events) }
+}
+
+/// The tasks named, or all, that were given up; `dead` for those alone that are set aside.
+fn given_up(run: &Run, tasks: &[TaskKey], dead: bool) -> Vec<TaskKey> {
+    let fits = |task: &TaskKey| run.given_up(*task).is_some_and(|given_up| given_up.dead_letter || !dead);
+    if !tasks.is_empty() {
+        let distinct: BTreeSet<TaskKey> = tasks.iter().copied().filter(fits).collect();
+        return distinct.into_iter().collect();
+    }
+    let of_step = |(step, state): (u32, &StepState)| {
+        let indices = state.run().map(|run| run.given_up.keys().copied().collect::<Vec<u32>>()).unwrap_or_default();
+        indices.into_iter().map(move |index| TaskKey { step, index })
+    };
+    (0..).zip(&run.steps).flat_map(of_step).filter(fits).collect()
+}
+
+fn requeue(run: &Run, tasks: &[TaskKey]) -> Result<Vec<Event>, Rejection> {
+    if matches!(run.status, RunStatus::Cancelled | RunStatus::Cancelling) {
+        return Err(Rejection::RunIsOver(run.status.as_str()));
+    }
+    let tasks = given_up(run, tasks, false);
+    if tasks.is_empty() {
+        return Err(Rejection::NothingToDo("no such task was given up"));
+    }
+    let reopened = run.status.is_final().then_some(Event::RunReopened);
+    Ok(reopened.into_iter().chain(tasks.into_iter().map(|task| Event::TaskRequeued { task })).collect())
+}
+
+fn discard(run: &Run, tasks: &[TaskKey]) -> Result<Vec<Event>, Rejection> {
+    let tasks = given_up(run, tasks, true);
+    if tasks.is_empty() {
+        return Err(Rejection::NothingToDo("there is no such dead letter"));
+    }
+    Ok(tasks.into_iter().map(|task| Event::TaskDiscarded { task }).collect())
+}
+
 /// Closes steps whose tasks have ended, those that can no longer start, and the run.
 fn settle(run: &Run) -> Vec<Event> {
     let cancelling = run.status == RunStatus::Cancelling;
     let mut events = Vec::new();
     let mut closing: BTreeMap<u32, bool> = BTreeMap::new(); // whether it completed
-    for step in run.closable.iter().copied() {
+    let mut broken: Vec<u32> = Vec::new();
+    for step in run.agenda.closable.iter().copied() {
         let event = match &run.steps[step as usize] {
-            StepState::Active(active) if run.tallies[step as usize].completed == active.tasks => Event::StepCompleted { step },
+            StepState::Active(active) if run.is_enough(step, active) => Event::StepCompleted { step },
             StepState::Active(_) if run.tallies[step as usize].failed > 0 => Event::StepFailed { step },
             StepState::Active(_) | StepState::Waiting { .. } | StepState::Starting => Event::StepCancelled { step },
-            StepState::Completed | StepState::Failed | StepState::Skipped | StepState::Cancelled => continue,
+            StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => {
+                broken.push(step); // closed before, and a step that needs it was opened again since
+                continue;
+            }
+            StepState::Completed(_) => continue,
         };
-        closing.insert(step, matches!(event, Event::StepCompleted { .. }));
+        let completed = matches!(event, Event::StepCompleted { .. });
+        closing.insert(step, completed);
+        if !completed {
+            broken.push(step);
+        }
         events.push(event);
     }
     // What needs a step that did not complete is skipped, and so is what needs that, and so on.
-    let mut broken: Vec<u32> = closing.iter().filter(|(_, completed)| !**completed).map(|(step, _)| *step).collect();
     while let Some(need) = broken.pop() {
         for step in &run.graph.dependents[need as usize] {
             if matches!(run.steps[*step as usize], StepState::Waiting { .. }) && !closing.contains_key(step) {
@@ -295,17 +501,44 @@ fn settle(run: &Run) -> Vec<Event> {
         }
     }
     if closing.len() == run.open as usize {
-        let completed = (0_u32..).zip(&run.steps).all(|(step, state)| match closing.get(&step) {
-            Some(completed) => *completed,
-            None => *state == StepState::Completed,
-        });
-        events.push(if completed {
-            Event::RunCompleted
-        } else if cancelling {
-            Event::RunCancelled
-        } else {
-            Event::RunFailed
-        });
+        events.push(if cancelling && !all_complete(run, &closing) { Event::RunCancelled } else { end(run, &events) });
     }
     events
+}
+
+fn all_complete(run: &Run, closing: &BTreeMap<u32, bool>) -> bool {
+    (0_u32..).zip(&run.steps).all(|(step, state)| match closing.get(&step) {
+        Some(completed) => *completed,
+        None => matches!(state, StepState::Completed(_)),
+    })
+}
+
+/// How a run ends whose steps are closed: completed, where what failed was optional; and what it did without.
+fn end(run: &Run, closing: &[Event]) -> Event {
+    let mut degraded = Vec::new();
+    let closes = |step: u32| closing.iter().find_map(|event| match event {
+        Event::StepFailed { step: closed } if *closed == step => Some("failed"),
+        Event::StepSkipped { step: closed, .. } if *closed == step => Some("skipped"),
+        Event::StepCancelled { step: closed } if *closed == step => Some("cancelled"),
+        Event::StepCompleted { step: closed } if *closed == step => Some("completed"),
+        _ => None,
+    });
+    for (place, (step, state)) in (0_u32..).zip(run.workflow.steps.iter().zip(&run.steps)) {
+        let tally = &run.tallies[place as usize];
+        match closes(place).unwrap_or(state.as_str()) {
+            "failed" if step.optional => degraded.push(format!("{} failed, and is optional", step.id)),
+            "skipped" => degraded.push(format!("{} was skipped", step.id)),
+            "completed" => {
+                if tally.failed > 0 {
+                    degraded.push(format!("{} of the tasks of {} were given up", tally.failed, step.id));
+                }
+                if tally.fallbacks > 0 {
+                    let fallback = step.fallback.as_deref().unwrap_or_default();
+                    degraded.push(format!("{fallback} did {} of the tasks of {} in place of {}", tally.fallbacks, step.id, step.worker));
+                }
+            }
+            _ => return Event::RunFailed,
+        }
+    }
+    Event::RunCompleted { degraded }
 }

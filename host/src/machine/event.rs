@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Verdict, Workflow};
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, Receipt, Verdict, Workflow};
 
 /// A task: the step's place in the workflow, and the task's place in the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +39,25 @@ pub enum TaskReason {
         /// What they found, both times.
         findings: Vec<Finding>,
     },
+    /// The host ended again and again while it was executing: it is not trusted to be run once more.
+    Lost {
+        /// How often.
+        times: u32,
+    },
+}
+
+impl TaskReason {
+    /// The reason in a line, for a person.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Failed { failure } => failure.to_string(),
+            Self::GateFailed { failure, .. } => format!("a gate could not answer: {failure}"),
+            Self::Rejected { findings } => format!("rejected with {} findings, and no revision is left", findings.len()),
+            Self::RejectedAgain { findings } => format!("rejected twice with the same {} findings", findings.len()),
+            Self::Lost { times } => format!("the host ended {times} times while it was executing"),
+        }
+    }
 }
 
 /// An event of a run. Each says from which states it leads to which; the manager emits all of them.
@@ -49,8 +68,11 @@ pub enum Event {
     RunStarted {
         /// What is to be executed.
         workflow: Workflow,
-        /// For each step, the files its globs matched, read and kept when the run started.
-        files: Vec<Vec<ArtifactRef>>,
+        /// For each step, the list of the files that its globs matched, read and kept when the run was accepted.
+        files: Vec<Option<Digest>>,
+        /// The caller's key: a second submission with it is this run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
     },
     /// A step whose needs are completed knows its inputs. `Starting` to `Active`.
     StepStarted {
@@ -80,6 +102,9 @@ pub enum Event {
         artifacts: Vec<ArtifactRef>,
         /// What it used.
         receipt: Receipt,
+        /// The end of what it wrote.
+        #[serde(default, skip_serializing_if = "Log::is_empty")]
+        log: Log,
     },
     /// The attempt gave no answer. From `RUNNING`; another event of the same append says to where.
     AttemptFailed {
@@ -91,6 +116,18 @@ pub enum Event {
         failure: Failure,
         /// What it used.
         receipt: Receipt,
+        /// What it wrote.
+        #[serde(default, skip_serializing_if = "Log::is_empty")]
+        log: Log,
+    },
+    /// The host ended while the attempt was on record as started. From `RUNNING`; it is run again.
+    AttemptLost {
+        /// The task.
+        task: TaskKey,
+        /// Which attempt.
+        attempt: u32,
+        /// Whether it had begun to execute: only then it counts, and is run again alone.
+        executing: bool,
     },
     /// Another attempt is due. To `RETRYING`.
     RetryScheduled {
@@ -122,6 +159,9 @@ pub enum Event {
         passed: bool,
         /// What it used.
         receipt: Receipt,
+        /// The end of what it wrote.
+        #[serde(default, skip_serializing_if = "Log::is_empty")]
+        log: Log,
     },
     /// A gate could not answer. Stays `VALIDATING`.
     GateFailed {
@@ -135,6 +175,20 @@ pub enum Event {
         failure: Failure,
         /// What it used.
         receipt: Receipt,
+        /// What it wrote.
+        #[serde(default, skip_serializing_if = "Log::is_empty")]
+        log: Log,
+    },
+    /// The host ended while a gate was on record as called. Stays `VALIDATING`; it is called again.
+    GateLost {
+        /// The task.
+        task: TaskKey,
+        /// The gate's place in the step.
+        gate: u32,
+        /// Which attempt.
+        attempt: u32,
+        /// Whether it had begun to execute.
+        executing: bool,
     },
     /// A gate that could not answer will be asked again. Stays `VALIDATING`.
     GateRetryScheduled {
@@ -145,7 +199,26 @@ pub enum Event {
         /// When.
         due_at: Timestamp,
     },
-    /// Gates sent the work back. `VALIDATING` to `REVISING`.
+    /// The gates let it through, and a person is to say so too. `VALIDATING` to `APPROVING`.
+    ApprovalRequested {
+        /// The task.
+        task: TaskKey,
+    },
+    /// A person approved. Stays `APPROVING`; completed by another event of the same append.
+    ApprovalGiven {
+        /// The task.
+        task: TaskKey,
+        /// What the person said.
+        comment: String,
+    },
+    /// A person refused. Stays `APPROVING`; another event of the same append says to where.
+    ApprovalRefused {
+        /// The task.
+        task: TaskKey,
+        /// What the person said: feedback for the worker.
+        comment: String,
+    },
+    /// Gates, or a person, sent the work back. `VALIDATING` or `APPROVING` to `REVISING`.
     RevisionRequested {
         /// The task.
         task: TaskKey,
@@ -164,12 +237,43 @@ pub enum Event {
         /// Why.
         reason: TaskReason,
     },
+    /// The task is given up, and set aside with its reason and input until a person deals with it. To `DEAD_LETTERED`.
+    TaskDeadLettered {
+        /// The task.
+        task: TaskKey,
+        /// Why.
+        reason: TaskReason,
+    },
+    /// The task waits for a person: the run is paused. From `RUNNING`, `VALIDATING` or `APPROVING` to `PAUSED`.
+    TaskHeld {
+        /// The task.
+        task: TaskKey,
+        /// Why.
+        reason: TaskReason,
+    },
+    /// The step's other worker takes the task over. From `RUNNING`, `VALIDATING` or `APPROVING` to `REVISING`.
+    FallbackStarted {
+        /// The task.
+        task: TaskKey,
+        /// Why.
+        reason: TaskReason,
+    },
+    /// A person has a task that was given up run again. From `FAILED` or `DEAD_LETTERED` to `PENDING`.
+    TaskRequeued {
+        /// The task.
+        task: TaskKey,
+    },
+    /// A person has seen a dead letter, and wants no more of it. `DEAD_LETTERED` to `FAILED`.
+    TaskDiscarded {
+        /// The task.
+        task: TaskKey,
+    },
     /// The task was cancelled. From any state to `CANCELLED`.
     TaskCancelled {
         /// The task.
         task: TaskKey,
     },
-    /// All tasks of a step are completed. Steps that need it may start.
+    /// All tasks of a step have ended, and what they made is enough. Steps that need it may start.
     StepCompleted {
         /// The step.
         step: u32,
@@ -196,8 +300,21 @@ pub enum Event {
         /// Why, for a person.
         reason: String,
     },
-    /// Every step completed. The run has ended.
-    RunCompleted,
+    /// Nothing starts any more until the run is resumed; what runs goes on to its end.
+    RunPaused {
+        /// Why, for a person.
+        reason: String,
+    },
+    /// The run goes on; tasks that were held are run again.
+    RunResumed,
+    /// A person has tasks of a run that had ended run again.
+    RunReopened,
+    /// Every step completed, or was optional. The run has ended.
+    RunCompleted {
+        /// What had to be done without, for a person. Empty: nothing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        degraded: Vec<String>,
+    },
     /// Every step ended, and not all completed. The run has ended.
     RunFailed,
     /// The run was cancelled, and nothing of it is under way any more. The run has ended.
@@ -214,23 +331,84 @@ impl Event {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::AttemptCompleted { .. } => "attempt_completed",
             Self::AttemptFailed { .. } => "attempt_failed",
+            Self::AttemptLost { .. } => "attempt_lost",
             Self::RetryScheduled { .. } => "retry_scheduled",
             Self::GateStarted { .. } => "gate_started",
             Self::GateAnswered { .. } => "gate_answered",
             Self::GateFailed { .. } => "gate_failed",
+            Self::GateLost { .. } => "gate_lost",
+            Self::ApprovalRequested { .. } => "approval_requested",
+            Self::ApprovalGiven { .. } => "approval_given",
+            Self::ApprovalRefused { .. } => "approval_refused",
             Self::GateRetryScheduled { .. } => "gate_retry_scheduled",
             Self::RevisionRequested { .. } => "revision_requested",
             Self::TaskCompleted { .. } => "task_completed",
             Self::TaskFailed { .. } => "task_failed",
+            Self::TaskDeadLettered { .. } => "task_dead_lettered",
+            Self::TaskHeld { .. } => "task_held",
+            Self::FallbackStarted { .. } => "fallback_started",
+            Self::TaskRequeued { .. } => "task_requeued",
+            Self::TaskDiscarded { .. } => "task_discarded",
             Self::TaskCancelled { .. } => "task_cancelled",
             Self::StepCompleted { .. } => "step_completed",
             Self::StepFailed { .. } => "step_failed",
             Self::StepSkipped { .. } => "step_skipped",
             Self::StepCancelled { .. } => "step_cancelled",
             Self::CancelRequested { .. } => "cancel_requested",
-            Self::RunCompleted => "run_completed",
+            Self::RunPaused { .. } => "run_paused",
+            Self::RunResumed => "run_resumed",
+            Self::RunReopened => "run_reopened",
+            Self::RunCompleted { .. } => "run_completed",
             Self::RunFailed => "run_failed",
             Self::RunCancelled => "run_cancelled",
         }
+    }
+
+    /// The task that the event is about, where it is about one.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskKey> {
+        match self {
+            Self::AttemptStarted { task, .. }
+            | Self::AttemptCompleted { task, .. }
+            | Self::AttemptFailed { task, .. }
+            | Self::AttemptLost { task, .. }
+            | Self::RetryScheduled { task, .. }
+            | Self::GateStarted { task, .. }
+            | Self::GateAnswered { task, .. }
+            | Self::GateFailed { task, .. }
+            | Self::GateLost { task, .. }
+            | Self::GateRetryScheduled { task, .. }
+            | Self::ApprovalRequested { task }
+            | Self::ApprovalGiven { task, .. }
+            | Self::ApprovalRefused { task, .. }
+            | Self::RevisionRequested { task, .. }
+            | Self::TaskCompleted { task }
+            | Self::TaskFailed { task, .. }
+            | Self::TaskDeadLettered { task, .. }
+            | Self::TaskHeld { task, .. }
+            | Self::FallbackStarted { task, .. }
+            | Self::TaskRequeued { task }
+            | Self::TaskDiscarded { task }
+            | Self::TaskCancelled { task } => Some(*task),
+            Self::RunStarted { .. }
+            | Self::StepStarted { .. }
+            | Self::StepCompleted { .. }
+            | Self::StepFailed { .. }
+            | Self::StepSkipped { .. }
+            | Self::StepCancelled { .. }
+            | Self::CancelRequested { .. }
+            | Self::RunPaused { .. }
+            | Self::RunResumed
+            | Self::RunReopened
+            | Self::RunCompleted { .. }
+            | Self::RunFailed
+            | Self::RunCancelled => None,
+        }
+    }
+
+    /// Whether the run has ended with it.
+    #[must_use]
+    pub fn ends_the_run(&self) -> bool {
+        matches!(self, Self::RunCompleted { .. } | Self::RunFailed | Self::RunCancelled)
     }
 }

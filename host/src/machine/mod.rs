@@ -9,14 +9,17 @@
 //! A wide step holds a cursor, counts and the tasks that are alive, never one entry for every task, so memory follows
 //! the number of tasks alive and not the number of tasks.
 
+mod agenda;
 mod decide;
 mod event;
 mod policy;
 mod run;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Input, Rejection, decide};
 pub use event::{Event, TaskKey, TaskReason};
 pub use policy::{Judgement, backoff, judge};
-pub use run::{Effect, GateState, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState};
+pub use schedule::{AHEAD_MAX, Turns, ahead};
+pub use run::{Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState, refusal};

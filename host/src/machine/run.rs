@@ -1,8 +1,9 @@
-//! A run: the state that events fold into, and what is outstanding in it.
+//! A run: the state that events fold into.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::agenda::{Agenda, Who};
 use super::event::{Event, TaskKey, TaskReason};
 use crate::clock::Timestamp;
 use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Workflow};
@@ -12,6 +13,7 @@ use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Workflow};
 #[expect(missing_docs, reason = "the words say it")]
 pub enum RunStatus {
     Running,
+    Paused,
     Cancelling,
     Completed,
     Failed,
@@ -24,6 +26,7 @@ impl RunStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Cancelling => "cancelling",
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -36,7 +39,7 @@ impl RunStatus {
     pub fn is_final(self) -> bool {
         match self {
             Self::Completed | Self::Failed | Self::Cancelled => true,
-            Self::Running | Self::Cancelling => false,
+            Self::Running | Self::Paused | Self::Cancelling => false,
         }
     }
 }
@@ -46,10 +49,12 @@ impl RunStatus {
 pub struct Tally {
     /// Tasks completed.
     pub completed: u32,
-    /// Tasks given up.
+    /// Tasks given up, those set aside included.
     pub failed: u32,
     /// Tasks cancelled.
     pub cancelled: u32,
+    /// Tasks that the step's other worker took over.
+    pub fallbacks: u32,
     /// Attempts started.
     pub attempts: u64,
     /// Rounds after a rejection.
@@ -65,16 +70,28 @@ pub enum GateState {
     Ready {
         /// Which attempt that will be.
         attempt: u32,
+        /// How often the host ended while it was executing.
+        lost: u32,
+        /// How often it could not answer.
+        failures: u32,
     },
     /// Being called.
     Running {
         /// Which attempt.
         attempt: u32,
+        /// As before.
+        lost: u32,
+        /// As before.
+        failures: u32,
     },
     /// Could not answer; another event decides what follows.
     Faltered {
         /// Which attempt.
         attempt: u32,
+        /// As before.
+        lost: u32,
+        /// How often it could not answer, this time included.
+        failures: u32,
         /// How it failed.
         failure: Failure,
     },
@@ -82,6 +99,10 @@ pub enum GateState {
     Retrying {
         /// Which attempt that will be.
         attempt: u32,
+        /// As before.
+        lost: u32,
+        /// As before.
+        failures: u32,
         /// When.
         due_at: Timestamp,
     },
@@ -94,11 +115,40 @@ pub enum GateState {
     },
 }
 
+/// What a person has said of a result.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Approval {
+    Awaited,
+    Given,
+    Refused { comment: String },
+}
+
+/// Why a task that has started is to be run again at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Its work was sent back.
+    Revised,
+    /// The host ended before its attempt began to execute.
+    Returned,
+    /// The host ended while its attempt was executing.
+    Lost,
+    /// The step's other worker takes it over.
+    FellBack,
+    /// A person asked for it.
+    Requeued,
+}
+
 /// Where a task that is alive stands. `PENDING` tasks are those from the step's cursor on; ended ones are counted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskState {
-    /// Sent back, and to be run again: `REVISING`.
-    Revising,
+    /// To be run again: `REVISING`, or `PENDING`.
+    Ready {
+        /// Which attempt that will be.
+        attempt: u32,
+        /// Why.
+        again: Again,
+    },
     /// Its worker is being called.
     Running {
         /// Which attempt.
@@ -120,6 +170,8 @@ pub enum TaskState {
     },
     /// Its result is being judged.
     Validating {
+        /// Which attempt made it.
+        attempt: u32,
         /// What is judged.
         artifacts: Vec<ArtifactRef>,
         /// What the judged attempt used.
@@ -127,6 +179,38 @@ pub enum TaskState {
         /// The gates, in the order of the step.
         gates: Vec<GateState>,
     },
+    /// The gates let it through; a person is to say so too.
+    Approving {
+        /// Which attempt made it.
+        attempt: u32,
+        /// What is judged.
+        artifacts: Vec<ArtifactRef>,
+        /// What the person has said.
+        approval: Approval,
+    },
+    /// Waits for the run to be resumed: `PAUSED`.
+    Held {
+        /// Which attempt there will be then.
+        attempt: u32,
+        /// Why.
+        reason: TaskReason,
+    },
+}
+
+impl TaskState {
+    /// The word shown.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ready { again: Again::Revised | Again::FellBack, .. } => "REVISING",
+            Self::Ready { again: Again::Returned | Again::Lost | Again::Requeued, .. } => "PENDING",
+            Self::Running { .. } | Self::Faltered { .. } => "RUNNING",
+            Self::Retrying { .. } => "RETRYING",
+            Self::Validating { .. } => "VALIDATING",
+            Self::Approving { .. } => "APPROVING",
+            Self::Held { .. } => "PAUSED",
+        }
+    }
 }
 
 /// A task that has started and not ended.
@@ -134,12 +218,31 @@ pub enum TaskState {
 pub struct LiveTask {
     /// Counts rounds, from 0.
     pub revision: u32,
-    /// What each gate said in the round before.
-    pub feedback: Vec<(u32, Finding)>,
+    /// The round from which revisions count towards the policy: later ones follow when a person or a fallback starts anew.
+    pub revision_base: u32,
+    /// How many attempts failed in this round.
+    pub failures: u32,
+    /// How often the host ended while it was executing.
+    pub lost: u32,
+    /// Whether the step's other worker has it.
+    pub fallback: bool,
+    /// What each gate said in the round before; a person has no place among the gates.
+    pub feedback: Vec<(Option<u32>, Finding)>,
     /// What was rejected in the round before.
     pub previous: Vec<ArtifactRef>,
     /// Where it stands.
     pub state: TaskState,
+}
+
+/// A task that was given up, as far as it takes to run it once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its last attempt.
+    pub attempt: u32,
+    /// Its last round.
+    pub revision: u32,
+    /// Whether it is set aside for a person to deal with.
+    pub dead_letter: bool,
 }
 
 /// A step that has inputs.
@@ -149,10 +252,14 @@ pub struct StepRun {
     pub tasks: u32,
     /// The blob that lists its inputs.
     pub inputs: Digest,
+    /// The run's version when it started: what its tasks did is behind it.
+    pub since_version: u64,
     /// The first task that has not started.
     pub cursor: u32,
     /// The tasks that have started and not ended.
     pub live: BTreeMap<u32, LiveTask>,
+    /// The tasks that were given up.
+    pub given_up: BTreeMap<u32, GivenUp>,
 }
 
 /// How a step stands.
@@ -167,10 +274,10 @@ pub enum StepState {
     Starting,
     /// Its tasks are under way.
     Active(StepRun),
-    /// All tasks completed.
-    Completed,
+    /// Its tasks ended, and what they made is enough.
+    Completed(StepRun),
     /// Not all tasks completed.
-    Failed,
+    Failed(StepRun),
     /// Not started, since a need did not complete.
     Skipped,
     /// Cancelled.
@@ -185,10 +292,27 @@ impl StepState {
             Self::Waiting { .. } => "waiting",
             Self::Starting => "starting",
             Self::Active(_) => "active",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
+            Self::Completed(_) => "completed",
+            Self::Failed(_) => "failed",
             Self::Skipped => "skipped",
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The step's tasks, where it has started.
+    #[must_use]
+    pub fn run(&self) -> Option<&StepRun> {
+        match self {
+            Self::Active(run) | Self::Completed(run) | Self::Failed(run) => Some(run),
+            Self::Waiting { .. } | Self::Starting | Self::Skipped | Self::Cancelled => None,
+        }
+    }
+
+    /// Whether nothing more happens in it.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Completed(_) | Self::Failed(_) | Self::Skipped | Self::Cancelled => true,
+            Self::Waiting { .. } | Self::Starting | Self::Active(_) => false,
         }
     }
 }
@@ -223,13 +347,6 @@ pub enum Effect {
     Settle,
 }
 
-/// What a timer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Timer {
-    Task(TaskKey),
-    Gate(TaskKey, u32),
-}
-
 /// An event that does not fit the state: on replay the journal is damaged; before an append it is our bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event {event} does not fit a run that is {status} at version {version}")]
@@ -243,12 +360,12 @@ pub struct IllegalTransition {
 }
 
 /// One execution of a workflow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// What is executed.
     pub workflow: Arc<Workflow>,
-    /// For each step, the files that its globs matched.
-    pub files: Arc<Vec<Vec<ArtifactRef>>>,
+    /// For each step, the list of the files that its globs matched.
+    pub files: Vec<Option<Digest>>,
     /// When it started.
     pub started_at: Timestamp,
     /// How it stands.
@@ -260,16 +377,24 @@ pub struct Run {
     /// The number of events applied.
     pub version: u64,
     pub(super) graph: Graph,
-    // What is due, indexed: follows from the states above, and is never found by walking them.
-    pub(super) starting: BTreeSet<u32>,
-    pub(super) wide: BTreeSet<u32>,
-    pub(super) revising: BTreeSet<TaskKey>,
-    pub(super) gates: BTreeSet<(TaskKey, u32)>,
-    pub(super) timers: BTreeSet<(Timestamp, Timer)>,
-    /// Steps that can be closed now.
-    pub(super) closable: BTreeSet<u32>,
     /// How many steps are not closed.
     pub(super) open: u32,
+    pub(super) agenda: Agenda,
+}
+
+/// Two runs are the same when their states are; what is due follows from those, but for the turn that steps take.
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { workflow, files, started_at, status, steps, tallies, version, graph: _, open, agenda: _ } = self;
+        *workflow == other.workflow
+            && *files == other.files
+            && *started_at == other.started_at
+            && *status == other.status
+            && *steps == other.steps
+            && *tallies == other.tallies
+            && *version == other.version
+            && *open == other.open
+    }
 }
 
 /// The edges of a workflow, by place.
@@ -293,6 +418,16 @@ impl Graph {
         }
         Some(Self { needs, dependents })
     }
+
+    /// Every step that needs a step, and those that need these, and so on.
+    fn downstream(&self, step: u32) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![step];
+        while let Some(step) = open.pop() {
+            open.extend(self.dependents[step as usize].iter().copied().filter(|dependent| found.insert(*dependent)));
+        }
+        found
+    }
 }
 
 impl Run {
@@ -302,32 +437,27 @@ impl Run {
     /// When the event is not [`Event::RunStarted`], or its workflow needs steps that it does not have.
     pub fn begin(at: Timestamp, event: &Event) -> Result<Self, IllegalTransition> {
         let illegal = IllegalTransition { event: event.name(), status: "not started", version: 0 };
-        let Event::RunStarted { workflow, files } = event else { return Err(illegal) };
+        let Event::RunStarted { workflow, files, .. } = event else { return Err(illegal) };
         if files.len() != workflow.steps.len() {
             return Err(illegal);
         }
         let graph = Graph::of(workflow).ok_or(illegal)?;
         let mut run = Self {
             workflow: Arc::new(workflow.clone()),
-            files: Arc::new(files.clone()),
+            files: files.clone(),
             started_at: at,
             status: RunStatus::Running,
             steps: Vec::with_capacity(workflow.steps.len()),
             tallies: vec![Tally::default(); workflow.steps.len()],
             version: 1,
             graph,
-            starting: BTreeSet::new(),
-            wide: BTreeSet::new(),
-            revising: BTreeSet::new(),
-            gates: BTreeSet::new(),
-            timers: BTreeSet::new(),
-            closable: BTreeSet::new(),
             open: workflow.steps.len() as u32,
+            agenda: Agenda::default(),
         };
         for place in 0..workflow.steps.len() {
             let unmet = run.graph.needs[place].len() as u32;
             if unmet == 0 {
-                run.starting.insert(place as u32);
+                run.agenda.starting.insert(place as u32);
                 run.steps.push(StepState::Starting);
             } else {
                 run.steps.push(StepState::Waiting { unmet });
@@ -342,100 +472,136 @@ impl Run {
     /// When the event does not fit the state; the state is then as it was.
     pub fn apply(&mut self, at: Timestamp, event: &Event) -> Result<(), IllegalTransition> {
         let _ = at; // every time that matters is in an event's own fields
-        if self.status.is_final() {
+        let of_a_person = matches!(event, Event::RunReopened | Event::TaskDiscarded { .. });
+        if self.status.is_final() && !of_a_person {
             return Err(self.illegal(event));
         }
         match event {
             Event::RunStarted { .. } => return Err(self.illegal(event)),
             Event::StepStarted { step, tasks, inputs } => self.step_started(event, *step, *tasks, *inputs)?,
             Event::AttemptStarted { task, attempt, revision } => self.attempt_started(event, *task, *attempt, *revision)?,
-            Event::AttemptCompleted { task, attempt, artifacts, receipt } => {
+            Event::AttemptCompleted { task, attempt, artifacts, receipt, .. } => {
                 let gates = self.workflow.steps.get(task.step as usize).map_or(0, |step| step.gates.len());
                 let live = self.running(event, *task, *attempt)?;
                 live.state = TaskState::Validating {
+                    attempt: *attempt,
                     artifacts: artifacts.clone(),
                     receipt: *receipt,
-                    gates: vec![GateState::Ready { attempt: 1 }; gates],
+                    gates: vec![GateState::Ready { attempt: 1, lost: 0, failures: 0 }; gates],
                 };
-                self.gates.extend((0..gates as u32).map(|gate| (*task, gate)));
+                for gate in 0..gates as u32 {
+                    self.agenda.add(Who::Gate(gate), *task);
+                }
                 self.tallies[task.step as usize].receipt.add(receipt);
             }
-            Event::AttemptFailed { task, attempt, failure, receipt } => {
+            Event::AttemptFailed { task, attempt, failure, receipt, .. } => {
                 let live = self.running(event, *task, *attempt)?;
+                live.failures += 1;
                 live.state = TaskState::Faltered { attempt: *attempt, failure: failure.clone() };
                 self.tallies[task.step as usize].receipt.add(receipt);
+            }
+            Event::AttemptLost { task, attempt, executing } => {
+                let live = self.running(event, *task, *attempt)?;
+                live.lost += u32::from(*executing);
+                self.again(*task, attempt + 1, if *executing { Again::Lost } else { Again::Returned });
             }
             Event::RetryScheduled { task, due_at } => {
                 let illegal = self.illegal(event);
                 let live = self.live_mut(*task).ok_or(illegal)?;
                 let TaskState::Faltered { attempt, .. } = live.state else { return Err(illegal) };
                 live.state = TaskState::Retrying { attempt: attempt + 1, due_at: *due_at };
-                self.timers.insert((*due_at, Timer::Task(*task)));
+                self.agenda.timers.insert((*due_at, *task, None));
             }
             Event::GateStarted { task, gate, attempt } => self.gate_started(event, *task, *gate, *attempt)?,
-            Event::GateAnswered { task, gate, attempt, verdict, passed, receipt } => {
+            Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, .. } => {
                 let state = self.running_gate(event, *task, *gate, *attempt)?;
                 *state = GateState::Answered { passed: *passed, findings: verdict.findings.clone() };
                 self.tallies[task.step as usize].receipt.add(receipt);
             }
-            Event::GateFailed { task, gate, attempt, failure, receipt } => {
+            Event::GateFailed { task, gate, attempt, failure, receipt, .. } => {
                 let state = self.running_gate(event, *task, *gate, *attempt)?;
-                *state = GateState::Faltered { attempt: *attempt, failure: failure.clone() };
+                if let GateState::Running { attempt, lost, failures } = *state {
+                    *state = GateState::Faltered { attempt, lost, failures: failures + 1, failure: failure.clone() };
+                }
                 self.tallies[task.step as usize].receipt.add(receipt);
+            }
+            Event::GateLost { task, gate, attempt, executing } => {
+                let state = self.running_gate(event, *task, *gate, *attempt)?;
+                if let GateState::Running { attempt, lost, failures } = *state {
+                    *state = GateState::Ready { attempt: attempt + 1, lost: lost + u32::from(*executing), failures };
+                }
+                if *executing {
+                    self.agenda.alone.insert((*task, Some(*gate)));
+                } else {
+                    self.agenda.add(Who::Gate(*gate), *task);
+                }
             }
             Event::GateRetryScheduled { task, gate, due_at } => {
                 let illegal = self.illegal(event);
                 let state = self.gate_mut(*task, *gate).ok_or(illegal)?;
-                let GateState::Faltered { attempt, .. } = *state else { return Err(illegal) };
-                *state = GateState::Retrying { attempt: attempt + 1, due_at: *due_at };
-                self.timers.insert((*due_at, Timer::Gate(*task, *gate)));
+                let GateState::Faltered { attempt, lost, failures, .. } = *state else { return Err(illegal) };
+                *state = GateState::Retrying { attempt: attempt + 1, lost, failures, due_at: *due_at };
+                self.agenda.timers.insert((*due_at, *task, Some(*gate)));
             }
-            Event::RevisionRequested { task, revision } => self.revision_requested(event, *task, *revision)?,
+            Event::ApprovalRequested { task } => {
+                let illegal = self.illegal(event);
+                let live = self.passed(*task).ok_or(illegal)?;
+                let TaskState::Validating { attempt, artifacts, .. } = &mut live.state else { return Err(illegal) };
+                let (attempt, artifacts) = (*attempt, std::mem::take(artifacts));
+                live.state = TaskState::Approving { attempt, artifacts, approval: Approval::Awaited };
+            }
+            Event::ApprovalGiven { task, .. } => self.approval(event, *task, Approval::Given)?,
+            Event::ApprovalRefused { task, comment } => self.approval(event, *task, Approval::Refused { comment: comment.clone() })?,
+            Event::RevisionRequested { task, revision } => {
+                let illegal = self.illegal(event);
+                let live = self.live_mut(*task).filter(|live| *revision == live.revision + 1).ok_or(illegal)?;
+                if !live.take_back() {
+                    return Err(illegal);
+                }
+                live.revision = *revision;
+                live.failures = 0;
+                self.tallies[task.step as usize].revisions += 1;
+                self.again(*task, 1, Again::Revised);
+            }
             Event::TaskCompleted { task } => {
                 let illegal = self.illegal(event);
-                match self.live(*task).map(|live| &live.state) {
-                    Some(TaskState::Validating { gates, .. })
-                        if gates.iter().all(|gate| matches!(gate, GateState::Answered { passed: true, .. })) => {}
-                    Some(
-                        TaskState::Validating { .. }
-                        | TaskState::Revising
-                        | TaskState::Running { .. }
-                        | TaskState::Faltered { .. }
-                        | TaskState::Retrying { .. },
-                    )
-                    | None => return Err(illegal),
+                let approved = matches!(
+                    self.live(*task).map(|live| &live.state),
+                    Some(TaskState::Approving { approval: Approval::Given, .. })
+                );
+                if !approved && self.passed(*task).is_none() {
+                    return Err(illegal);
                 }
                 self.tallies[task.step as usize].completed += 1;
                 self.end_task(*task);
             }
-            Event::TaskFailed { task, reason } => {
+            Event::TaskFailed { task, reason } => self.give_up(event, *task, reason, false)?,
+            Event::TaskDeadLettered { task, reason } => self.give_up(event, *task, reason, true)?,
+            Event::TaskHeld { task, reason } => {
                 let illegal = self.illegal(event);
-                let fits = match (self.live(*task).map(|live| &live.state), reason) {
-                    (Some(TaskState::Faltered { .. }), TaskReason::Failed { .. })
-                    | (
-                        Some(TaskState::Validating { .. }),
-                        TaskReason::GateFailed { .. } | TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. },
-                    ) => true,
-                    (
-                        Some(
-                            TaskState::Faltered { .. }
-                            | TaskState::Validating { .. }
-                            | TaskState::Revising
-                            | TaskState::Running { .. }
-                            | TaskState::Retrying { .. },
-                        )
-                        | None,
-                        TaskReason::Failed { .. }
-                        | TaskReason::GateFailed { .. }
-                        | TaskReason::Rejected { .. }
-                        | TaskReason::RejectedAgain { .. },
-                    ) => false,
-                };
-                if !fits {
-                    return Err(illegal);
-                }
-                self.tallies[task.step as usize].failed += 1;
-                self.end_task(*task);
+                let live = self.live_mut(*task).filter(|live| live.is_exhausted(reason)).ok_or(illegal)?;
+                let attempt = live.attempt() + 1;
+                live.take_back();
+                live.state = TaskState::Held { attempt, reason: reason.clone() };
+                self.agenda.held.insert(*task);
+            }
+            Event::FallbackStarted { task, reason } => {
+                let illegal = self.illegal(event);
+                let has_one = self.workflow.steps.get(task.step as usize).is_some_and(|step| step.fallback.is_some());
+                let live = self.live_mut(*task).filter(|live| has_one && !live.fallback && live.is_exhausted(reason)).ok_or(illegal)?;
+                let attempt = live.attempt() + 1;
+                live.take_back();
+                live.fallback = true;
+                live.start_anew();
+                self.tallies[task.step as usize].fallbacks += 1;
+                self.again(*task, attempt, Again::FellBack);
+            }
+            Event::TaskRequeued { task } => self.requeue(event, *task)?,
+            Event::TaskDiscarded { task } => {
+                let illegal = self.illegal(event);
+                let given_up = self.step_run_mut(task.step).and_then(|run| run.given_up.get_mut(&task.index));
+                let given_up = given_up.filter(|given_up| given_up.dead_letter).ok_or(illegal)?;
+                given_up.dead_letter = false;
             }
             Event::TaskCancelled { task } => {
                 if self.status != RunStatus::Cancelling || self.live(*task).is_none() {
@@ -445,103 +611,63 @@ impl Run {
                 self.end_task(*task);
             }
             Event::StepCompleted { step } => self.step_completed(event, *step)?,
-            Event::StepFailed { step } => self.step_closed(event, *step, StepState::Failed)?,
-            Event::StepCancelled { step } => self.step_closed(event, *step, StepState::Cancelled)?,
+            Event::StepFailed { step } => self.step_closed(event, *step, false)?,
+            Event::StepCancelled { step } => self.step_closed(event, *step, true)?,
             Event::StepSkipped { step, need } => {
-                let skipped = match (self.steps.get(*step as usize), self.steps.get(*need as usize)) {
-                    (Some(StepState::Waiting { .. }), Some(StepState::Failed | StepState::Skipped | StepState::Cancelled)) => true,
-                    (
-                        Some(
-                            StepState::Waiting { .. }
-                            | StepState::Starting
-                            | StepState::Active(_)
-                            | StepState::Completed
-                            | StepState::Failed
-                            | StepState::Skipped
-                            | StepState::Cancelled,
-                        )
-                        | None,
-                        _,
-                    ) => false,
-                };
-                if !skipped {
+                let waits = matches!(self.steps.get(*step as usize), Some(StepState::Waiting { .. }));
+                let broken = matches!(
+                    self.steps.get(*need as usize),
+                    Some(StepState::Failed(_) | StepState::Skipped | StepState::Cancelled)
+                );
+                if !waits || !broken {
                     return Err(self.illegal(event));
                 }
                 self.steps[*step as usize] = StepState::Skipped;
+                self.agenda.closable.remove(need);
                 self.open -= 1;
             }
             Event::CancelRequested { .. } => {
-                if self.status != RunStatus::Running {
+                if self.status == RunStatus::Cancelling {
                     return Err(self.illegal(event));
                 }
                 self.status = RunStatus::Cancelling;
                 let closable = (0..).zip(&self.steps).filter(|(_, state)| match state {
                     StepState::Waiting { .. } | StepState::Starting => true,
                     StepState::Active(active) => active.live.is_empty(),
-                    StepState::Completed | StepState::Failed | StepState::Skipped | StepState::Cancelled => false,
+                    StepState::Completed(_) | StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => false,
                 });
-                self.closable.extend(closable.map(|(step, _)| step));
+                self.agenda.closable.extend(closable.map(|(step, _)| step));
             }
-            Event::RunCompleted => self.end(event, RunStatus::Completed)?,
+            Event::RunPaused { .. } => {
+                if self.status != RunStatus::Running {
+                    return Err(self.illegal(event));
+                }
+                self.status = RunStatus::Paused;
+            }
+            Event::RunResumed => {
+                if self.status != RunStatus::Paused {
+                    return Err(self.illegal(event));
+                }
+                self.status = RunStatus::Running;
+                for task in std::mem::take(&mut self.agenda.held) {
+                    let Some(live) = self.live_mut(task) else { continue };
+                    let TaskState::Held { attempt, .. } = live.state else { continue };
+                    live.start_anew();
+                    self.again(task, attempt, Again::Requeued);
+                }
+            }
+            Event::RunReopened => {
+                if !matches!(self.status, RunStatus::Completed | RunStatus::Failed) {
+                    return Err(self.illegal(event));
+                }
+                self.status = RunStatus::Running;
+            }
+            Event::RunCompleted { .. } => self.end(event, RunStatus::Completed)?,
             Event::RunFailed => self.end(event, RunStatus::Failed)?,
             Event::RunCancelled => self.end(event, RunStatus::Cancelled)?,
         }
         self.version += 1;
         Ok(())
-    }
-
-    /// What is outstanding now, the most urgent first: closing what is done and resolving inputs, all of it; then at most
-    /// `calls` calls: gates, then rounds and retries of tasks that have started, then new tasks, of all active steps in turn.
-    #[must_use]
-    pub fn due(&self, now: Timestamp, calls: usize) -> Vec<Effect> {
-        let mut due = Vec::new();
-        if self.status.is_final() {
-            return due;
-        }
-        if self.open == 0 || !self.closable.is_empty() {
-            due.push(Effect::Settle);
-        }
-        if self.status == RunStatus::Cancelling {
-            return due;
-        }
-        due.extend(self.starting.iter().map(|step| Effect::ResolveInputs { step: *step }));
-        let full = due.len() + calls;
-        due.extend(self.gates.iter().take(calls).filter_map(|(task, gate)| self.gate_effect(*task, *gate)));
-        let tasks = self.revising.iter().copied().take(calls);
-        due.extend(tasks.filter_map(|task| self.live(task).map(|live| Effect::RunWorker { task, attempt: 1, revision: live.revision })));
-        let elapsed = self.timers.iter().take_while(|(at, _)| *at <= now).take(calls);
-        due.extend(elapsed.filter_map(|(_, timer)| match timer {
-            Timer::Task(task) => self.live(*task).and_then(|live| match live.state {
-                TaskState::Retrying { attempt, .. } => Some(Effect::RunWorker { task: *task, attempt, revision: live.revision }),
-                TaskState::Revising | TaskState::Running { .. } | TaskState::Faltered { .. } | TaskState::Validating { .. } => None,
-            }),
-            Timer::Gate(task, gate) => self.gate_effect(*task, *gate),
-        }));
-        let mut offset = 0;
-        while due.len() < full {
-            let before = due.len();
-            for step in &self.wide {
-                let StepState::Active(active) = &self.steps[*step as usize] else { continue };
-                if let Some(index) = active.cursor.checked_add(offset).filter(|index| *index < active.tasks) {
-                    due.push(Effect::RunWorker { task: TaskKey { step: *step, index }, attempt: 1, revision: 0 });
-                }
-            }
-            offset += 1;
-            if due.len() == before {
-                break;
-            }
-        }
-        due.truncate(full);
-        due
-    }
-
-    /// When the next retry is due; absent when none waits.
-    #[must_use]
-    pub fn next_timer(&self) -> Option<Timestamp> {
-        if self.status != RunStatus::Running {
-            return None;
-        }
-        self.timers.first().map(|(at, _)| *at)
     }
 
     /// A task that has started and not ended.
@@ -551,23 +677,52 @@ impl Run {
             StepState::Active(active) => active.live.get(&task.index),
             StepState::Waiting { .. }
             | StepState::Starting
-            | StepState::Completed
-            | StepState::Failed
+            | StepState::Completed(_)
+            | StepState::Failed(_)
             | StepState::Skipped
             | StepState::Cancelled => None,
         }
     }
 
-    fn gate_effect(&self, task: TaskKey, gate: u32) -> Option<Effect> {
-        let TaskState::Validating { gates, .. } = &self.live(task)?.state else { return None };
-        match gates.get(gate as usize)? {
-            GateState::Ready { attempt } | GateState::Retrying { attempt, .. } => Some(Effect::RunGate { task, gate, attempt: *attempt }),
-            GateState::Running { .. } | GateState::Faltered { .. } | GateState::Answered { .. } => None,
+    /// Whether nothing but a person's approval lets the run go on.
+    #[must_use]
+    pub fn waits_for_approval(&self) -> bool {
+        let mut awaited = false;
+        for state in &self.steps {
+            let StepState::Active(active) = state else { continue };
+            if active.cursor < active.tasks {
+                return false;
+            }
+            for live in active.live.values() {
+                match live.state {
+                    TaskState::Approving { .. } => awaited = true,
+                    TaskState::Held { .. } => {}
+                    TaskState::Ready { .. }
+                    | TaskState::Running { .. }
+                    | TaskState::Faltered { .. }
+                    | TaskState::Retrying { .. }
+                    | TaskState::Validating { .. } => return false,
+                }
+            }
         }
+        awaited
+    }
+
+    /// A task that was given up.
+    #[must_use]
+    pub fn given_up(&self, task: TaskKey) -> Option<GivenUp> {
+        self.steps.get(task.step as usize)?.run()?.given_up.get(&task.index).copied()
     }
 
     pub(super) fn illegal(&self, event: &Event) -> IllegalTransition {
         IllegalTransition { event: event.name(), status: self.status.as_str(), version: self.version }
+    }
+
+    fn step_run_mut(&mut self, step: u32) -> Option<&mut StepRun> {
+        match self.steps.get_mut(step as usize)? {
+            StepState::Active(run) | StepState::Completed(run) | StepState::Failed(run) => Some(run),
+            StepState::Waiting { .. } | StepState::Starting | StepState::Skipped | StepState::Cancelled => None,
+        }
     }
 
     fn active_mut(&mut self, step: u32) -> Option<&mut StepRun> {
@@ -575,8 +730,8 @@ impl Run {
             StepState::Active(active) => Some(active),
             StepState::Waiting { .. }
             | StepState::Starting
-            | StepState::Completed
-            | StepState::Failed
+            | StepState::Completed(_)
+            | StepState::Failed(_)
             | StepState::Skipped
             | StepState::Cancelled => None,
         }
@@ -589,36 +744,81 @@ impl Run {
     fn gate_mut(&mut self, task: TaskKey, gate: u32) -> Option<&mut GateState> {
         match &mut self.live_mut(task)?.state {
             TaskState::Validating { gates, .. } => gates.get_mut(gate as usize),
-            TaskState::Revising | TaskState::Running { .. } | TaskState::Faltered { .. } | TaskState::Retrying { .. } => None,
+            TaskState::Ready { .. }
+            | TaskState::Running { .. }
+            | TaskState::Faltered { .. }
+            | TaskState::Retrying { .. }
+            | TaskState::Approving { .. }
+            | TaskState::Held { .. } => None,
+        }
+    }
+
+    /// A task whose gates all let it through.
+    fn passed(&mut self, task: TaskKey) -> Option<&mut LiveTask> {
+        let live = self.live_mut(task)?;
+        match &live.state {
+            TaskState::Validating { gates, .. } => {
+                gates.iter().all(|gate| matches!(gate, GateState::Answered { passed: true, .. })).then_some(live)
+            }
+            TaskState::Ready { .. }
+            | TaskState::Running { .. }
+            | TaskState::Faltered { .. }
+            | TaskState::Retrying { .. }
+            | TaskState::Approving { .. }
+            | TaskState::Held { .. } => None,
         }
     }
 
     fn running(&mut self, event: &Event, task: TaskKey, attempt: u32) -> Result<&mut LiveTask, IllegalTransition> {
-        if !matches!(self.live(task).map(|live| &live.state), Some(TaskState::Running { attempt: a }) if *a == attempt) {
-            return Err(self.illegal(event));
-        }
         let illegal = self.illegal(event);
-        self.live_mut(task).ok_or(illegal)
+        self.live_mut(task).filter(|live| live.state == TaskState::Running { attempt }).ok_or(illegal)
     }
 
     fn running_gate(&mut self, event: &Event, task: TaskKey, gate: u32, attempt: u32) -> Result<&mut GateState, IllegalTransition> {
         let illegal = self.illegal(event);
-        match self.gate_mut(task, gate) {
-            Some(state) if *state == (GateState::Running { attempt }) => Ok(state),
-            Some(_) | None => Err(illegal),
+        let running = |state: &&mut GateState| matches!(state, GateState::Running { attempt: a, .. } if *a == attempt);
+        self.gate_mut(task, gate).filter(running).ok_or(illegal)
+    }
+
+    /// Has a task run again at once.
+    fn again(&mut self, task: TaskKey, attempt: u32, again: Again) {
+        let Some(live) = self.live_mut(task) else { return };
+        live.state = TaskState::Ready { attempt, again };
+        if again == Again::Lost {
+            self.agenda.alone.insert((task, None));
+        } else {
+            let who = self.who(task, None);
+            self.agenda.add(who, task);
         }
     }
 
+    fn approval(&mut self, event: &Event, task: TaskKey, said: Approval) -> Result<(), IllegalTransition> {
+        let illegal = self.illegal(event);
+        match self.live_mut(task).map(|live| &mut live.state) {
+            Some(TaskState::Approving { approval, .. }) if *approval == Approval::Awaited => *approval = said,
+            Some(_) | None => return Err(illegal),
+        }
+        Ok(())
+    }
+
     fn step_started(&mut self, event: &Event, step: u32, tasks: u32, inputs: Digest) -> Result<(), IllegalTransition> {
-        if self.steps.get(step as usize) != Some(&StepState::Starting) || self.status != RunStatus::Running {
+        let starts = matches!(self.steps.get(step as usize), Some(StepState::Starting));
+        if !starts || !matches!(self.status, RunStatus::Running | RunStatus::Paused) {
             return Err(self.illegal(event));
         }
-        self.starting.remove(&step);
-        self.steps[step as usize] = StepState::Active(StepRun { tasks, inputs, cursor: 0, live: BTreeMap::new() });
+        self.agenda.starting.remove(&step);
+        self.steps[step as usize] = StepState::Active(StepRun {
+            tasks,
+            inputs,
+            since_version: self.version + 1,
+            cursor: 0,
+            live: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+        });
         if tasks == 0 {
-            self.closable.insert(step);
+            self.agenda.closable.insert(step);
         } else {
-            self.wide.insert(step);
+            self.agenda.wide.insert(step);
         }
         Ok(())
     }
@@ -634,27 +834,25 @@ impl Run {
                 return Err(illegal);
             }
             active.cursor += 1;
-            let live = LiveTask { revision: 0, feedback: Vec::new(), previous: Vec::new(), state: TaskState::Running { attempt } };
-            active.live.insert(task.index, live);
+            active.live.insert(task.index, LiveTask::new(0, TaskState::Running { attempt }));
             if active.cursor == active.tasks {
-                self.wide.remove(&task.step);
+                self.agenda.wide.remove(&task.step);
             }
         } else {
             let live = active.live.get_mut(&task.index).filter(|live| live.revision == revision).ok_or(illegal)?;
-            let due_at = match live.state {
-                TaskState::Revising if attempt == 1 => None,
-                TaskState::Retrying { attempt: next, due_at } if attempt == next => Some(due_at),
-                TaskState::Revising
+            match live.state {
+                TaskState::Ready { attempt: next, .. } if attempt == next => {}
+                TaskState::Retrying { attempt: next, .. } if attempt == next => {}
+                TaskState::Ready { .. }
                 | TaskState::Retrying { .. }
                 | TaskState::Running { .. }
                 | TaskState::Faltered { .. }
-                | TaskState::Validating { .. } => return Err(illegal),
-            };
-            live.state = TaskState::Running { attempt };
-            match due_at {
-                Some(due_at) => self.timers.remove(&(due_at, Timer::Task(task))),
-                None => self.revising.remove(&task),
-            };
+                | TaskState::Validating { .. }
+                | TaskState::Approving { .. }
+                | TaskState::Held { .. } => return Err(illegal),
+            }
+            let before = std::mem::replace(&mut live.state, TaskState::Running { attempt });
+            self.forget(task, &before);
         }
         self.tallies[task.step as usize].attempts += 1;
         Ok(())
@@ -666,41 +864,70 @@ impl Run {
             return Err(illegal);
         }
         let state = self.gate_mut(task, gate).ok_or(illegal)?;
-        let due_at = match state {
-            GateState::Ready { attempt: next } if attempt == *next => None,
-            GateState::Retrying { attempt: next, due_at } if attempt == *next => Some(*due_at),
+        let (lost, failures) = match state {
+            GateState::Ready { attempt: next, lost, failures } if attempt == *next => (*lost, *failures),
+            GateState::Retrying { attempt: next, lost, failures, .. } if attempt == *next => (*lost, *failures),
             GateState::Ready { .. }
             | GateState::Retrying { .. }
             | GateState::Running { .. }
             | GateState::Faltered { .. }
             | GateState::Answered { .. } => return Err(illegal),
         };
-        *state = GateState::Running { attempt };
-        match due_at {
-            Some(due_at) => self.timers.remove(&(due_at, Timer::Gate(task, gate))),
-            None => self.gates.remove(&(task, gate)),
-        };
+        let before = std::mem::replace(state, GateState::Running { attempt, lost, failures });
+        self.forget_gate(task, gate, &before);
         Ok(())
     }
 
-    fn revision_requested(&mut self, event: &Event, task: TaskKey, revision: u32) -> Result<(), IllegalTransition> {
+    /// Takes a task that was in a state out of everything that is due.
+    fn forget(&mut self, task: TaskKey, state: &TaskState) {
+        match state {
+            TaskState::Ready { again: Again::Lost, .. } => {
+                self.agenda.alone.remove(&(task, None));
+            }
+            TaskState::Ready { .. } => {
+                self.agenda.remove(Who::Worker, task);
+                self.agenda.remove(Who::Fallback, task);
+            }
+            TaskState::Retrying { due_at, .. } => {
+                self.agenda.timers.remove(&(*due_at, task, None));
+                self.agenda.remove(Who::Worker, task);
+                self.agenda.remove(Who::Fallback, task);
+            }
+            TaskState::Validating { gates, .. } => {
+                for (gate, state) in (0..).zip(gates) {
+                    self.forget_gate(task, gate, state);
+                }
+            }
+            TaskState::Held { .. } => {
+                self.agenda.held.remove(&task);
+            }
+            TaskState::Running { .. } | TaskState::Faltered { .. } | TaskState::Approving { .. } => {}
+        }
+    }
+
+    fn forget_gate(&mut self, task: TaskKey, gate: u32, state: &GateState) {
+        match state {
+            GateState::Ready { .. } => {
+                self.agenda.remove(Who::Gate(gate), task);
+                self.agenda.alone.remove(&(task, Some(gate)));
+            }
+            GateState::Retrying { due_at, .. } => {
+                self.agenda.timers.remove(&(*due_at, task, Some(gate)));
+                self.agenda.remove(Who::Gate(gate), task);
+            }
+            GateState::Running { .. } | GateState::Faltered { .. } | GateState::Answered { .. } => {}
+        }
+    }
+
+    fn give_up(&mut self, event: &Event, task: TaskKey, reason: &TaskReason, dead_letter: bool) -> Result<(), IllegalTransition> {
         let illegal = self.illegal(event);
-        let live = self.live_mut(task).ok_or(illegal)?;
-        if revision != live.revision + 1 {
-            return Err(illegal);
+        let live = self.live(task).filter(|live| live.is_exhausted(reason)).ok_or(illegal)?;
+        let given_up = GivenUp { attempt: live.attempt(), revision: live.revision, dead_letter };
+        self.tallies[task.step as usize].failed += 1;
+        if let Some(active) = self.active_mut(task.step) {
+            active.given_up.insert(task.index, given_up);
         }
-        let TaskState::Validating { artifacts, gates, .. } = &live.state else { return Err(illegal) };
-        let mut feedback = Vec::new();
-        for (gate, state) in (0..).zip(gates) {
-            let GateState::Answered { findings, .. } = state else { return Err(illegal) };
-            feedback.extend(findings.iter().map(|finding| (gate, finding.clone())));
-        }
-        live.previous = artifacts.clone();
-        live.feedback = feedback;
-        live.revision = revision;
-        live.state = TaskState::Revising;
-        self.revising.insert(task);
-        self.tallies[task.step as usize].revisions += 1;
+        self.end_task(task);
         Ok(())
     }
 
@@ -710,90 +937,223 @@ impl Run {
         let Some(active) = self.active_mut(task.step) else { return };
         let ended = active.live.remove(&task.index);
         if active.live.is_empty() && (cancelling || active.cursor == active.tasks) {
-            self.closable.insert(task.step);
+            self.agenda.closable.insert(task.step);
         }
-        match ended.map(|live| live.state) {
-            Some(TaskState::Revising) => {
-                self.revising.remove(&task);
-            }
-            Some(TaskState::Retrying { due_at, .. }) => {
-                self.timers.remove(&(due_at, Timer::Task(task)));
-            }
-            Some(TaskState::Validating { gates, .. }) => {
-                for (gate, state) in (0..).zip(gates) {
-                    match state {
-                        GateState::Ready { .. } => {
-                            self.gates.remove(&(task, gate));
-                        }
-                        GateState::Retrying { due_at, .. } => {
-                            self.timers.remove(&(due_at, Timer::Gate(task, gate)));
-                        }
-                        GateState::Running { .. } | GateState::Faltered { .. } | GateState::Answered { .. } => {}
-                    }
-                }
-            }
-            Some(TaskState::Running { .. } | TaskState::Faltered { .. }) | None => {}
+        if let Some(live) = ended {
+            self.forget(task, &live.state);
         }
     }
 
+    /// Starts a task anew that was given up; its step is open again, and so is what was skipped on its account.
+    fn requeue(&mut self, event: &Event, task: TaskKey) -> Result<(), IllegalTransition> {
+        let illegal = self.illegal(event);
+        let run = self.step_run_mut(task.step).ok_or(illegal)?;
+        let given_up = run.given_up.remove(&task.index).ok_or(illegal)?;
+        let mut live = LiveTask::new(given_up.revision, TaskState::Running { attempt: given_up.attempt });
+        live.revision_base = given_up.revision;
+        run.live.insert(task.index, live);
+        self.tallies[task.step as usize].failed -= 1;
+        let state = &mut self.steps[task.step as usize];
+        let was_completed = matches!(state, StepState::Completed(_));
+        if let StepState::Completed(run) | StepState::Failed(run) = state {
+            *state = StepState::Active(run.clone());
+            self.open += 1;
+            self.reopen_downstream(task.step, was_completed);
+        }
+        self.agenda.closable.remove(&task.step);
+        self.again(task, given_up.attempt + 1, Again::Requeued);
+        Ok(())
+    }
+
+    fn reopen_downstream(&mut self, step: u32, was_completed: bool) {
+        let skipped = self.graph.downstream(step).into_iter().filter(|below| self.steps[*below as usize] == StepState::Skipped);
+        let skipped: Vec<u32> = skipped.collect();
+        for below in &skipped {
+            self.steps[*below as usize] = StepState::Waiting { unmet: 0 };
+            self.open += 1;
+        }
+        let unmet = |run: &Self, below: u32| {
+            let needs = run.graph.needs[below as usize].iter();
+            needs.filter(|need| !matches!(run.steps[**need as usize], StepState::Completed(_))).count() as u32
+        };
+        // What is skipped for another reason too is skipped again when the run settles.
+        for below in skipped {
+            self.steps[below as usize] = StepState::Waiting { unmet: unmet(self, below) };
+            let other = self.graph.needs[below as usize].iter().copied().filter(|need| match &self.steps[*need as usize] {
+                StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => true,
+                StepState::Waiting { .. } | StepState::Starting | StepState::Active(_) | StepState::Completed(_) => false,
+            });
+            self.agenda.closable.extend(other.collect::<Vec<_>>());
+        }
+        if was_completed {
+            for below in self.graph.dependents[step as usize].clone() {
+                match &mut self.steps[below as usize] {
+                    StepState::Waiting { unmet } => *unmet += 1,
+                    state @ StepState::Starting => {
+                        *state = StepState::Waiting { unmet: 1 };
+                        self.agenda.starting.remove(&below);
+                    }
+                    StepState::Active(_) | StepState::Completed(_) | StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => {}
+                }
+            }
+        }
+    }
+
+    /// Whether what a step made is enough, now that its tasks have ended.
+    pub(super) fn is_enough(&self, step: u32, run: &StepRun) -> bool {
+        let completed = self.tallies[step as usize].completed;
+        completed == run.tasks || (self.workflow.steps[step as usize].optional && completed > 0 && run.cursor == run.tasks)
+    }
+
     fn step_completed(&mut self, event: &Event, step: u32) -> Result<(), IllegalTransition> {
-        let completed = self.tallies.get(step as usize).map(|tally| tally.completed);
-        match self.steps.get(step as usize) {
-            Some(StepState::Active(active)) if active.live.is_empty() && completed == Some(active.tasks) => {}
+        let run = match self.steps.get(step as usize) {
+            Some(StepState::Active(run)) if run.live.is_empty() && self.is_enough(step, run) => run.clone(),
             Some(
                 StepState::Active(_)
                 | StepState::Waiting { .. }
                 | StepState::Starting
-                | StepState::Completed
-                | StepState::Failed
+                | StepState::Completed(_)
+                | StepState::Failed(_)
                 | StepState::Skipped
                 | StepState::Cancelled,
             )
             | None => return Err(self.illegal(event)),
-        }
-        self.steps[step as usize] = StepState::Completed;
-        self.closable.remove(&step);
+        };
+        self.steps[step as usize] = StepState::Completed(run);
+        self.agenda.closable.remove(&step);
         self.open -= 1;
         for dependent in self.graph.dependents[step as usize].clone() {
             if let StepState::Waiting { unmet } = &mut self.steps[dependent as usize] {
                 *unmet -= 1;
                 if *unmet == 0 {
                     self.steps[dependent as usize] = StepState::Starting;
-                    self.starting.insert(dependent);
+                    self.agenda.starting.insert(dependent);
                 }
             }
         }
         Ok(())
     }
 
-    fn step_closed(&mut self, event: &Event, step: u32, closed: StepState) -> Result<(), IllegalTransition> {
-        match self.steps.get(step as usize) {
-            Some(StepState::Active(active)) if active.live.is_empty() => {}
-            Some(StepState::Waiting { .. } | StepState::Starting) if closed == StepState::Cancelled => {}
+    fn step_closed(&mut self, event: &Event, step: u32, cancelled: bool) -> Result<(), IllegalTransition> {
+        let closed = match self.steps.get(step as usize) {
+            Some(StepState::Active(run)) if run.live.is_empty() && !cancelled => StepState::Failed(run.clone()),
+            Some(StepState::Active(run)) if run.live.is_empty() => StepState::Cancelled,
+            Some(StepState::Waiting { .. } | StepState::Starting) if cancelled => StepState::Cancelled,
             Some(
                 StepState::Active(_)
                 | StepState::Waiting { .. }
                 | StepState::Starting
-                | StepState::Completed
-                | StepState::Failed
+                | StepState::Completed(_)
+                | StepState::Failed(_)
                 | StepState::Skipped
                 | StepState::Cancelled,
             )
             | None => return Err(self.illegal(event)),
-        }
+        };
         self.steps[step as usize] = closed;
-        self.closable.remove(&step);
         self.open -= 1;
-        self.starting.remove(&step);
-        self.wide.remove(&step);
+        self.agenda.closable.remove(&step);
+        self.agenda.starting.remove(&step);
+        self.agenda.wide.remove(&step);
         Ok(())
     }
 
     fn end(&mut self, event: &Event, status: RunStatus) -> Result<(), IllegalTransition> {
-        if self.open > 0 {
+        if self.open > 0 || !self.steps.iter().all(StepState::is_closed) {
             return Err(self.illegal(event));
         }
+        self.agenda.closable.clear();
         self.status = status;
         Ok(())
+    }
+}
+
+impl LiveTask {
+    fn new(revision: u32, state: TaskState) -> Self {
+        let (feedback, previous) = (Vec::new(), Vec::new());
+        Self { revision, revision_base: revision, failures: 0, lost: 0, fallback: false, feedback, previous, state }
+    }
+
+    /// The last attempt of this round, as far as it matters for counting on.
+    pub(super) fn attempt(&self) -> u32 {
+        match &self.state {
+            TaskState::Running { attempt }
+            | TaskState::Faltered { attempt, .. }
+            | TaskState::Validating { attempt, .. }
+            | TaskState::Approving { attempt, .. } => *attempt,
+            TaskState::Ready { attempt, .. } | TaskState::Retrying { attempt, .. } | TaskState::Held { attempt, .. } => attempt - 1,
+        }
+    }
+
+    /// Attempts and revisions count anew.
+    fn start_anew(&mut self) {
+        (self.failures, self.lost, self.revision_base) = (0, 0, self.revision);
+    }
+
+    /// Keeps what was rejected, and why, for the next round; `false` where nothing was.
+    fn take_back(&mut self) -> bool {
+        match &mut self.state {
+            TaskState::Validating { artifacts, gates, .. } => {
+                let mut feedback = Vec::new();
+                for (gate, state) in (0..).zip(gates) {
+                    let GateState::Answered { findings, .. } = state else { return false };
+                    feedback.extend(findings.iter().map(|finding| (Some(gate), finding.clone())));
+                }
+                self.previous = std::mem::take(artifacts);
+                self.feedback = feedback;
+                true
+            }
+            TaskState::Approving { artifacts, approval: Approval::Refused { comment }, .. } => {
+                self.feedback = vec![(None, refusal(comment))];
+                self.previous = std::mem::take(artifacts);
+                true
+            }
+            TaskState::Approving { .. }
+            | TaskState::Ready { .. }
+            | TaskState::Running { .. }
+            | TaskState::Faltered { .. }
+            | TaskState::Retrying { .. }
+            | TaskState::Held { .. } => false,
+        }
+    }
+
+    /// Whether it can be given up for a reason, as it stands.
+    fn is_exhausted(&self, reason: &TaskReason) -> bool {
+        match (&self.state, reason) {
+            (TaskState::Faltered { .. }, TaskReason::Failed { .. })
+            | (
+                TaskState::Validating { .. },
+                TaskReason::GateFailed { .. } | TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } | TaskReason::Lost { .. },
+            )
+            | (TaskState::Approving { approval: Approval::Refused { .. }, .. }, TaskReason::Rejected { .. })
+            | (TaskState::Ready { again: Again::Lost, .. }, TaskReason::Lost { .. }) => true,
+            (
+                TaskState::Faltered { .. }
+                | TaskState::Validating { .. }
+                | TaskState::Approving { .. }
+                | TaskState::Ready { .. }
+                | TaskState::Running { .. }
+                | TaskState::Retrying { .. }
+                | TaskState::Held { .. },
+                TaskReason::Failed { .. }
+                | TaskReason::GateFailed { .. }
+                | TaskReason::Rejected { .. }
+                | TaskReason::RejectedAgain { .. }
+                | TaskReason::Lost { .. },
+            ) => false,
+        }
+    }
+}
+
+/// What a person said, as a worker is told it.
+#[must_use]
+pub fn refusal(comment: &str) -> Finding {
+    Finding {
+        rule: "approval".to_owned(),
+        severity: crate::model::Severity::High,
+        message: comment.to_owned(),
+        location: None,
+        suggestion: None,
+        help_url: None,
     }
 }

@@ -8,35 +8,61 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::crew::Workers;
+use super::inputs::{Inputs, keep};
 use super::{Notice, journal};
-use crate::journal::Store;
+use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Input, Run, TaskKey, TaskState};
-use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Finding, Log, Receipt, RunId, Subject, Task, Workflow};
+use crate::model::{
+    Artifact, ArtifactRef, Attempt, Digest, Failure, FailureKind, Finding, Log, Receipt, RunId, Subject, Task, Verdict, Workflow,
+};
 
-/// Keeps an artifact's content as a blob.
-pub(super) async fn keep(store: &dyn Store, artifact: Artifact) -> Result<ArtifactRef, journal::Error> {
-    let Artifact { name, media_type, content } = artifact;
-    let size_bytes = content.len() as u64;
-    let digest = store.put_blob(content).await?;
-    Ok(ArtifactRef { name, media_type, digest, size_bytes })
+/// What all calls for one step share.
+#[derive(Debug)]
+pub(super) struct StepContext {
+    workflow: Arc<Workflow>,
+    step: u32,
+    inputs: Inputs,
+    params: Arc<str>,
+    criteria: Vec<String>,
+    gate_params: Vec<Arc<str>>,
+}
+
+impl StepContext {
+    pub(super) fn new(workflow: &Arc<Workflow>, step: u32, inputs: Digest) -> Self {
+        let of_step = &workflow.steps[step as usize];
+        let json = |params: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(params.clone()).to_string().into();
+        Self {
+            workflow: Arc::clone(workflow),
+            step,
+            inputs: Inputs::new(inputs),
+            params: json(&of_step.params),
+            criteria: of_step.gates.iter().map(crate::model::GateUse::criterion).collect(),
+            gate_params: of_step.gates.iter().map(|gate| json(&gate.params)).collect(),
+        }
+    }
+
+    fn of(&self) -> &crate::model::Step {
+        &self.workflow.steps[self.step as usize]
+    }
 }
 
 async fn fetch(store: &dyn Store, refs: &[ArtifactRef]) -> Result<Vec<Artifact>, journal::Error> {
     let mut artifacts = Vec::with_capacity(refs.len());
-    for ArtifactRef { name, media_type, digest, .. } in refs {
-        let content = store.blob(digest).await?;
-        artifacts.push(Artifact { name: name.clone(), media_type: media_type.clone(), content });
+    for reference in refs {
+        let content = store.content(reference).await?;
+        artifacts.push(Artifact { name: reference.name.clone(), media_type: reference.media_type.clone(), content });
     }
     Ok(artifacts)
 }
 
 /// Everything that a call needs, taken from the run when it was started.
 pub(super) struct Order {
-    run: RunId,
-    workflow: Arc<Workflow>,
+    pub(super) run: RunId,
+    pub(super) cancel: CancellationToken,
+    context: Arc<StepContext>,
     task: TaskKey,
     revision: u32,
-    inputs: Vec<ArtifactRef>,
+    fallback: bool,
     feedback: Vec<Finding>,
     previous: Vec<ArtifactRef>,
     call: Call,
@@ -47,157 +73,136 @@ enum Call {
     Gate { gate: u32, attempt: u32, artifacts: Vec<ArtifactRef>, receipt: Receipt },
 }
 
+/// What orders are carried out with.
+pub(super) struct Means {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) workers: Arc<dyn Workers>,
+    pub(super) notices: broadcast::Sender<Notice>,
+}
+
 impl Order {
     /// What is to be called, once its start is on record.
-    pub(super) fn new(id: &RunId, run: &Run, effect: Effect, inputs: Arc<Vec<ArtifactRef>>) -> Option<Self> {
-        let (task, gate) = match effect {
-            Effect::RunWorker { task, .. } => (task, None),
-            Effect::RunGate { task, gate, .. } => (task, Some(gate)),
+    pub(super) fn new(id: RunId, run: &Run, effect: Effect, context: Arc<StepContext>, cancel: CancellationToken) -> Option<Self> {
+        let (task, call) = match effect {
+            Effect::RunWorker { task, attempt, .. } => (task, Call::Worker { attempt }),
+            Effect::RunGate { task, gate, attempt } => match &run.live(task)?.state {
+                TaskState::Validating { artifacts, receipt, .. } => {
+                    (task, Call::Gate { gate, attempt, artifacts: artifacts.clone(), receipt: *receipt })
+                }
+                _ => return None,
+            },
             Effect::ResolveInputs { .. } | Effect::Settle => return None,
         };
         let live = run.live(task)?;
-        let call = match (effect, &live.state) {
-            (Effect::RunWorker { attempt, .. }, TaskState::Running { .. }) => Call::Worker { attempt },
-            (Effect::RunGate { attempt, .. }, TaskState::Validating { artifacts, receipt, .. }) => {
-                Call::Gate { gate: gate?, attempt, artifacts: artifacts.clone(), receipt: *receipt }
-            }
-            _ => return None,
-        };
-        let step = run.workflow.steps.get(task.step as usize)?;
-        let inputs = if step.foreach { vec![inputs.get(task.index as usize)?.clone()] } else { inputs.to_vec() };
         Some(Self {
-            run: id.clone(),
-            workflow: Arc::clone(&run.workflow),
+            run: id,
+            cancel,
+            context,
             task,
             revision: live.revision,
-            inputs,
+            fallback: live.fallback,
             feedback: live.feedback.iter().map(|(_, finding)| finding.clone()).collect(),
             previous: live.previous.clone(),
             call,
         })
     }
 
-    /// Calls, and says what to tell the run. A panic on the way is the attempt's failure, and the host's fault.
-    pub(super) async fn carry_out(
-        self,
-        store: Arc<dyn Store>,
-        workers: Arc<dyn Workers>,
-        notices: broadcast::Sender<Notice>,
-        cancel: CancellationToken,
-    ) -> Input {
+    /// What a slot says that it executes.
+    pub(super) fn executing(&self) -> Executing {
+        let (gate, attempt) = match &self.call {
+            Call::Worker { attempt } => (None, *attempt),
+            Call::Gate { gate, attempt, .. } => (Some(*gate), *attempt),
+        };
+        Executing { run: self.run, task: self.task, gate, attempt }
+    }
+
+    /// Calls, and says what is to be told. Nothing that happens on the way, a panic included, is lost.
+    pub(super) async fn carry_out(self, means: &Means) -> Input {
         let task = self.task;
         let chance = rand::random::<f64>();
-        match self.call {
+        match &self.call {
             Call::Worker { attempt } => {
-                let ended = AssertUnwindSafe(self.call_worker(attempt, &*store, &*workers, &notices, cancel)).catch_unwind().await;
-                let (result, receipt) = ended.unwrap_or_else(|_| (Err(panicked()), Receipt::default()));
-                Input::WorkerEnded { task, attempt, result, receipt, chance }
+                let attempt = *attempt;
+                let ended = AssertUnwindSafe(self.call_worker(attempt, means)).catch_unwind().await;
+                let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
+                Input::WorkerEnded { task, attempt, result, receipt, log, chance }
             }
-            Call::Gate { gate, attempt, .. } => {
-                let ended = AssertUnwindSafe(self.call_gate(gate, &*store, &*workers, &notices, cancel)).catch_unwind().await;
-                let Attempt { result, receipt, .. } =
-                    ended.unwrap_or_else(|_| Attempt { result: Err(panicked()), receipt: Receipt::default(), log: Log::default() });
-                Input::GateEnded { task, gate, attempt, result, receipt, chance }
+            Call::Gate { gate, attempt, artifacts, receipt } => {
+                let (gate, attempt) = (*gate, *attempt);
+                let ended = AssertUnwindSafe(self.call_gate(gate, artifacts, receipt, means)).catch_unwind().await;
+                let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
+                Input::GateEnded { task, gate, attempt, result, receipt, log, chance }
             }
         }
     }
 
-    async fn call_worker(
-        &self,
-        attempt: u32,
-        store: &dyn Store,
-        workers: &dyn Workers,
-        notices: &broadcast::Sender<Notice>,
-        cancel: CancellationToken,
-    ) -> (Result<Vec<ArtifactRef>, Failure>, Receipt) {
-        let step = &self.workflow.steps[self.task.step as usize];
-        let task = match self.task(attempt, store).await {
+    async fn call_worker(&self, attempt: u32, means: &Means) -> Attempt<Vec<ArtifactRef>> {
+        let task = match self.task(attempt, &*means.store).await {
             Ok(task) => task,
-            Err(error) => return (Err(Failure::new(FailureKind::Host, error.to_string())), Receipt::default()),
+            Err(error) => return failed(host(&error)),
         };
-        let (sender, run, key) = (notices.clone(), self.run.clone(), self.task);
+        let (sender, run, key) = (means.notices.clone(), self.run, self.task);
         let progress = Arc::new(move |fraction: f64, note: &str| {
-            let _ = sender.send(Notice::Progress { run: run.clone(), task: key, fraction, note: note.to_owned() });
+            let _ = sender.send(Notice::Progress { run, task: key, fraction, note: note.to_owned() });
         });
-        let Attempt { result, receipt, log } = workers.run(step, task, cancel, progress).await;
-        self.tell_log(notices, None, log);
-        let artifacts = match result {
-            Ok(artifacts) => artifacts,
-            Err(failure) => return (Err(failure), receipt),
+        let step = self.context.of();
+        let worker = if self.fallback { step.fallback.as_deref().unwrap_or(&step.worker) } else { &step.worker };
+        let Attempt { result, receipt, log } = means.workers.run(worker, step, task, self.cancel.clone(), progress).await;
+        self.tell_log(&means.notices, None, &log);
+        let result = match result {
+            Ok(artifacts) => keep(&*means.store, artifacts).await.map_err(|error| host(&error)),
+            Err(failure) => Err(failure),
         };
-        let mut refs = Vec::with_capacity(artifacts.len());
-        for artifact in artifacts {
-            match keep(store, artifact).await {
-                Ok(reference) => refs.push(reference),
-                Err(error) => return (Err(Failure::new(FailureKind::Host, error.to_string())), receipt),
-            }
-        }
-        (Ok(refs), receipt)
+        Attempt { result, receipt, log }
     }
 
-    async fn call_gate(
-        &self,
-        gate: u32,
-        store: &dyn Store,
-        workers: &dyn Workers,
-        notices: &broadcast::Sender<Notice>,
-        cancel: CancellationToken,
-    ) -> Attempt<crate::model::Verdict> {
-        let host = |error: journal::Error| Attempt {
-            result: Err(Failure::new(FailureKind::Host, error.to_string())),
-            receipt: Receipt::default(),
-            log: Log::default(),
-        };
-        let Call::Gate { artifacts, receipt, .. } = &self.call else { return host(journal::Error::Medium("not a gate".to_owned())) };
-        let uses = &self.workflow.steps[self.task.step as usize].gates[gate as usize];
-        let (files, task) = match (fetch(store, artifacts).await, self.task(1, store).await) {
+    async fn call_gate(&self, gate: u32, artifacts: &[ArtifactRef], receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
+        let uses = &self.context.of().gates[gate as usize];
+        let (files, task) = match (fetch(&*means.store, artifacts).await, self.task(1, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
-            (Err(error), _) | (_, Err(error)) => return host(error),
+            (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
-        let subject = Subject {
-            files,
-            task: Some(task),
-            usage: uses.usage.then_some(*receipt),
-            params: serde_json::Value::Object(uses.params.clone()).to_string().into(),
-            unit: None,
-        };
-        let ended = workers.check(uses, subject, cancel).await;
-        self.tell_log(notices, Some(gate), ended.log.clone());
+        let params = Arc::clone(&self.context.gate_params[gate as usize]);
+        let subject = Subject { files, task: Some(task), usage: uses.usage.then_some(*receipt), params, unit: None };
+        let ended = means.workers.check(uses, subject, self.cancel.clone()).await;
+        self.tell_log(&means.notices, Some(gate), &ended.log);
         ended
     }
 
     async fn task(&self, attempt: u32, store: &dyn Store) -> Result<Task, journal::Error> {
-        let step = &self.workflow.steps[self.task.step as usize];
+        let step = self.context.of();
+        let inputs = if step.foreach {
+            vec![self.context.inputs.one(store, self.task.index).await?]
+        } else {
+            self.context.inputs.all(store).await?
+        };
         Ok(Task {
             id: format!("{}/{}/{}", self.run, step.id, self.task.index),
-            run: self.run.0.clone(),
+            run: self.run.to_string(),
             step: step.id.clone(),
             attempt,
             revision: self.revision,
-            params: serde_json::Value::Object(step.params.clone()).to_string().into(),
-            inputs: fetch(store, &self.inputs).await?,
-            criteria: step.gates.iter().map(crate::model::GateUse::criterion).collect(),
+            params: Arc::clone(&self.context.params),
+            inputs: fetch(store, &inputs).await?,
+            criteria: self.context.criteria.clone(),
             feedback: self.feedback.clone(),
             previous: fetch(store, &self.previous).await?,
         })
     }
 
-    fn tell_log(&self, notices: &broadcast::Sender<Notice>, gate: Option<u32>, log: Log) {
+    fn tell_log(&self, notices: &broadcast::Sender<Notice>, gate: Option<u32>, log: &Log) {
         if !log.lines.is_empty() {
-            let _ = notices.send(Notice::Log { run: self.run.clone(), task: self.task, gate, log });
+            let _ = notices.send(Notice::Log { run: self.run, task: self.task, gate, log: log.clone() });
         }
     }
 }
 
-/// What is told of a call that could not be made, since what it needs is not in the journal.
-pub(super) fn not_called(effect: Effect) -> Input {
-    let failure = Failure::new(FailureKind::Host, "the inputs are missing from the journal");
-    let (receipt, chance) = (Receipt::default(), 0.0);
-    match effect {
-        Effect::RunWorker { task, attempt, .. } => Input::WorkerEnded { task, attempt, result: Err(failure), receipt, chance },
-        Effect::RunGate { task, gate, attempt } => Input::GateEnded { task, gate, attempt, result: Err(failure), receipt, chance },
-        Effect::ResolveInputs { .. } | Effect::Settle => Input::Settle,
-    }
+fn host(error: &journal::Error) -> Failure {
+    Failure::new(FailureKind::Host, error.to_string())
+}
+
+fn failed<T>(failure: Failure) -> Attempt<T> {
+    Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
 }
 
 fn panicked() -> Failure {

@@ -23,8 +23,8 @@ pub trait Workers: Send + Sync + 'static {
         None
     }
 
-    /// Runs a task of a step.
-    async fn run(&self, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>>;
+    /// Runs a task of a step, by the step's worker or its fallback.
+    async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>>;
 
     /// Has a gate judge a subject.
     async fn check(&self, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict>;
@@ -81,8 +81,8 @@ impl Workers for Crew {
         Some(self.runtime.threads().clone())
     }
 
-    async fn run(&self, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
-        match self.ready(&step.worker, &step.limits, Kind::Worker) {
+    async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
+        match self.ready(worker, &step.limits, Kind::Worker) {
             Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { cancel, progress: Some(progress), ..call }).await,
             Err(failure) => failed(failure),
         }

@@ -1,32 +1,204 @@
-//! What a step works on: files that were read when the run started, and artifacts of the steps that it needs.
+//! What a step works on: files that were read when the run was accepted, and artifacts of the steps that it needs.
+//!
+//! A list of inputs is kept as blobs of a bounded size, so that a task reads its own part of it, and a step of a million
+//! tasks holds no list of a million.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use globset::GlobBuilder;
+use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Store};
-use crate::model::{ArtifactRef, Digest, InputSource, RunId, Step, Workflow};
+use crate::machine::{Run, StepState};
+use crate::model::artifact::INLINE_BYTES_MAX;
+use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
-/// Lists the inputs of a step, keeps the list as a blob, and says how many tasks that makes.
-pub(super) async fn resolve(
-    store: &dyn Store,
-    run: &RunId,
-    workflow: &Workflow,
-    files: &[Vec<ArtifactRef>],
-    step: u32,
-) -> Result<(u32, Digest), journal::Error> {
-    let of_step = &workflow.steps[step as usize];
-    let mut inputs = files.get(step as usize).cloned().unwrap_or_default();
-    for (from, glob) in sources(of_step) {
-        let Some(place) = workflow.steps.iter().position(|s| s.id == from) else { continue };
-        // A glob that was read with the workflow parses.
-        let matcher = glob.and_then(|glob| GlobBuilder::new(glob).literal_separator(true).build().ok()).map(|glob| glob.compile_matcher());
-        for (index, artifacts) in store.results(run, place as u32).await? {
-            let artifacts = artifacts.into_iter().filter(|artifact| matcher.as_ref().is_none_or(|m| m.is_match(&artifact.name)));
-            inputs.extend(artifacts.map(|artifact| ArtifactRef { name: format!("{from}/{index}/{}", artifact.name), ..artifact }));
+/// How many inputs one blob of a list has.
+const CHUNK: usize = 256;
+/// How many of those a step has at hand: tasks come in order, and retries are few.
+const CHUNKS_AT_HAND: usize = 4;
+
+/// A list of inputs: how many, and the blobs that name them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Manifest {
+    count: u32,
+    chunks: Vec<Digest>,
+}
+
+/// Keeps content for an event, or for a list: in itself as long as there is room, and beyond that as blobs.
+pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<Vec<ArtifactRef>, journal::Error> {
+    let mut room = INLINE_BYTES_MAX;
+    let mut refs = Vec::with_capacity(artifacts.len());
+    for artifact in artifacts {
+        if artifact.content.len() <= room {
+            room -= artifact.content.len();
+            refs.push(ArtifactRef::inline(artifact));
+        } else {
+            let Artifact { name, media_type, content } = artifact;
+            let size_bytes = content.len() as u64;
+            let digest = store.put_blob(content).await?;
+            refs.push(ArtifactRef { name, media_type, digest, size_bytes, content: None });
         }
     }
-    let tasks = if of_step.foreach { u32::try_from(inputs.len()).unwrap_or(u32::MAX) } else { 1 };
-    let list = serde_json::to_vec(&inputs).map_err(|error| journal::Error::Medium(error.to_string()))?;
-    Ok((tasks, store.put_blob(list.into()).await?))
+    Ok(refs)
+}
+
+/// Keeps a list of files, contents and all.
+pub(super) async fn keep_files(store: &dyn Store, files: Vec<Artifact>) -> Result<Digest, journal::Error> {
+    let mut list = List::default();
+    let mut files = files.into_iter();
+    loop {
+        let chunk: Vec<Artifact> = files.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return list.finish(store).await;
+        }
+        for reference in keep(store, chunk).await? {
+            list.push(store, reference).await?;
+        }
+    }
+}
+
+/// A list that is being made.
+#[derive(Default)]
+struct List {
+    count: u32,
+    chunks: Vec<Digest>,
+    open: Vec<ArtifactRef>,
+}
+
+impl List {
+    async fn push(&mut self, store: &dyn Store, input: ArtifactRef) -> Result<(), journal::Error> {
+        self.count = self.count.saturating_add(1);
+        self.open.push(input);
+        if self.open.len() >= CHUNK { self.flush(store).await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self, store: &dyn Store) -> Result<(), journal::Error> {
+        if !self.open.is_empty() {
+            self.chunks.push(store.put_blob(json(&self.open)?.into()).await?);
+            self.open.clear();
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self, store: &dyn Store) -> Result<Digest, journal::Error> {
+        self.flush(store).await?;
+        store.put_blob(json(&Manifest { count: self.count, chunks: self.chunks })?.into()).await
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, journal::Error> {
+    serde_json::to_vec(value).map_err(|error| journal::Error::Medium(error.to_string()))
+}
+
+async fn read<T: serde::de::DeserializeOwned>(store: &dyn Store, digest: &Digest) -> Result<T, journal::Error> {
+    let bytes = store.blob(digest).await?;
+    serde_json::from_slice(&bytes).map_err(|error| journal::Error::Medium(format!("the list of inputs {digest} does not parse: {error}")))
+}
+
+/// Every input of a list.
+pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
+    let manifest: Manifest = read(store, list).await?;
+    let mut inputs = Vec::with_capacity(manifest.count as usize);
+    for chunk in &manifest.chunks {
+        inputs.extend(read::<Vec<ArtifactRef>>(store, chunk).await?);
+    }
+    Ok(inputs)
+}
+
+/// The inputs of a step that has started, read as its tasks ask for them.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    list: Digest,
+    manifest: tokio::sync::OnceCell<Manifest>,
+    at_hand: Mutex<VecDeque<(usize, Arc<Vec<ArtifactRef>>)>>,
+}
+
+impl Inputs {
+    pub(super) fn new(list: Digest) -> Self {
+        Self { list, manifest: tokio::sync::OnceCell::new(), at_hand: Mutex::default() }
+    }
+
+    /// Every input.
+    pub(super) async fn all(&self, store: &dyn Store) -> Result<Vec<ArtifactRef>, journal::Error> {
+        all(store, &self.list).await
+    }
+
+    /// One input.
+    pub(super) async fn one(&self, store: &dyn Store, index: u32) -> Result<ArtifactRef, journal::Error> {
+        let missing = || journal::Error::Medium(format!("the list of inputs {} has no place {index}", self.list));
+        let place = index as usize / CHUNK;
+        let at_hand = |place| {
+            let at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+            at_hand.iter().find(|(at, _)| *at == place).map(|(_, chunk)| Arc::clone(chunk))
+        };
+        let chunk = match at_hand(place) {
+            Some(chunk) => chunk,
+            None => {
+                let manifest = self.manifest.get_or_try_init(|| read::<Manifest>(store, &self.list)).await?;
+                let chunk: Arc<Vec<ArtifactRef>> = Arc::new(read(store, manifest.chunks.get(place).ok_or_else(missing)?).await?);
+                let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+                at_hand.push_back((place, Arc::clone(&chunk)));
+                if at_hand.len() > CHUNKS_AT_HAND {
+                    at_hand.pop_front();
+                }
+                chunk
+            }
+        };
+        chunk.get(index as usize % CHUNK).cloned().ok_or_else(missing)
+    }
+}
+
+/// What it takes to find out the inputs of a step.
+pub(super) struct Resolving {
+    run: RunId,
+    foreach: bool,
+    files: Option<Digest>,
+    /// Steps that artifacts are taken from: the id, the place, where it started, and a glob on the artifacts' names.
+    from: Vec<(String, u32, u64, Option<String>)>,
+}
+
+impl Resolving {
+    pub(super) fn new(id: RunId, run: &Run, step: u32) -> Self {
+        let of_step = &run.workflow.steps[step as usize];
+        let from = sources(of_step).into_iter().filter_map(|(from, glob)| {
+            let place = run.workflow.steps.iter().position(|step| step.id == from)?;
+            let since = match &run.steps[place] {
+                StepState::Active(of) | StepState::Completed(of) | StepState::Failed(of) => of.since_version,
+                StepState::Waiting { .. } | StepState::Starting | StepState::Skipped | StepState::Cancelled => return None,
+            };
+            Some((from.to_owned(), place as u32, since, glob.map(str::to_owned)))
+        });
+        Self { run: id, foreach: of_step.foreach, files: run.files[step as usize], from: from.collect() }
+    }
+
+    /// Lists the inputs, keeps the list, and says how many tasks that makes.
+    pub(super) async fn resolve(self, store: &dyn Store) -> Result<(u32, Digest), journal::Error> {
+        let tasks = |count: u32| if self.foreach { count } else { 1 };
+        if let (Some(files), true) = (self.files, self.from.is_empty()) {
+            return Ok((tasks(read::<Manifest>(store, &files).await?.count), files));
+        }
+        let mut list = List::default();
+        if let Some(files) = &self.files {
+            for file in all(store, files).await? {
+                list.push(store, file).await?;
+            }
+        }
+        for (from, place, since, glob) in &self.from {
+            // A glob that was read with the workflow parses.
+            let matcher = glob.as_deref().and_then(|glob| GlobBuilder::new(glob).literal_separator(true).build().ok());
+            let matcher = matcher.map(|glob| glob.compile_matcher());
+            for (index, artifacts) in store.results(&self.run, *place, *since).await? {
+                for artifact in artifacts {
+                    if matcher.as_ref().is_none_or(|matcher| matcher.is_match(&artifact.name)) {
+                        list.push(store, ArtifactRef { name: format!("{from}/{index}/{}", artifact.name), ..artifact }).await?;
+                    }
+                }
+            }
+        }
+        Ok((tasks(list.count), list.finish(store).await?))
+    }
 }
 
 /// Steps that a step takes artifacts from, with globs on their names: those named, or all that it needs.
@@ -39,10 +211,4 @@ fn sources(step: &Step) -> Vec<(&str, Option<&str>)> {
         InputSource::Files(_) => None,
     });
     named.collect()
-}
-
-/// Reads a list of inputs back.
-pub(super) async fn load(store: &dyn Store, digest: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
-    let bytes = store.blob(digest).await?;
-    serde_json::from_slice(&bytes).map_err(|error| journal::Error::Medium(format!("the list of inputs {digest} does not parse: {error}")))
 }

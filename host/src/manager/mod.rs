@@ -1,18 +1,20 @@
 //! The one loop: it drains its mailbox, decides for all, appends once, and only then acts.
 //!
 //! One task owns every run. Others hold a [`Handle`], which hides the channel. Nothing polls: a report of an attempt, a
-//! command or a timer wakes the loop. No append, no effect: what the journal did not take did not happen, and the run
-//! is loaded from the journal again.
+//! command or a timer wakes the loop. No append, no effect.
 //!
-//! The loop's body is `Manager::step`, a function of messages and a time: tests call it with a clock of their own.
+//! The loop's body is `Core::step`, a function of messages and a time. Calls are made by a fixed number of slots, which
+//! take orders whose start is on record; that starts are on record ahead of their turn is what lets many share a sync.
 
 mod attempt;
+mod core;
 mod crew;
 mod inputs;
+mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,18 +22,21 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp, between};
-use crate::journal::{self, Append, READ_MAX, Record, Store};
-use crate::machine::{Effect, Event, Input, Rejection, Run, RunStatus, StepState, TaskKey, decide};
-use crate::model::{Artifact, ArtifactRef, Log, RunId, Workflow};
+use self::attempt::Means;
+use self::core::{Acts, Core};
+use self::slots::Slots;
+use crate::clock::{Clock, between};
+use crate::journal::{self, Executing, READ_MAX, Record, Scoreboard, Store};
+use crate::machine::{Input, Rejection, RunStatus, TaskKey};
+use crate::model::{Artifact, ArtifactRef, Digest, Log, RunId, Workflow};
 
 pub use crew::{Crew, Workers};
 
 /// How many messages wait for the loop: enough that a wide step's reports are taken in large batches; when it is full,
 /// the attempts that report wait, which holds nothing else up.
-const MAILBOX: usize = 4096;
+const MAILBOX: usize = 8192;
 /// How many messages are taken at once: bounds how long one turn of the loop takes.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 4096;
 /// How many live notices wait for a slow watcher; it is told how many it missed.
 const NOTICES: usize = 1024;
 
@@ -41,8 +46,8 @@ pub enum Error {
     /// The manager has stopped.
     #[error("the manager has stopped")]
     Stopped,
-    /// There is no such run under way.
-    #[error("there is no run {0} under way")]
+    /// There is no such run.
+    #[error("there is no run {0}")]
     NoSuchRun(RunId),
     /// The run is in no state for it.
     #[error(transparent)]
@@ -50,6 +55,17 @@ pub enum Error {
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] journal::Error),
+}
+
+impl Error {
+    fn again(&self) -> Self {
+        match self {
+            Self::Stopped => Self::Stopped,
+            Self::NoSuchRun(run) => Self::NoSuchRun(*run),
+            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
+            Self::Journal(error) => Self::Journal(error.clone()),
+        }
+    }
 }
 
 /// Something worth showing that is not an event: not kept, and missed by who does not watch.
@@ -79,10 +95,28 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// The run that it is about.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        match self {
+            Self::Progress { run, .. } | Self::Log { run, .. } => *run,
+        }
+    }
+}
+
 enum Message {
-    Submit { workflow: Box<Workflow>, files: Vec<Vec<ArtifactRef>>, reply: oneshot::Sender<Result<RunId, Error>> },
-    Cancel { run: RunId, reason: String, reply: oneshot::Sender<Result<(), Error>> },
-    Told { run: RunId, input: Input, frees_slot: bool },
+    Submit { workflow: Box<Workflow>, files: Vec<Option<Digest>>, key: Option<String>, reply: oneshot::Sender<Result<RunId, Error>> },
+    Command { run: RunId, input: Input, reply: oneshot::Sender<Result<(), Error>> },
+    Resume { run: RunId, reply: oneshot::Sender<Result<(), Error>> },
+    Wait { run: RunId, reply: oneshot::Sender<Result<RunStatus, Error>> },
+    /// The inputs of a step are known.
+    Inputs { run: RunId, input: Input },
+    /// A call has ended; without an input it was not made.
+    Ended { run: RunId, plugin: String, input: Option<Input> },
+    /// To be told when nothing is under way here any more.
+    Idle { reply: oneshot::Sender<Result<(), Error>> },
+    Drain,
 }
 
 /// What others hold of a manager. Cheap to clone.
@@ -93,72 +127,163 @@ pub struct Handle {
     notices: broadcast::Sender<Notice>,
 }
 
-/// A manager under way. Dropping it leaves the manager to run until every [`Handle`] is dropped.
-pub struct Running {
-    task: JoinHandle<()>,
-    stop: CancellationToken,
+/// How a manager is to work.
+#[derive(Debug)]
+pub struct Options {
+    /// How many calls execute at once.
+    pub concurrency: usize,
+    /// How many calls of one plugin are under way at once, for those that have such a limit.
+    pub plugin_limits: BTreeMap<String, usize>,
+    /// What the host before this one was executing.
+    pub executing: HashMap<RunId, Vec<Executing>>,
+    /// The folder of the scoreboard; absent where the journal does not survive the process either.
+    pub folder: Option<std::path::PathBuf>,
 }
 
-impl Running {
-    /// Ends the manager: attempts under way are ended, and their outcomes not recorded.
-    pub async fn shutdown(self) {
-        self.stop.cancel();
-        let _ = self.task.await;
+impl Options {
+    /// So many calls at once, and nothing that outlives the process.
+    #[must_use]
+    pub fn in_memory(concurrency: usize) -> Self {
+        Self { concurrency, plugin_limits: BTreeMap::new(), executing: HashMap::new(), folder: None }
+    }
+
+    /// So many calls at once, recovering what a host before was executing in a folder.
+    ///
+    /// # Errors
+    /// When the scoreboard cannot be read.
+    pub fn in_folder(concurrency: usize, folder: &std::path::Path) -> Result<Self, journal::Error> {
+        let executing = Scoreboard::read(folder)?;
+        Ok(Self { executing, folder: Some(folder.to_owned()), ..Self::in_memory(concurrency) })
     }
 }
 
-/// Starts a manager, on the caller's tokio runtime.
-pub fn start(store: Arc<dyn Store>, workers: Arc<dyn Workers>, clock: Arc<dyn Clock>, concurrency: usize) -> (Handle, Running) {
+/// A manager under way. Dropping it leaves the manager to run until every [`Handle`] is dropped.
+pub struct Running {
+    task: JoinHandle<Result<(), Error>>,
+    stop: CancellationToken,
+    mailbox: mpsc::WeakSender<Message>,
+}
+
+impl Running {
+    /// Ends the manager: attempts under way are ended, and their outcomes not recorded. They are run again when their run
+    /// is gone on with, and do not count.
+    ///
+    /// # Errors
+    /// Why the manager had ended before, if it had.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.task.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Ends the manager once the calls that execute have ended, and at the latest after a grace period. Nothing starts
+    /// any more meanwhile.
+    ///
+    /// # Errors
+    /// Why the manager had ended before, if it had.
+    pub async fn drain(self, grace: Duration) -> Result<(), Error> {
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            let _ = mailbox.send(Message::Drain).await;
+        }
+        let mut task = self.task;
+        match tokio::time::timeout(grace, &mut task).await {
+            Ok(ended) => ended.unwrap_or(Err(Error::Stopped)),
+            Err(_) => {
+                self.stop.cancel();
+                task.await.unwrap_or(Err(Error::Stopped))
+            }
+        }
+    }
+}
+
+/// Starts a manager, on the caller's tokio runtime, once what a host before was executing is on record as lost.
+///
+/// # Errors
+/// When the journal cannot be read or written.
+pub async fn start(
+    store: Arc<dyn Store>,
+    workers: Arc<dyn Workers>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+) -> Result<(Handle, Running), Error> {
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let (notices, _) = broadcast::channel(NOTICES);
     let stop = CancellationToken::new();
-    let manager = Manager {
-        store: Arc::clone(&store),
-        threads: workers.threads(),
-        workers,
-        clock,
-        concurrency: concurrency.max(1),
-        busy: 0,
-        runs: BTreeMap::new(),
-        next_run: 0,
-        calls: JoinSet::new(),
-        mailbox: sender.downgrade(),
-        notices: notices.clone(),
-        stop: stop.clone(),
+    let Options { concurrency, plugin_limits, executing, folder } = options;
+    let concurrency = concurrency.max(1);
+    let mut core = Core::new(Arc::clone(&store), concurrency, plugin_limits, stop.clone());
+    core.recover(executing, clock.now()).await?;
+    // Only now: until what it said is on record, it is what the next start needs.
+    let scoreboard = match &folder {
+        Some(folder) => Scoreboard::begin(folder)?,
+        None => Scoreboard::nowhere(),
     };
+    let threads = workers.threads();
+    let means = Means { store: Arc::clone(&store), workers, notices: notices.clone() };
+    let slots = Slots::start(concurrency, means, scoreboard, sender.downgrade(), threads);
+    let manager = Manager { store: Arc::clone(&store), core, clock, slots, resolving: JoinSet::new(), mailbox: sender.downgrade(), stop: stop.clone() };
     let task = tokio::spawn(manager.run(mailbox));
-    (Handle { mailbox: sender, store, notices }, Running { task, stop })
+    let running = Running { task, stop, mailbox: sender.downgrade() };
+    Ok((Handle { mailbox: sender, store, notices }, running))
 }
 
 impl Handle {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Message) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(message(reply)).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
+    }
+
     /// Accepts a run. It is in the journal when this returns. `files` are, for each step, the files that its globs matched.
+    /// With an idempotency key that was used before, it is the run of then.
     ///
     /// # Errors
     /// When the journal fails, or the manager has stopped.
-    pub async fn submit(&self, workflow: Workflow, files: Vec<Vec<Artifact>>) -> Result<RunId, Error> {
-        let mut references = Vec::with_capacity(files.len());
+    pub async fn submit(&self, workflow: Workflow, files: Vec<Vec<Artifact>>, key: Option<String>) -> Result<RunId, Error> {
+        let mut lists = Vec::with_capacity(files.len());
         for of_step in files {
-            let mut refs = Vec::with_capacity(of_step.len());
-            for file in of_step {
-                refs.push(attempt::keep(&*self.store, file).await?);
-            }
-            references.push(refs);
+            lists.push(if of_step.is_empty() { None } else { Some(inputs::keep_files(&*self.store, of_step).await?) });
         }
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Submit { workflow: Box::new(workflow), files: references, reply };
-        self.mailbox.send(message).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        self.ask(|reply| Message::Submit { workflow: Box::new(workflow), files: lists, key, reply }).await
+    }
+
+    /// Tells a run something that a person wants of it. It is in the journal when this returns.
+    ///
+    /// # Errors
+    /// When there is no such run, or it is in no state for it.
+    pub async fn command(&self, run: RunId, input: Input) -> Result<(), Error> {
+        self.ask(|reply| Message::Command { run, input, reply }).await
     }
 
     /// Cancels a run: nothing of it starts any more, and what runs is ended.
     ///
     /// # Errors
     /// When there is no such run, or it is over.
-    pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<(), Error> {
-        let (reply, answer) = oneshot::channel();
-        let message = Message::Cancel { run: run.clone(), reason: reason.to_owned(), reply };
-        self.mailbox.send(message).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<(), Error> {
+        self.command(run, Input::Cancel { reason: reason.to_owned() }).await
+    }
+
+    /// Goes on with a run: one that is paused, or one that nobody runs since the host that did has ended.
+    ///
+    /// # Errors
+    /// When there is no such run, or it is over.
+    pub async fn resume(&self, run: RunId) -> Result<(), Error> {
+        self.ask(|reply| Message::Resume { run, reply }).await
+    }
+
+    /// Waits for the end of a run that is under way, and says how it ended.
+    ///
+    /// # Errors
+    /// When nobody runs it, or the manager stopped before it ended.
+    pub async fn wait(&self, run: RunId) -> Result<RunStatus, Error> {
+        self.ask(|reply| Message::Wait { run, reply }).await
+    }
+
+    /// Waits until no run is under way here, as far as that does not depend on a person.
+    ///
+    /// # Errors
+    /// When the manager stopped.
+    pub async fn idle(&self) -> Result<(), Error> {
+        self.ask(|reply| Message::Idle { reply }).await
     }
 
     /// The records of a run, from the first on, as they come.
@@ -180,6 +305,14 @@ impl Handle {
     }
 }
 
+/// The inputs of a step that has started, by the digest in its event.
+///
+/// # Errors
+/// When the journal fails.
+pub async fn inputs_of(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
+    inputs::all(store, list).await
+}
+
 /// The records of one run, in order, with nothing skipped, to its end.
 pub struct Feed {
     head: watch::Receiver<u64>,
@@ -199,7 +332,7 @@ impl Feed {
         loop {
             if let Some(record) = self.ready.next() {
                 self.version = record.version + 1;
-                self.ended = matches!(record.event, Event::RunCompleted | Event::RunFailed | Event::RunCancelled);
+                self.ended = record.event.ends_the_run();
                 return Ok(Some(record));
             }
             if self.ended {
@@ -215,294 +348,69 @@ impl Feed {
     }
 }
 
-/// A run under way, and what of it lives only in memory.
-struct Live {
-    run: Run,
-    cancel: CancellationToken,
-    /// The inputs of active steps: read from the blobs that the events name.
-    inputs: HashMap<u32, Arc<Vec<ArtifactRef>>>,
-    /// Steps whose inputs are being resolved.
-    resolving: HashSet<u32>,
-}
-
-/// The owner of all runs.
+/// The loop around the core.
 struct Manager {
     store: Arc<dyn Store>,
-    workers: Arc<dyn Workers>,
-    threads: Option<tokio::runtime::Handle>,
+    core: Core,
     clock: Arc<dyn Clock>,
-    concurrency: usize,
-    /// Attempts under way.
-    busy: usize,
-    runs: BTreeMap<RunId, Live>,
-    /// Whose turn it is first when places are free.
-    next_run: usize,
-    calls: JoinSet<()>,
+    slots: Slots,
+    resolving: JoinSet<()>,
     mailbox: mpsc::WeakSender<Message>,
-    notices: broadcast::Sender<Notice>,
     stop: CancellationToken,
 }
 
-/// What one turn of the loop wants appended and done.
-#[derive(Default)]
-struct Turn {
-    appends: BTreeMap<RunId, (u64, Vec<Event>)>,
-    calls: Vec<(RunId, Effect)>,
-    resolve: Vec<(RunId, u32)>,
-    replies: Vec<(RunId, Reply)>,
-}
-
-enum Reply {
-    Submitted(oneshot::Sender<Result<RunId, Error>>),
-    Done(oneshot::Sender<Result<(), Error>>),
-}
-
 impl Manager {
-    async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<Message>) -> Result<(), Error> {
+        let result = self.turns(&mut mailbox).await;
+        if let Err(error) = &result {
+            tracing::error!(%error, "the journal did not take what was decided: the manager stops");
+            self.core.give_up(error);
+        }
+        self.stop.cancel();
+        drop(mailbox); // slots that report find nobody, and end
+        self.resolving.shutdown().await;
+        self.slots.stop().await;
+        result
+    }
+
+    async fn turns(&mut self, mailbox: &mut mpsc::Receiver<Message>) -> Result<(), Error> {
         let mut messages = Vec::with_capacity(BATCH_MAX);
         loop {
-            let now = self.clock.now();
-            // With no place free a timer could start nothing; the report that frees one wakes the loop.
-            let may_start = self.busy < self.concurrency;
-            let timers = self.runs.values().filter_map(|live| live.run.next_timer());
-            let timer = timers.min().filter(|_| may_start).map(|at| between(now, at));
+            let timer = self.core.next_timer().map(|at| between(self.clock.now(), at));
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break,
+                () = self.stop.cancelled() => return Ok(()),
                 taken = mailbox.recv_many(&mut messages, BATCH_MAX) => {
                     if taken == 0 {
-                        break;
+                        return Ok(());
                     }
                 }
                 // A millisecond on top: a timer may fire a little early, and the wake-up would be for nothing.
                 () = tokio::time::sleep(timer.unwrap_or_default() + Duration::from_millis(1)), if timer.is_some() => {}
             }
             let now = self.clock.now();
-            self.step(messages.drain(..), now).await;
-        }
-        for live in self.runs.values() {
-            live.cancel.cancel();
-        }
-        self.calls.shutdown().await;
-    }
-
-    /// One turn: all messages are decided, what is due is started, everything is appended at once, and then done.
-    async fn step(&mut self, messages: impl IntoIterator<Item = Message>, now: Timestamp) {
-        while self.calls.try_join_next().is_some() {}
-        let mut turn = Turn::default();
-        for message in messages {
-            self.take(message, now, &mut turn);
-        }
-        self.start_due(now, &mut turn);
-        self.append(now, turn).await;
-        self.runs.retain(|_, live| !live.run.status.is_final());
-    }
-
-    fn take(&mut self, message: Message, now: Timestamp, turn: &mut Turn) {
-        match message {
-            Message::Submit { workflow, files, reply } => {
-                let id = RunId(uuid::Uuid::new_v7(uuid_time(now)).to_string());
-                let event = Event::RunStarted { workflow: *workflow, files };
-                match Run::begin(now, &event) {
-                    Ok(run) => {
-                        let live = Live { run, cancel: self.stop.child_token(), inputs: HashMap::new(), resolving: HashSet::new() };
-                        self.runs.insert(id.clone(), live);
-                        turn.appends.insert(id.clone(), (0, vec![event]));
-                        turn.replies.push((id, Reply::Submitted(reply)));
-                    }
-                    Err(_) => {
-                        let _ = reply.send(Err(Error::Rejected(Rejection::NotUnderWay)));
-                    }
-                }
+            let Acts { orders, resolve } = self.core.step(messages.drain(..), now).await?;
+            for (order, plugin) in orders {
+                self.slots.take(order, plugin);
             }
-            Message::Cancel { run, reason, reply } => match self.tell(&run, Input::Cancel { reason }, now, turn) {
-                Ok(()) => {
-                    if let Some(live) = self.runs.get(&run) {
-                        live.cancel.cancel();
-                    }
-                    turn.replies.push((run, Reply::Done(reply)));
-                }
-                Err(error) => {
-                    let _ = reply.send(Err(error));
-                }
-            },
-            Message::Told { run, input, frees_slot } => {
-                if frees_slot {
-                    self.busy -= 1;
-                }
-                // A late answer (its run ended, or was loaded again) is no longer asked for.
-                if let Err(error) = self.tell(&run, input, now, turn) {
-                    tracing::debug!(%run, %error, "an answer came too late");
+            while self.resolving.try_join_next().is_some() {}
+            for (run, step, resolving) in resolve {
+                self.resolve(run, step, resolving);
+            }
+            if self.core.draining {
+                self.slots.drain();
+                if self.core.under_way == 0 {
+                    return Ok(());
                 }
             }
         }
-    }
-
-    /// Decides an input, and applies what follows in place.
-    fn tell(&mut self, id: &RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
-        let live = self.runs.get_mut(id).ok_or_else(|| Error::NoSuchRun(id.clone()))?;
-        let before = live.run.version;
-        let events = decide(&live.run, input, now)?;
-        for event in &events {
-            live.run.apply(now, event).expect("a decided event fits the state that it was decided on");
-            if let Event::StepCompleted { step } | Event::StepFailed { step } | Event::StepCancelled { step } = event {
-                live.inputs.remove(step);
-            }
-        }
-        turn.appends.entry(id.clone()).or_insert_with(|| (before, Vec::new())).1.extend(events);
-        Ok(())
-    }
-
-    /// Starts what is due, as far as there are free places; runs take turns.
-    fn start_due(&mut self, now: Timestamp, turn: &mut Turn) {
-        let mut ids: Vec<RunId> = self.runs.keys().cloned().collect();
-        if ids.is_empty() {
-            return;
-        }
-        let first = self.next_run % ids.len();
-        ids.rotate_left(first);
-        self.next_run = self.next_run.wrapping_add(1);
-        for id in ids {
-            loop {
-                let free = self.concurrency.saturating_sub(self.busy);
-                let Some(live) = self.runs.get_mut(&id) else { break };
-                let mut moved = false;
-                for effect in live.run.due(now, free) {
-                    match effect {
-                        Effect::ResolveInputs { step } => {
-                            let Some(live) = self.runs.get_mut(&id) else { break };
-                            if live.resolving.insert(step) {
-                                turn.resolve.push((id.clone(), step));
-                            }
-                        }
-                        Effect::Settle => moved |= self.tell(&id, Input::Settle, now, turn).is_ok(),
-                        Effect::RunWorker { .. } | Effect::RunGate { .. } => {
-                            if self.busy >= self.concurrency {
-                                break;
-                            }
-                            if self.tell(&id, Input::Start(effect), now, turn).is_ok() {
-                                self.busy += 1;
-                                turn.calls.push((id.clone(), effect));
-                            }
-                        }
-                    }
-                }
-                if !moved {
-                    break; // nothing was closed, so nothing new can be due
-                }
-            }
-        }
-    }
-
-    /// Appends what was decided, and then does what follows; what was not appended is undone by loading the run again.
-    async fn append(&mut self, now: Timestamp, turn: Turn) {
-        let Turn { appends, calls, resolve, replies } = turn;
-        let ids: Vec<RunId> = appends.keys().cloned().collect();
-        let appends = appends.into_iter().map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events });
-        let appends: Vec<Append> = appends.collect();
-        let mut failed: BTreeMap<RunId, journal::Error> = BTreeMap::new();
-        if !appends.is_empty() {
-            for (id, result) in ids.into_iter().zip(self.store.append(appends).await) {
-                if let Err(error) = result {
-                    tracing::error!(run = %id, %error, "the journal did not take what was decided");
-                    self.reload(&id).await;
-                    failed.insert(id, error);
-                }
-            }
-        }
-        for (id, effect) in calls {
-            if failed.contains_key(&id) {
-                self.busy -= 1;
-            } else {
-                self.call(&id, effect).await;
-            }
-        }
-        for (id, step) in resolve {
-            if !failed.contains_key(&id) {
-                self.resolve(&id, step);
-            }
-        }
-        for (id, reply) in replies {
-            let failure = failed.get(&id).cloned().map(Error::Journal);
-            match reply {
-                Reply::Submitted(reply) => drop(reply.send(failure.map_or(Ok(id), Err))),
-                Reply::Done(reply) => drop(reply.send(failure.map_or(Ok(()), Err))),
-            }
-        }
-    }
-
-    /// Replaces a run by what the journal has of it.
-    async fn reload(&mut self, id: &RunId) {
-        let mut run: Option<Run> = None;
-        let mut version = 1;
-        while let Ok(records) = self.store.read(id, version, READ_MAX).await {
-            let Some(last) = records.last() else { break };
-            version = last.version + 1;
-            for record in &records {
-                match &mut run {
-                    None => run = Run::begin(record.at, &record.event).ok(),
-                    Some(run) => {
-                        if let Err(error) = run.apply(record.at, &record.event) {
-                            tracing::error!(run = %id, seq = record.seq, %error, "the journal is damaged");
-                        }
-                    }
-                }
-            }
-        }
-        match (run, self.runs.get_mut(id)) {
-            (Some(run), Some(live)) => live.run = run,
-            (None, Some(_)) => drop(self.runs.remove(id)),
-            (Some(_) | None, None) => {}
-        }
-    }
-
-    /// Calls a worker or a gate whose start is on record, and has the outcome reported, whatever happens.
-    async fn call(&mut self, id: &RunId, effect: Effect) {
-        let order = self.order(id, effect).await;
-        let cancel = self.runs.get(id).map_or_else(CancellationToken::new, |live| live.cancel.clone());
-        let (store, workers, notices) = (Arc::clone(&self.store), Arc::clone(&self.workers), self.notices.clone());
-        let (mailbox, run) = (self.mailbox.clone(), id.clone());
-        let call = async move {
-            let input = match order {
-                Some(order) => order.carry_out(store, workers, notices, cancel).await,
-                None => attempt::not_called(effect),
-            };
-            if let Some(mailbox) = mailbox.upgrade() {
-                let _ = mailbox.send(Message::Told { run, input, frees_slot: true }).await;
-            }
-        };
-        match &self.threads {
-            Some(threads) => self.calls.spawn_on(call, threads),
-            None => self.calls.spawn(call),
-        };
-    }
-
-    /// What a call needs; nothing where the journal has lost it.
-    async fn order(&mut self, id: &RunId, effect: Effect) -> Option<attempt::Order> {
-        let (Effect::RunWorker { task, .. } | Effect::RunGate { task, .. }) = effect else { return None };
-        let inputs = self.inputs(id, task.step).await?;
-        attempt::Order::new(id, &self.runs.get(id)?.run, effect, inputs)
-    }
-
-    /// The inputs of an active step.
-    async fn inputs(&mut self, id: &RunId, step: u32) -> Option<Arc<Vec<ArtifactRef>>> {
-        let live = self.runs.get(id)?;
-        if let Some(inputs) = live.inputs.get(&step) {
-            return Some(Arc::clone(inputs));
-        }
-        let StepState::Active(active) = live.run.steps.get(step as usize)? else { return None };
-        let inputs = Arc::new(inputs::load(&*self.store, &active.inputs).await.ok()?);
-        self.runs.get_mut(id)?.inputs.insert(step, Arc::clone(&inputs));
-        Some(inputs)
     }
 
     /// Finds out the inputs of a step, and has them told.
-    fn resolve(&mut self, id: &RunId, step: u32) {
-        let Some(live) = self.runs.get(id) else { return };
-        let (workflow, files) = (Arc::clone(&live.run.workflow), Arc::clone(&live.run.files));
-        let (store, mailbox, run) = (Arc::clone(&self.store), self.mailbox.clone(), id.clone());
-        self.calls.spawn(async move {
-            let input = match inputs::resolve(&*store, &run, &workflow, &files, step).await {
+    fn resolve(&mut self, run: RunId, step: u32, resolving: inputs::Resolving) {
+        let (store, mailbox) = (Arc::clone(&self.store), self.mailbox.clone());
+        self.resolving.spawn(async move {
+            let input = match resolving.resolve(&*store).await {
                 Ok((tasks, inputs)) => Input::StepInputs { step, tasks, inputs },
                 Err(error) => {
                     tracing::error!(%run, step, %error, "the inputs of a step cannot be read");
@@ -510,31 +418,8 @@ impl Manager {
                 }
             };
             if let Some(mailbox) = mailbox.upgrade() {
-                let _ = mailbox.send(Message::Told { run, input, frees_slot: false }).await;
+                let _ = mailbox.send(Message::Inputs { run, input }).await;
             }
         });
     }
-}
-
-/// A time as UUIDs count it.
-fn uuid_time(now: Timestamp) -> uuid::Timestamp {
-    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    uuid::Timestamp::from_unix(uuid::NoContext, seconds, u32::try_from(now.subsec_nanosecond()).unwrap_or_default())
-}
-
-/// Waits for the end of a run, and says how it ended.
-///
-/// # Errors
-/// When the journal fails, or the manager stopped before the run ended.
-pub async fn wait(handle: &Handle, run: &RunId) -> Result<RunStatus, Error> {
-    let mut feed = handle.follow(run.clone());
-    while let Some(record) = feed.next().await? {
-        match record.event {
-            Event::RunCompleted => return Ok(RunStatus::Completed),
-            Event::RunFailed => return Ok(RunStatus::Failed),
-            Event::RunCancelled => return Ok(RunStatus::Cancelled),
-            _ => {}
-        }
-    }
-    Err(Error::Stopped)
 }

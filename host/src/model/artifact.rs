@@ -15,6 +15,12 @@ pub const NAME_BYTES_MAX: usize = 1024;
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// A digest from its raw bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest of some bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
@@ -97,29 +103,58 @@ impl Artifact {
     }
 }
 
-/// An artifact without its content, which a blob store knows by its digest.
+/// How much content the references of one event may carry themselves, in bytes; what is beyond is a blob.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// An artifact as the journal has it: small content in itself, large content as a blob known by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {
     /// As [`Artifact::name`].
     pub name: String,
     /// As [`Artifact::media_type`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
     /// The digest of the content.
     pub digest: Digest,
     /// The content's size, in bytes.
     pub size_bytes: u64,
+    /// The content, where it is small; see [`INLINE_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "inline")]
+    pub content: Option<Bytes>,
 }
 
 impl ArtifactRef {
-    /// The reference to an artifact.
+    /// A reference that carries the content itself.
     #[must_use]
-    pub fn of(artifact: &Artifact) -> Self {
-        Self {
-            name: artifact.name.clone(),
-            media_type: artifact.media_type.clone(),
-            digest: Digest::of(&artifact.content),
-            size_bytes: artifact.content.len() as u64,
+    pub fn inline(artifact: Artifact) -> Self {
+        let Artifact { name, media_type, content } = artifact;
+        Self { name, media_type, digest: Digest::of(&content), size_bytes: content.len() as u64, content: Some(content) }
+    }
+}
+
+/// Content within JSON: `text:` and the text, or `base64:` (RFC 4648) where it is not UTF-8.
+mod inline {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(content: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(content) = content else { return serializer.serialize_none() };
+        match std::str::from_utf8(content) {
+            Ok(text) => serializer.collect_str(&format_args!("text:{text}")),
+            Err(_) => serializer.collect_str(&format_args!("base64:{}", STANDARD.encode(content))),
         }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        if let Some(text) = text.strip_prefix("text:") {
+            return Ok(Some(Bytes::copy_from_slice(text.as_bytes())));
+        }
+        let digits = text.strip_prefix("base64:").ok_or_else(|| D::Error::custom("expected `text:` or `base64:` in front of content"))?;
+        Ok(Some(STANDARD.decode(digits).map_err(D::Error::custom)?.into()))
     }
 }
 

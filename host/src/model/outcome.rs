@@ -265,6 +265,31 @@ pub struct Log {
     pub dropped_bytes: u64,
 }
 
+impl Log {
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped_bytes == 0
+    }
+
+    /// The last lines, as far as they fit into so many bytes; what is left out is counted as dropped.
+    #[must_use]
+    pub fn tail(mut self, bytes_max: usize) -> Self {
+        let mut room = bytes_max;
+        let fits = self.lines.iter().rev().take_while(|line| {
+            let fits = line.text.len() <= room;
+            room = room.saturating_sub(line.text.len());
+            fits
+        });
+        let first = self.lines.len() - fits.count();
+        if first > 0 {
+            self.dropped_bytes += self.lines.drain(..first).map(|line| line.text.len() as u64).sum::<u64>();
+            self.gap_at = Some(0);
+        }
+        self
+    }
+}
+
 /// One attempt, ended: what came of it, what it used, what it said.
 #[derive(Debug, Clone)]
 pub struct Attempt<T> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Severity;
+use super::{FailureKind, Severity};
 
 /// How many steps a workflow may have: far above what a person writes, far below what hurts.
 pub const STEPS_MAX: usize = 10_000;
@@ -16,8 +16,54 @@ pub const STEPS_MAX: usize = 10_000;
 pub struct Workflow {
     /// What people call it.
     pub name: String,
+    /// Whose turn comes first where places are short: 1 before 2, up to 9.
+    #[serde(default = "priority", skip_serializing_if = "is_ordinary")]
+    pub priority: u8,
+    /// How many of its calls may be under way at once; absent means as many as the host allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// Its steps, in the order of the file. `needs` name earlier or later ones, without cycles.
     pub steps: Vec<Step>,
+}
+
+/// The priority of a workflow that names none.
+pub const PRIORITY: u8 = 5;
+
+fn priority() -> u8 {
+    PRIORITY
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_ordinary(priority: &u8) -> bool {
+    *priority == PRIORITY
+}
+
+/// What happens to a task whose attempts or revisions are used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExhausted {
+    /// It has failed, and its step with it.
+    #[default]
+    Fail,
+    /// The same, and it is set aside with its reason and input until a person deals with it.
+    DeadLetter,
+    /// The run is paused; when a person resumes it, the task is tried anew.
+    Pause,
+}
+
+impl OnExhausted {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Fail, Self::DeadLetter, Self::Pause];
+
+    /// The word in files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::DeadLetter => "dead_letter",
+            Self::Pause => "pause",
+        }
+    }
 }
 
 /// Where inputs of a step come from.
@@ -56,8 +102,43 @@ pub struct Step {
     pub limits: BTreeMap<String, String>,
     /// Who judges its results.
     pub gates: Vec<GateUse>,
-    /// How often gates may send the work back.
+    /// How often gates, or a person, may send the work back.
     pub maximum_revisions: u32,
+    /// What happens when attempts or revisions are used up.
+    #[serde(default)]
+    pub on_exhausted: OnExhausted,
+    /// Another worker, which takes a task over when this one's attempts or revisions are used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// Whether the run completes without what this step did not make.
+    #[serde(default)]
+    pub optional: bool,
+    /// Whether a person must approve each result.
+    #[serde(default)]
+    pub approval: bool,
+}
+
+impl Step {
+    /// A step that has everything at its default.
+    #[must_use]
+    pub fn new(id: impl Into<String>, worker: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            worker: worker.into(),
+            needs: Vec::new(),
+            inputs: Vec::new(),
+            foreach: false,
+            params: serde_json::Map::new(),
+            retry: RetryPolicy::default(),
+            limits: BTreeMap::new(),
+            gates: Vec::new(),
+            maximum_revisions: 0,
+            on_exhausted: OnExhausted::default(),
+            fallback: None,
+            optional: false,
+            approval: false,
+        }
+    }
 }
 
 /// One gate of a step.
@@ -89,7 +170,7 @@ impl GateUse {
 }
 
 /// When a failed attempt is tried again. The words are those of Temporal's retry policy.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// How many attempts there may be, the first included.
     pub maximum_attempts: u32,
@@ -101,6 +182,16 @@ pub struct RetryPolicy {
     pub maximum_interval: Duration,
     /// Each wait is lengthened or shortened at random by up to this part of itself, from 0 to 1.
     pub jitter: f64,
+    /// Kinds of failures that are not tried again, though they might end differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub non_retryable: Vec<FailureKind>,
+    /// How often the host may end while a task is executing, before the task is set aside as the one to blame.
+    #[serde(default = "maximum_lost")]
+    pub maximum_lost: u32,
+}
+
+fn maximum_lost() -> u32 {
+    3
 }
 
 impl Default for RetryPolicy {
@@ -111,6 +202,8 @@ impl Default for RetryPolicy {
             backoff_coefficient: 2.0,
             maximum_interval: Duration::from_secs(30),
             jitter: 0.2,
+            non_retryable: Vec::new(),
+            maximum_lost: maximum_lost(),
         }
     }
 }

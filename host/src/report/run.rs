@@ -10,7 +10,7 @@ use crate::clock::{Timestamp, between};
 use crate::journal::Record;
 use crate::machine::{Event, TaskKey, TaskReason};
 use crate::model::text::sanitize;
-use crate::model::{ArtifactRef, Failure, Finding, Receipt, RunId, Workflow};
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, RunId, Workflow};
 
 /// How a task stands, in the words of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +20,12 @@ pub enum TaskStatus {
     Validating,
     Retrying,
     Revising,
+    Pending,
+    Approving,
+    Paused,
     Completed,
     Failed,
+    DeadLettered,
     Cancelled,
 }
 
@@ -34,6 +38,10 @@ impl TaskStatus {
             Self::Validating => "validating",
             Self::Retrying => "retrying",
             Self::Revising => "revising",
+            Self::Pending => "pending",
+            Self::Approving => "approving",
+            Self::Paused => "paused",
+            Self::DeadLettered => "dead_lettered",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -52,6 +60,10 @@ pub struct TaskReport {
     pub revision: u32,
     /// How its last attempt failed, if it did.
     pub failure: Option<Failure>,
+    /// How often the host ended while it was under way.
+    pub lost: u32,
+    /// When it is to be tried again, if it waits for that.
+    pub due_at: Option<Timestamp>,
     /// What gates found: of each round, which gate, and what.
     pub findings: Vec<(u32, String, Finding)>,
     /// What it made last.
@@ -69,6 +81,8 @@ impl Default for TaskReport {
             attempts: 0,
             revision: 0,
             failure: None,
+            lost: 0,
+            due_at: None,
             findings: Vec::new(),
             artifacts: Vec::new(),
             worker: Receipt::default(),
@@ -111,6 +125,12 @@ pub struct RunReport {
     pub tasks: BTreeMap<TaskKey, TaskReport>,
     /// Why it was cancelled, if it was.
     pub cancelled_because: Option<String>,
+    /// Why it is paused, if it is.
+    pub paused_because: Option<String>,
+    /// What it had to do without; of a run that completed.
+    pub degraded: Vec<String>,
+    /// The hash of its last record: who keeps it can tell later whether the run's records were edited.
+    pub head: Digest,
 }
 
 impl RunReport {
@@ -119,7 +139,7 @@ impl RunReport {
     pub fn begin(record: &Record) -> Option<Self> {
         let Event::RunStarted { workflow, .. } = &record.event else { return None };
         Some(Self {
-            run: record.run.clone(),
+            run: record.run,
             steps: vec![StepReport { status: "waiting", ..StepReport::default() }; workflow.steps.len()],
             workflow: workflow.clone(),
             status: "running",
@@ -128,12 +148,16 @@ impl RunReport {
             inputs: BTreeMap::new(),
             tasks: BTreeMap::new(),
             cancelled_because: None,
+            paused_because: None,
+            degraded: Vec::new(),
+            head: record.hash,
         })
     }
 
     /// Folds the next record.
     pub fn add(&mut self, record: &Record) {
         self.took = between(self.started_at, record.at);
+        self.head = record.hash;
         match &record.event {
             Event::RunStarted { .. } => {}
             Event::StepStarted { step, tasks, .. } => {
@@ -145,6 +169,12 @@ impl RunReport {
                 report.attempts += 1;
                 report.revision = *revision;
                 report.status = TaskStatus::Running;
+                report.due_at = None;
+            }
+            Event::AttemptLost { task, executing, .. } => {
+                let report = self.tasks.entry(*task).or_default();
+                report.status = TaskStatus::Pending;
+                report.lost += u32::from(*executing);
             }
             Event::AttemptCompleted { task, artifacts, receipt, .. } => {
                 let report = self.tasks.entry(*task).or_default();
@@ -158,8 +188,18 @@ impl RunReport {
                 report.failure = Some(failure.clone());
                 report.worker.add(receipt);
             }
-            Event::RetryScheduled { task, .. } => self.tasks.entry(*task).or_default().status = TaskStatus::Retrying,
-            Event::GateStarted { .. } | Event::GateRetryScheduled { .. } => {}
+            Event::RetryScheduled { task, due_at } => {
+                let report = self.tasks.entry(*task).or_default();
+                (report.status, report.due_at) = (TaskStatus::Retrying, Some(*due_at));
+            }
+            Event::GateStarted { .. } | Event::GateRetryScheduled { .. } | Event::GateLost { .. } => {}
+            Event::ApprovalRequested { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Approving,
+            Event::ApprovalGiven { .. } => {}
+            Event::ApprovalRefused { task, comment } => {
+                let report = self.tasks.entry(*task).or_default();
+                let finding = crate::machine::refusal(comment);
+                report.findings.push((report.revision, "approval".to_owned(), finding));
+            }
             Event::GateAnswered { task, gate, verdict, receipt, .. } => {
                 let name = self.workflow.steps[task.step as usize].gates[*gate as usize].gate.clone();
                 let report = self.tasks.entry(*task).or_default();
@@ -170,29 +210,48 @@ impl RunReport {
             Event::GateFailed { task, receipt, .. } => self.tasks.entry(*task).or_default().gates.add(receipt),
             Event::RevisionRequested { task, .. } => self.tasks.entry(*task).or_default().status = TaskStatus::Revising,
             Event::TaskCompleted { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Completed,
-            Event::TaskFailed { task, reason } => {
-                let gates = &self.workflow.steps[task.step as usize].gates;
-                let report = self.tasks.entry(*task).or_default();
-                report.status = TaskStatus::Failed;
-                report.failure = match reason {
-                    TaskReason::Failed { failure } => Some(failure.clone()),
-                    TaskReason::GateFailed { gate, failure } => {
-                        let gate = &gates[*gate as usize].gate;
-                        Some(Failure { message: format!("the gate {gate} could not answer: {}", failure.message), ..failure.clone() })
-                    }
-                    TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } => None,
-                };
-            }
+            Event::TaskFailed { task, reason } => self.given_up(*task, reason, TaskStatus::Failed),
+            Event::TaskDeadLettered { task, reason } => self.given_up(*task, reason, TaskStatus::DeadLettered),
+            Event::TaskHeld { task, reason } => self.given_up(*task, reason, TaskStatus::Paused),
+            Event::FallbackStarted { task, reason } => self.given_up(*task, reason, TaskStatus::Revising),
+            Event::TaskRequeued { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Pending,
+            Event::TaskDiscarded { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Failed,
             Event::TaskCancelled { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Cancelled,
             Event::StepCompleted { step } => self.close(*step, "completed", record.at),
             Event::StepFailed { step } => self.close(*step, "failed", record.at),
             Event::StepSkipped { step, .. } => self.close(*step, "skipped", record.at),
             Event::StepCancelled { step } => self.close(*step, "cancelled", record.at),
             Event::CancelRequested { reason } => self.cancelled_because = Some(reason.clone()),
-            Event::RunCompleted => self.status = "completed",
+            Event::RunPaused { reason } => {
+                self.status = "paused";
+                self.paused_because = Some(reason.clone());
+            }
+            Event::RunResumed | Event::RunReopened => {
+                self.status = "running";
+                self.paused_because = None;
+            }
+            Event::RunCompleted { degraded } => {
+                self.status = "completed";
+                self.degraded.clone_from(degraded);
+            }
             Event::RunFailed => self.status = "failed",
             Event::RunCancelled => self.status = "cancelled",
         }
+    }
+
+    fn given_up(&mut self, task: TaskKey, reason: &TaskReason, status: TaskStatus) {
+        let gates = &self.workflow.steps[task.step as usize].gates;
+        let report = self.tasks.entry(task).or_default();
+        report.status = status;
+        report.failure = match reason {
+            TaskReason::Failed { failure } => Some(failure.clone()),
+            TaskReason::GateFailed { gate, failure } => {
+                let gate = &gates[*gate as usize].gate;
+                Some(Failure { message: format!("the gate {gate} could not answer: {}", failure.message), ..failure.clone() })
+            }
+            TaskReason::Lost { .. } => Some(Failure::new(crate::model::FailureKind::Lost, reason.text())),
+            TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } => None,
+        };
     }
 
     /// Tells the names of a step's inputs, which the records have only as a blob.
@@ -258,7 +317,8 @@ impl RunReport {
                     "status": step.status,
                     "tasks": step.tasks,
                     "completed": count(TaskStatus::Completed),
-                    "failed": count(TaskStatus::Failed),
+                    "failed": count(TaskStatus::Failed) + count(TaskStatus::DeadLettered),
+                    "dead_lettered": count(TaskStatus::DeadLettered),
                     "cancelled": count(TaskStatus::Cancelled),
                     "took_ms": step.took.map(|took| took.as_micros() as f64 / 1000.0),
                     "usage": usage_json(&both),
@@ -284,10 +344,12 @@ impl RunReport {
                     "status": task.status.as_str(),
                     "attempts": task.attempts,
                     "revisions": task.revision,
+                    "lost": task.lost,
+                    "due_at": task.due_at,
                     "failure": task.failure.as_ref().map(|failure| json!({ "kind": failure.kind, "message": failure.message })),
                     "blame": task.failure.as_ref().map(|failure| failure.kind.blame()),
                     "findings": findings.collect::<Vec<_>>(),
-                    "artifacts": task.artifacts,
+                    "artifacts": task.artifacts.iter().map(artifact_json).collect::<Vec<_>>(),
                     "usage": usage_json(&both),
                 })
             })
@@ -298,10 +360,23 @@ impl RunReport {
             "workflow": self.workflow.name,
             "status": self.status,
             "cancelled_because": self.cancelled_because,
+            "paused_because": self.paused_because,
+            "degraded": self.degraded,
+            "head": self.head,
             "took_ms": self.took.as_micros() as f64 / 1000.0,
             "usage": usage_json(&usage),
             "steps": steps,
             "tasks": tasks,
         })
     }
+}
+
+/// An artifact, without its content.
+fn artifact_json(artifact: &ArtifactRef) -> Value {
+    json!({
+        "name": artifact.name,
+        "media_type": artifact.media_type,
+        "digest": artifact.digest,
+        "size_bytes": artifact.size_bytes,
+    })
 }

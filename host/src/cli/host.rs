@@ -1,0 +1,347 @@
+//! The state directory: held by this process, or asked for through the one that holds it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::{Common, Context};
+use super::exit::Error;
+use super::workflow::{check_plugins, load_plugins, read_inputs, read_workflow};
+use crate::api::{self, Client, Command, Server, Submission};
+use crate::clock::SystemClock;
+use crate::journal::{self, Record, Sqlite, Store};
+use crate::machine::RunStatus;
+use crate::manager::{self, Crew, Feed, Handle, Options, Running};
+use crate::model::{Artifact, RunId, Workflow};
+
+/// How long executing calls may take to end when the process is told to.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// The holder of the state directory: this process, with everything that drives runs.
+pub struct Host {
+    /// What drives runs.
+    pub handle: Handle,
+    running: Running,
+    server: Server,
+}
+
+impl Host {
+    /// Holds the directory; `Err(None)` when another process does.
+    pub async fn hold(common: &Common, context: Arc<Context>) -> Result<Self, HoldError> {
+        let folder = common.state_folder()?;
+        refuse_tracked(&folder)?;
+        let store: Arc<dyn Store> = match Sqlite::open(&folder) {
+            Ok(store) => Arc::new(store),
+            Err(journal::Error::Held { .. }) => return Err(HoldError::Held(Client::of(&folder))),
+            Err(error) => return Err(Error::from(error).into()),
+        };
+        let crew = Arc::new(Crew::new(context.runtime.clone(), Arc::clone(&context.registry)));
+        let mut options = Options::in_folder(context.concurrency, &folder).map_err(Error::from)?;
+        options.plugin_limits.clone_from(&context.plugin_limits);
+        let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await.map_err(Error::from)?;
+        let prepare: api::Prepare = Arc::new(move |path: &Path| prepare_again(&context, path).map_err(|error| error.text()));
+        let served = api::serve(&folder, handle.clone(), prepare);
+        let server = served.map_err(|error| Error::engine(format!("the socket in {} cannot be served: {error}", folder.display())))?;
+        Ok(Self { handle, running, server })
+    }
+
+    /// Goes on until everything that others asked for has ended, and lets go of the directory.
+    pub async fn finish(self) -> Result<(), Error> {
+        self.handle.idle().await?;
+        self.server.stop().await;
+        Ok(self.running.shutdown().await?)
+    }
+
+    /// Starts nothing more, lets what executes end within the grace period, and lets go of the directory.
+    pub async fn drain(self) -> Result<(), Error> {
+        let ended = self.running.drain(GRACE).await;
+        self.server.stop().await;
+        Ok(ended?)
+    }
+}
+
+/// Why the directory is not ours.
+pub enum HoldError {
+    /// Another process holds it, and can be asked.
+    Held(Client),
+    /// Something is wrong.
+    Failed(Error),
+}
+
+impl From<Error> for HoldError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Reads a workflow that another process wants run here.
+fn prepare_again(context: &Context, path: &Path) -> Result<(Workflow, Vec<Vec<Artifact>>), Error> {
+    let source = read_workflow(path)?;
+    check_plugins(&source, &context.registry)?;
+    let files = read_inputs(&source, path)?;
+    load_plugins(&source, context)?;
+    Ok((source.workflow, files))
+}
+
+/// Refuses a state directory that came with a repository: it is somebody else's.
+fn refuse_tracked(folder: &Path) -> Result<(), Error> {
+    let Some(parent) = folder.parent().filter(|parent| folder.exists() && parent.ancestors().any(|above| above.join(".git").exists()))
+    else {
+        return Ok(());
+    };
+    let listed = std::process::Command::new("git").arg("-C").arg(parent).args(["ls-files", "--"]).arg(folder).output();
+    match listed {
+        Ok(listed) if listed.status.success() && !listed.stdout.is_empty() => {
+            Err(Error::usage(format!("{} is refused: git tracks it, so it may be somebody else's", folder.display()))
+                .help("remove it from the repository, or name another with --state-dir"))
+        }
+        Ok(_) | Err(_) => Ok(()), // without git nothing is tracked
+    }
+}
+
+/// The journal, to be read: whoever holds it.
+pub fn journal(common: &Common) -> Result<Arc<Sqlite>, Error> {
+    let folder = common.state_folder()?;
+    match Sqlite::open_to_read(&folder)? {
+        Some(store) => Ok(Arc::new(store)),
+        None => Err(Error::usage(format!("there is no journal in {}", folder.display()))
+            .help("`sandhog run` makes one; another folder can be named with --state-dir")),
+    }
+}
+
+/// Has a run told something: by the process that holds the directory, or by this one where none does.
+pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<bool, Error> {
+    let folder = common.state_folder()?;
+    let store: Arc<dyn Store> = match Sqlite::open(&folder) {
+        Ok(store) => Arc::new(store),
+        Err(journal::Error::Held { .. }) => {
+            let client = Client::of(&folder);
+            for (run, command) in commands {
+                client.command(run, &command).await?;
+            }
+            return Ok(true);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let options = Options::in_folder(1, &folder)?;
+    let (handle, running) = manager::start(store, Arc::new(Nobody), Arc::new(SystemClock), options).await?;
+    for (run, command) in commands {
+        if let Some(input) = command.into_input() {
+            handle.command(run, input).await?;
+        }
+    }
+    running.shutdown().await?;
+    Ok(false)
+}
+
+/// Workers of a manager that only tells runs what people want of them.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl manager::Workers for Nobody {
+    async fn run(
+        &self,
+        _worker: &str,
+        _step: &crate::model::Step,
+        _task: crate::model::Task,
+        _cancel: tokio_util::sync::CancellationToken,
+        _progress: crate::runtime::Progress,
+    ) -> crate::model::Attempt<Vec<Artifact>> {
+        nobody()
+    }
+
+    async fn check(
+        &self,
+        _gate: &crate::model::GateUse,
+        _subject: crate::model::Subject,
+        _cancel: tokio_util::sync::CancellationToken,
+    ) -> crate::model::Attempt<crate::model::Verdict> {
+        nobody()
+    }
+}
+
+fn nobody<T>() -> crate::model::Attempt<T> {
+    let failure = crate::model::Failure::new(crate::model::FailureKind::Host, "nobody runs anything here");
+    crate::model::Attempt { result: Err(failure), receipt: crate::model::Receipt::default(), log: crate::model::Log::default() }
+}
+
+/// Where a run is followed, and told what a person wants: here, or at the holder.
+pub enum Seat {
+    /// This process holds the directory.
+    Ours(Handle),
+    /// Another does; its journal is read beside it.
+    Theirs(Client, Arc<Sqlite>),
+}
+
+impl Seat {
+    /// The journal.
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Ours(handle) => Arc::clone(handle.store()),
+            Self::Theirs(_, store) => Arc::clone(store) as Arc<dyn Store>,
+        }
+    }
+
+    /// Tells a run something.
+    pub async fn command(&self, run: RunId, command: Command) -> Result<(), Error> {
+        match self {
+            Self::Ours(handle) => match command.into_input() {
+                Some(input) => Ok(handle.command(run, input).await?),
+                None => Ok(handle.resume(run).await?),
+            },
+            Self::Theirs(client, _) => Ok(client.command(run, &command).await?),
+        }
+    }
+
+    /// The records of a run, as they come.
+    pub fn follow(&self, run: RunId, from_version: u64) -> Follow {
+        match self {
+            Self::Ours(handle) => Follow::Ours(handle.follow(run)),
+            Self::Theirs(client, store) => Follow::Theirs(Remote {
+                client: Some(client.clone()),
+                store: Arc::clone(store) as Arc<dyn Store>,
+                run,
+                version: from_version,
+                seq: 0,
+                ready: Vec::new().into_iter(),
+                ended: false,
+            }),
+        }
+    }
+}
+
+/// The records of a run, as they come.
+pub enum Follow {
+    /// From the manager in this process.
+    Ours(Feed),
+    /// From the journal's file, with word from the holder when there is more.
+    Theirs(Remote),
+}
+
+/// The records of a run that another process runs.
+pub struct Remote {
+    /// Gives word of more; absent where only what is there is asked for.
+    client: Option<Client>,
+    store: Arc<dyn Store>,
+    run: RunId,
+    version: u64,
+    seq: u64,
+    ready: std::vec::IntoIter<Record>,
+    ended: bool,
+}
+
+impl Follow {
+    /// The next record; `None` at the run's end, and when nobody runs it any more.
+    pub async fn next(&mut self) -> Result<Option<Record>, Error> {
+        match self {
+            Self::Ours(feed) => Ok(feed.next().await?),
+            Self::Theirs(remote) => remote.next().await,
+        }
+    }
+}
+
+impl Remote {
+    async fn next(&mut self) -> Result<Option<Record>, Error> {
+        loop {
+            if let Some(record) = self.ready.next() {
+                (self.version, self.seq) = (record.version + 1, record.seq);
+                self.ended = record.event.ends_the_run();
+                return Ok(Some(record));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let records = self.store.read(&self.run, self.version, journal::READ_MAX).await?;
+            if !records.is_empty() {
+                self.ready = records.into_iter();
+                continue;
+            }
+            let Some(client) = &self.client else { return Ok(None) };
+            match client.head(self.seq).await {
+                Ok(head) => self.seq = head,
+                // What was written before it went away is read, and then nothing more comes.
+                Err(_) => self.client = None,
+            }
+        }
+    }
+}
+
+/// A run accepted by the process that holds the directory.
+pub async fn submit_there(client: &Client, workflow: &Path, key: Option<String>) -> Result<RunId, Error> {
+    let workflow = std::path::absolute(workflow).map_err(|error| Error::usage(format!("{}: {error}", workflow.display())))?;
+    Ok(client.submit(&Submission { workflow, idempotency_key: key }).await?)
+}
+
+/// Starts a process in the background that holds the directory, and waits until it can be asked.
+pub async fn in_background(common: &Common) -> Result<Client, Error> {
+    let folder = common.state_folder()?;
+    let binary = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
+    std::fs::create_dir_all(&folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))?;
+    let log = folder.join("host.log");
+    let log = std::fs::File::create(&log).map_err(|error| Error::usage(format!("{}: {error}", log.display())))?;
+    let mut command = std::process::Command::new(binary);
+    command.arg("host").arg("--state-dir").arg(&folder);
+    let paths = |command: &mut std::process::Command, name: &str, paths: &[PathBuf]| {
+        for path in paths {
+            command.arg(name).arg(path);
+        }
+    };
+    paths(&mut command, "--config", common.config.as_slice());
+    paths(&mut command, "--plugins", &common.plugins);
+    paths(&mut command, "--cache-dir", common.cache_dir.as_slice());
+    for (name, number) in [("--concurrency", common.concurrency), ("--threads", common.threads)] {
+        if let Some(number) = number {
+            command.arg(name).arg(number.to_string());
+        }
+    }
+    // Not of our terminal's group, so that Ctrl-C here does not end it; its standard output says when it can be asked.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(log);
+    let mut child = command.spawn().map_err(|error| Error::engine(format!("the process in the background cannot start: {error}")))?;
+    let stdout = child.stdout.take();
+    let ready = tokio::task::spawn_blocking(move || {
+        use std::io::BufRead as _;
+        let mut line = String::new();
+        stdout.map(|stdout| std::io::BufReader::new(stdout).read_line(&mut line));
+        line
+    });
+    match ready.await.unwrap_or_default().trim() {
+        "ready" | "held" => Ok(Client::of(&folder)),
+        _ => {
+            let said = std::fs::read_to_string(folder.join("host.log")).unwrap_or_default();
+            Err(Error::engine(format!("the process in the background did not start:\n{}", said.trim_end())))
+        }
+    }
+}
+
+/// Runs that are there under a name, or the beginning of one, or `latest`.
+pub async fn find(store: &dyn Store, name: &str) -> Result<RunId, Error> {
+    if let Ok(run) = name.parse::<RunId>() {
+        return match store.run(&run).await? {
+            Some(row) => Ok(row.run),
+            None => Err(Error::usage(format!("there is no run {run}")).help("`sandhog runs list` shows those that are there")),
+        };
+    }
+    if name == "latest" {
+        let latest = store.runs(None, false, 1).await?.pop();
+        return latest.map(|row| row.run).ok_or_else(|| Error::usage("there is no run yet"));
+    }
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let rows = store.runs(before, false, journal::READ_MAX).await?;
+        let Some(last) = rows.last() else { break };
+        before = Some(last.run);
+        found.extend(rows.iter().map(|row| row.run).filter(|run| run.to_string().starts_with(name) || run.to_string().ends_with(name)));
+    }
+    match found.as_slice() {
+        [run] if name.len() >= 4 => Ok(*run),
+        [] => Err(Error::usage(format!("there is no run {name}")).help("`sandhog runs list` shows those that are there")),
+        _ => Err(Error::usage(format!("`{name}` may mean {} runs", found.len())).help("name more of it")),
+    }
+}
+
+/// The status of a run, as it exits.
+pub fn exit_of(status: &str) -> super::exit::Exit {
+    if status == RunStatus::Completed.as_str() { super::exit::Exit::Passed } else { super::exit::Exit::Failed }
+}

@@ -1,0 +1,589 @@
+//! `sandhog runs`: what runs there are, what became of them, and what a person wants of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::context::Common;
+use super::exit::{Error, Exit};
+use super::host::{self, HoldError, Host, Seat, find};
+use super::output::OutFolder;
+use super::progress::line;
+use super::run::{Watching, leave, watch, write};
+use crate::api::{Client, Command};
+use crate::clock::{Clock as _, SystemClock, Timestamp, between};
+use crate::journal::{READ_MAX, Record, RunRow, Store};
+use crate::machine::{Event, TaskKey};
+use crate::manager;
+use crate::model::RunId;
+use crate::model::limits::{show_bytes, show_fuel};
+use crate::report::{RunReport, SCHEMA_VERSION, TaskStatus, log_text};
+
+/// How many records `runs events` prints without `--all`.
+const LIST_MAX: usize = 10_000;
+
+/// What of runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum RunsCommand {
+    /// List runs, the latest first
+    List {
+        /// Only those that have not ended
+        #[arg(long)]
+        open: bool,
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell the story of a run: what happened, in order, what it cost, and what waits for what
+    Show {
+        /// The run: its name, the beginning or the end of it, or `latest`
+        run: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the runs that are under way, live
+    Top,
+    /// Print the events of a run, or of all
+    Events {
+        /// The run; all of them without
+        run: Option<String>,
+        /// Go on printing as events come, until the run ends
+        #[arg(long)]
+        follow: bool,
+        /// Begin behind this `seq`
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+        /// Print a JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the plugins of a run wrote
+    Logs {
+        /// The run
+        run: String,
+        /// Only of this step
+        #[arg(long, value_name = "STEP")]
+        step: Option<String>,
+        /// Only of this task of the step
+        #[arg(long, value_name = "N", requires = "step")]
+        task: Option<u32>,
+    },
+    /// Print what became of a run, and write its artifacts
+    Result {
+        /// The run
+        run: String,
+        /// Write the artifacts of completed tasks into this folder, as STEP/INDEX/NAME
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a run: nothing of it starts any more, and what runs is ended
+    Cancel {
+        /// The run
+        run: String,
+        /// Why
+        #[arg(long, default_value = "a person asked for it")]
+        reason: String,
+    },
+    /// Start nothing more of a run for now; what runs goes on to its end
+    Pause {
+        /// The run
+        run: String,
+        /// Why
+        #[arg(long, default_value = "a person asked for it")]
+        reason: String,
+    },
+    /// Go on with a run that is paused, or that nobody runs any more
+    Resume {
+        /// The run
+        #[arg(required_unless_present = "open", conflicts_with = "open")]
+        run: Option<String>,
+        /// Every run that has not ended and is not paused
+        #[arg(long)]
+        open: bool,
+        /// Print one JSON object at the end, and no summary
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run again what was given up in a run
+    Retry {
+        /// The run
+        run: String,
+        /// Only of this step
+        #[arg(long, value_name = "STEP")]
+        step: Option<String>,
+        /// Only this task of the step
+        #[arg(long, value_name = "N", requires = "step")]
+        task: Option<u32>,
+    },
+    /// Let results through that wait for a person
+    Approve(ApproveArguments),
+    /// Send results back that wait for a person; what you say is feedback for the worker
+    Reject(ApproveArguments),
+}
+
+/// Which results.
+#[derive(Debug, clap::Args)]
+pub struct ApproveArguments {
+    /// The run
+    run: String,
+    /// The step; may be left out where only one waits
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+    /// Only this task of the step
+    #[arg(long, value_name = "N")]
+    task: Option<u32>,
+    /// What you say
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    comment: String,
+}
+
+impl RunsCommand {
+    /// Whether errors are printed as JSON.
+    pub fn json(&self) -> bool {
+        match self {
+            Self::List { json, .. }
+            | Self::Show { json, .. }
+            | Self::Events { json, .. }
+            | Self::Result { json, .. }
+            | Self::Resume { json, .. } => *json,
+            Self::Top
+            | Self::Logs { .. }
+            | Self::Cancel { .. }
+            | Self::Pause { .. }
+            | Self::Retry { .. }
+            | Self::Approve(_)
+            | Self::Reject(_) => false,
+        }
+    }
+}
+
+/// Does as told.
+pub fn runs(common: &Common, command: RunsCommand) -> Result<Exit, Error> {
+    super::block_on(async {
+        match command {
+            RunsCommand::List { open, limit, json } => list(common, open, limit as usize, json).await,
+            RunsCommand::Show { run, json } => show(common, &run, json).await,
+            RunsCommand::Top => top(common).await,
+            RunsCommand::Events { run, follow, after, json } => events(common, run.as_deref(), follow, after, json).await,
+            RunsCommand::Logs { run, step, task } => logs(common, &run, step.as_deref(), task).await,
+            RunsCommand::Result { run, out, json } => result(common, &run, out, json).await,
+            RunsCommand::Cancel { run, reason } => tell(common, &run, Command::Cancel { reason }, "cancelling").await,
+            RunsCommand::Pause { run, reason } => tell(common, &run, Command::Pause { reason }, "paused").await,
+            RunsCommand::Resume { run, open, json } => resume(common, run.as_deref(), open, json).await,
+            RunsCommand::Retry { run, step, task } => {
+                let store = host::journal(common)?;
+                let id = find(&*store, &run).await?;
+                let report = fold(&*store, id).await?;
+                let place = step.as_deref().map(|step| place(&report, step)).transpose()?;
+                let given_up = |(key, of): &(&TaskKey, &crate::report::TaskReport)| {
+                    matches!(of.status, TaskStatus::Failed | TaskStatus::DeadLettered)
+                        && place.is_none_or(|place| key.step == place)
+                        && task.is_none_or(|task| key.index == task)
+                };
+                let tasks: Vec<TaskKey> = report.tasks.iter().filter(given_up).map(|(key, _)| *key).collect();
+                if tasks.is_empty() {
+                    return Err(Error::usage(format!("nothing of the kind was given up in {id}")));
+                }
+                drop(store);
+                tell_id(common, id, Command::Retry { tasks }, "to be run again").await
+            }
+            RunsCommand::Approve(arguments) => approve(common, arguments, true).await,
+            RunsCommand::Reject(arguments) => approve(common, arguments, false).await,
+        }
+    })?
+}
+
+async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let rows = store.runs(None, open, limit).await?;
+    if json {
+        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "runs": rows }));
+    } else if rows.is_empty() {
+        outln!("no runs{}", if open { " under way" } else { "" });
+    } else {
+        out!("{}", table(&rows, SystemClock.now()));
+    }
+    Ok(Exit::Passed)
+}
+
+/// Runs as a table.
+fn table(rows: &[RunRow], now: Timestamp) -> String {
+    let mut text = format!("{:36}  {:<20}  {:<10}  {:>15}  {:>6}  {:>9}  {}\n", "run", "workflow", "status", "tasks", "failed", "took", "waits for");
+    for row in rows {
+        let took = between(row.started_at, row.ended_at.unwrap_or(now)).as_secs_f64();
+        let status = if row.degraded.is_empty() { row.status.clone() } else { format!("{} *", row.status) };
+        let mut waits = Vec::new();
+        if row.approving > 0 {
+            waits.push(format!("{} approvals", row.approving));
+        }
+        if row.dead_letters > 0 {
+            waits.push(format!("{} dead letters", row.dead_letters));
+        }
+        text.push_str(&format!(
+            "{:36}  {:<20}  {status:<10}  {:>15}  {:>6}  {:>8.1}s  {}\n",
+            row.run,
+            crate::model::text::sanitize(&row.workflow, 20),
+            format!("{}/{}", row.completed, row.tasks),
+            row.failed,
+            took,
+            waits.join(", "),
+        ));
+    }
+    if rows.iter().any(|row| !row.degraded.is_empty()) {
+        text.push_str("* degraded: `sandhog runs show RUN` says what it did without\n");
+    }
+    text
+}
+
+/// A run, folded from all of its records.
+async fn fold(store: &dyn Store, run: RunId) -> Result<RunReport, Error> {
+    let mut report: Option<RunReport> = None;
+    each(store, run, async |record| {
+        match &mut report {
+            None => report = RunReport::begin(&record),
+            Some(report) => report.add(&record),
+        }
+        if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
+            let listed = manager::inputs_of(store, inputs).await?;
+            report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
+        }
+        Ok(())
+    })
+    .await?;
+    report.ok_or_else(|| Error::usage(format!("there is no run {run}")))
+}
+
+/// Every record of a run, in order.
+async fn each(store: &dyn Store, run: RunId, mut of: impl AsyncFnMut(Record) -> Result<(), Error>) -> Result<(), Error> {
+    let mut version = 1;
+    loop {
+        let records = store.read(&run, version, READ_MAX).await?;
+        let Some(last) = records.last() else { return Ok(()) };
+        version = last.version + 1;
+        for record in records {
+            of(record).await?;
+        }
+    }
+}
+
+async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let run = find(&*store, run).await?;
+    if json {
+        outln!("{}", fold(&*store, run).await?.to_json());
+        return Ok(Exit::Passed);
+    }
+    let mut report: Option<RunReport> = None;
+    each(&*store, run, async |record| {
+        match &mut report {
+            None => report = RunReport::begin(&record),
+            Some(report) => report.add(&record),
+        }
+        let Some(report) = &mut report else { return Ok(()) };
+        if let Event::StepStarted { step, inputs, .. } = &record.event {
+            let listed = manager::inputs_of(&*store, inputs).await?;
+            report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
+        }
+        if let Some(line) = line(&record, report) {
+            let since = between(report.started_at, record.at).as_secs_f64();
+            outln!("{since:>9.3}s  {line}");
+        }
+        Ok(())
+    })
+    .await?;
+    let Some(report) = report else { return Err(Error::usage(format!("there is no run {run}"))) };
+    outln!("");
+    out!("{}", super::run::summary(&report));
+    out!("{}", waits(&report, SystemClock.now()));
+    Ok(Exit::Passed)
+}
+
+/// What of a run waits, for what, and until when.
+fn waits(report: &RunReport, now: Timestamp) -> String {
+    let mut text = String::new();
+    if let Some(reason) = &report.paused_because {
+        text.push_str(&format!("paused: {reason}; `sandhog runs resume {}` goes on\n", report.run));
+    }
+    for (key, task) in &report.tasks {
+        let what = match (task.status, task.due_at) {
+            (TaskStatus::Retrying, Some(due_at)) => {
+                format!("is tried again in {:.1} s, at {}", between(now, due_at).as_secs_f64(), due_at.strftime("%H:%M:%S"))
+            }
+            (TaskStatus::Approving, _) => format!("waits for `sandhog runs approve {}`", report.run),
+            (TaskStatus::Paused, _) => "waits for the run to be resumed".to_owned(),
+            (TaskStatus::DeadLettered, _) => "is a dead letter: `sandhog dead-letters list` shows what can be done".to_owned(),
+            (TaskStatus::Pending | TaskStatus::Revising, _) => "waits for a free place".to_owned(),
+            (TaskStatus::Running | TaskStatus::Validating, _) if report.status == "running" => "is under way".to_owned(),
+            _ => continue,
+        };
+        text.push_str(&format!("{} {what}\n", report.name(*key)));
+    }
+    for (place, step) in report.steps.iter().enumerate().filter(|(_, step)| step.status == "waiting" && report.status == "running") {
+        let _ = step;
+        let of_step = &report.workflow.steps[place];
+        text.push_str(&format!("{} waits for {}\n", of_step.id, of_step.needs.join(", ")));
+    }
+    text
+}
+
+async fn top(common: &Common) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let client = Client::of(store.folder());
+    let terminal = console::Term::stdout();
+    let mut lines = 0;
+    let mut head = 0;
+    loop {
+        let rows = store.runs(None, true, 50).await?;
+        let text = if rows.is_empty() { "no runs under way\n".to_owned() } else { table(&rows, SystemClock.now()) };
+        if terminal.is_term() {
+            let _ = terminal.clear_last_lines(lines);
+        }
+        lines = text.lines().count();
+        out!("{text}");
+        if !terminal.is_term() || rows.is_empty() {
+            return Ok(Exit::Passed);
+        }
+        // A turn of the loop a tick, and only when there is something new.
+        tokio::select! {
+            grown = client.head(head) => match grown {
+                Ok(grown) => head = grown,
+                Err(_) => {
+                    outln!("nobody runs them: `sandhog runs resume --open` goes on with them");
+                    return Ok(Exit::Passed);
+                }
+            },
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Passed),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let only = match run {
+        Some(run) => Some(find(&*store, run).await?),
+        None => None,
+    };
+    let client = Client::of(store.folder());
+    let mut printed = 0;
+    let mut seq = after;
+    let print = |record: &Record| match serde_json::to_string(record) {
+        Ok(text) if json => outln!("{text}"),
+        _ => outln!("{}  {}  {}  {}", record.seq, record.at, record.run, describe(&record.event)),
+    };
+    let mut version = 1;
+    loop {
+        let records = match &only {
+            Some(run) => store.read(run, version, READ_MAX).await?,
+            None => store.after(seq, READ_MAX).await?,
+        };
+        let more = !records.is_empty();
+        for record in records {
+            (seq, version) = (record.seq.max(seq), record.version + 1);
+            if record.seq <= after {
+                continue;
+            }
+            print(&record);
+            printed += 1;
+            if follow && only.is_some() && record.event.ends_the_run() {
+                return Ok(Exit::Passed);
+            }
+        }
+        if more {
+            if !follow && !json && printed >= LIST_MAX {
+                eprintln!("… more behind --after {seq}");
+                return Ok(Exit::Passed);
+            }
+            continue;
+        }
+        if !follow {
+            return Ok(Exit::Passed);
+        }
+        tokio::select! {
+            head = client.head(seq) => match head {
+                // Of another run, if this one has nothing new.
+                Ok(head) => seq = if only.is_some() { head } else { seq },
+                Err(_) => {
+                    eprintln!("nobody holds the state directory: no more comes");
+                    return Ok(Exit::Passed);
+                }
+            },
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        }
+    }
+}
+
+/// An event in a few words, without what is known of its run.
+fn describe(event: &Event) -> String {
+    match event.task() {
+        Some(task) => format!("{} {}/{}", event.name(), task.step, task.index),
+        None => event.name().to_owned(),
+    }
+}
+
+async fn logs(common: &Common, run: &str, step: Option<&str>, task: Option<u32>) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let run = find(&*store, run).await?;
+    let mut report: Option<RunReport> = None;
+    let mut found = false;
+    each(&*store, run, async |record| {
+        if report.is_none() {
+            report = RunReport::begin(&record);
+        }
+        let Some(report) = &report else { return Ok(()) };
+        let only = step.map(|step| place(report, step)).transpose()?;
+        let (key, who, attempt, log) = match &record.event {
+            Event::AttemptCompleted { task, attempt, log, .. } | Event::AttemptFailed { task, attempt, log, .. } => {
+                (task, report.workflow.steps[task.step as usize].worker.clone(), attempt, log)
+            }
+            Event::GateAnswered { task, gate, attempt, log, .. } | Event::GateFailed { task, gate, attempt, log, .. } => {
+                (task, report.workflow.steps[task.step as usize].gates[*gate as usize].gate.clone(), attempt, log)
+            }
+            _ => return Ok(()),
+        };
+        let wanted = only.is_none_or(|only| key.step == only) && task.is_none_or(|task| key.index == task);
+        if wanted && !log.is_empty() {
+            found = true;
+            outln!("{}/{} {who}, attempt {attempt}:", report.workflow.steps[key.step as usize].id, key.index);
+            out!("{}", log_text(log));
+        }
+        Ok(())
+    })
+    .await?;
+    if !found {
+        eprintln!("nothing was written");
+    }
+    Ok(Exit::Passed)
+}
+
+async fn result(common: &Common, run: &str, out: Option<PathBuf>, json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let run = find(&*store, run).await?;
+    let report = fold(&*store, run).await?;
+    if let Some(folder) = &out {
+        let written = write(OutFolder::open(folder)?, &*store, &report).await?;
+        if !json {
+            eprintln!("wrote {written} files into {}", folder.display());
+        }
+    }
+    if json {
+        outln!("{}", report.to_json());
+    } else {
+        out!("{}", super::run::summary(&report));
+        let (mut fuel, mut peak) = (0, 0);
+        for place in 0..report.steps.len() as u32 {
+            let (worker, gates) = report.usage_of(place);
+            fuel += worker.fuel + gates.fuel;
+            peak = peak.max(worker.peak_memory_bytes).max(gates.peak_memory_bytes);
+        }
+        outln!("fuel {}, largest peak {}", show_fuel(fuel), show_bytes(peak));
+    }
+    match report.status {
+        "completed" => Ok(Exit::Passed),
+        "failed" | "cancelled" => Ok(Exit::Failed),
+        status => Err(Error::usage(format!("the run is {status}, and has no result yet"))),
+    }
+}
+
+/// A step's place in its workflow.
+fn place(report: &RunReport, step: &str) -> Result<u32, Error> {
+    let found = report.workflow.steps.iter().position(|of| of.id == step);
+    found.map(|place| place as u32).ok_or_else(|| {
+        let ids: Vec<&str> = report.workflow.steps.iter().map(|of| of.id.as_str()).collect();
+        Error::usage(format!("the run has no step `{step}`")).help(format!("one of {}", ids.join(", ")))
+    })
+}
+
+async fn tell(common: &Common, run: &str, command: Command, done: &str) -> Result<Exit, Error> {
+    let id = find(&*host::journal(common)?, run).await?;
+    tell_id(common, id, command, done).await
+}
+
+/// Tells a run something, and says what is to be done where nobody runs it.
+pub async fn tell_id(common: &Common, run: RunId, command: Command, done: &str) -> Result<Exit, Error> {
+    let held = host::command(common, vec![(run, command)]).await?;
+    outln!("{run}: {done}");
+    let row = host::journal(common)?.run(&run).await?;
+    if !held && row.is_some_and(|row| row.ended_at.is_none()) {
+        eprintln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
+    }
+    Ok(Exit::Passed)
+}
+
+async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let run = find(&*store, &arguments.run).await?;
+    let report = fold(&*store, run).await?;
+    let waiting: std::collections::BTreeSet<u32> =
+        report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Approving).map(|(key, _)| key.step).collect();
+    let step = match &arguments.step {
+        Some(step) => place(&report, step)?,
+        None => match waiting.iter().collect::<Vec<_>>()[..] {
+            [step] => *step,
+            [] => return Err(Error::usage("no result of that run waits for approval")),
+            _ => {
+                let ids: Vec<&str> = waiting.iter().map(|step| report.workflow.steps[*step as usize].id.as_str()).collect();
+                return Err(Error::usage("results of several steps wait for approval").help(format!("--step one of {}", ids.join(", "))));
+            }
+        },
+    };
+    let command = Command::Approve { step, index: arguments.task, approved, comment: arguments.comment };
+    drop(store);
+    tell_id(common, run, command, if approved { "approved" } else { "sent back" }).await
+}
+
+async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let wanted: Vec<RunId> = match run {
+        Some(run) if !open => vec![find(&*store, run).await?],
+        Some(_) | None => store.runs(None, true, 10_000).await?.into_iter().filter(|row| row.status != "paused").map(|row| row.run).collect(),
+    };
+    drop(store);
+    if wanted.is_empty() {
+        eprintln!("every run has ended");
+        return Ok(Exit::Passed);
+    }
+    let context = Arc::new(common.open(None)?);
+    let watching = Watching { out: None, json, wait_timeout: None, logs: false };
+    match Host::hold(common, context).await {
+        Err(HoldError::Failed(error)) => Err(error),
+        Err(HoldError::Held(client)) => {
+            for run in &wanted {
+                client.command(*run, &Command::Resume).await?;
+            }
+            let seat = Seat::Theirs(client, host::journal(common)?);
+            follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit)
+        }
+        Ok(held) => {
+            for run in &wanted {
+                held.handle.resume(*run).await?;
+            }
+            let seat = Seat::Ours(held.handle.clone());
+            let ended = follow_all(&seat, &wanted, &watching).await;
+            leave(held, ended).await
+        }
+    }
+}
+
+/// Watches runs to their ends, one after another: what they did meanwhile is told then.
+async fn follow_all(seat: &Seat, runs: &[RunId], watching: &Watching) -> Result<(Exit, super::run::Ended), Error> {
+    let mut worst = (Exit::Passed, super::run::Ended::ByItself);
+    for run in runs {
+        let (exit, ended) = watch(seat, *run, watching, None).await?;
+        if exit != Exit::Passed {
+            worst.0 = exit;
+        }
+        if ended != super::run::Ended::ByItself {
+            return Ok((exit, ended));
+        }
+    }
+    Ok(worst)
+}

@@ -1,0 +1,489 @@
+//! What the loop does in one turn: a function of messages and a time, which tests call with a clock of their own.
+//!
+//! It drains, decides for all, appends once, and hands back what is to be done: no append, no effect. When the journal
+//! does not take what was decided, nothing of it happened: the turn ends in an error, and the manager with it. What is on
+//! the disk is the truth; the next start goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Order, StepContext};
+use super::inputs::Resolving;
+use super::{Error, Message};
+use crate::clock::Timestamp;
+use crate::journal::{self, Append, Executing, READ_MAX, Store};
+use crate::machine::{Effect, Event, Input, Rejection, Run, RunStatus, StepState, Turns, ahead, decide};
+use crate::model::RunId;
+
+/// A run in memory, and what of it lives only there.
+pub(super) struct Live {
+    pub(super) run: Run,
+    cancel: CancellationToken,
+    /// Whether its work is done here; if not, only what it was told is settled.
+    driven: bool,
+    /// What the calls for each active step share.
+    steps: HashMap<u32, Arc<StepContext>>,
+    /// Steps whose inputs are being resolved.
+    resolving: HashSet<u32>,
+    /// Calls under way.
+    under_way: u32,
+    /// When it is to be looked at again.
+    timer: Option<Timestamp>,
+}
+
+/// The owner of all runs.
+pub(super) struct Core {
+    store: Arc<dyn Store>,
+    /// How many calls may execute at once.
+    concurrency: usize,
+    /// How many calls of one plugin may be under way at once, for those that have such a limit.
+    plugin_limits: BTreeMap<String, usize>,
+    plugins_under_way: HashMap<String, usize>,
+    pub(super) runs: HashMap<RunId, Live>,
+    /// Runs that may have something to do.
+    eager: BTreeSet<RunId>,
+    /// Runs that have something to start, and no place for it.
+    held_up: BTreeSet<RunId>,
+    timers: BTreeSet<(Timestamp, RunId)>,
+    /// Calls under way: executing, or next in line.
+    pub(super) under_way: usize,
+    /// How many may be.
+    window: usize,
+    /// Whether the one call under way is one that the host did not survive before.
+    alone: bool,
+    /// Whether nothing starts any more.
+    pub(super) draining: bool,
+    waiting: HashMap<RunId, Vec<oneshot::Sender<Result<RunStatus, Error>>>>,
+    idle: Vec<oneshot::Sender<Result<(), Error>>>,
+    stop: CancellationToken,
+}
+
+/// What is to be done after a turn.
+#[derive(Default)]
+pub(super) struct Acts {
+    pub(super) orders: Vec<(Order, String)>,
+    pub(super) resolve: Vec<(RunId, u32, Resolving)>,
+}
+
+/// What one turn wants appended, done and answered.
+#[derive(Default)]
+struct Turn {
+    appends: BTreeMap<RunId, (u64, Vec<Event>)>,
+    calls: Vec<(RunId, Effect)>,
+    resolve: Vec<(RunId, u32)>,
+    submitted: Vec<(RunId, oneshot::Sender<Result<RunId, Error>>)>,
+    keys: HashMap<String, RunId>,
+    done: Vec<oneshot::Sender<Result<(), Error>>>,
+    ended: usize,
+}
+
+impl Core {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        concurrency: usize,
+        plugin_limits: BTreeMap<String, usize>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            concurrency,
+            plugin_limits,
+            plugins_under_way: HashMap::new(),
+            runs: HashMap::new(),
+            eager: BTreeSet::new(),
+            held_up: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            under_way: 0,
+            window: concurrency,
+            alone: false,
+            draining: false,
+            waiting: HashMap::new(),
+            idle: Vec::new(),
+            stop,
+        }
+    }
+
+    /// When the next turn is due by itself. With no place free a timer could start nothing: what frees one makes a turn.
+    pub(super) fn next_timer(&self) -> Option<Timestamp> {
+        let may_start = self.under_way < self.window && !self.draining && !self.alone;
+        self.timers.first().map(|(at, _)| *at).filter(|_| may_start)
+    }
+
+    /// Puts on record what the host that is no more was executing: those calls count as lost.
+    pub(super) async fn recover(&mut self, executing: HashMap<RunId, Vec<Executing>>, now: Timestamp) -> Result<(), Error> {
+        let mut turn = Turn::default();
+        for (id, calls) in executing {
+            let Some(run) = load(&*self.store, id).await?.filter(|run| !run.status.is_final()) else { continue };
+            self.adopt(id, run, false);
+            let executing = calls.into_iter().map(|call| (call.task, call.gate)).collect();
+            self.tell(id, Input::Recover { executing }, now, &mut turn)?;
+        }
+        self.settle(now, &mut turn);
+        self.append(now, turn).await?;
+        self.runs.clear();
+        self.eager.clear();
+        self.timers.clear();
+        Ok(())
+    }
+
+    /// One turn: all messages are decided, what is due is started, everything is appended at once, and then done.
+    pub(super) async fn step(&mut self, messages: impl IntoIterator<Item = Message>, now: Timestamp) -> Result<Acts, Error> {
+        let mut turn = Turn::default();
+        for message in messages {
+            self.take(message, now, &mut turn).await?;
+        }
+        if turn.ended > 0 {
+            self.window = ahead(turn.ended, self.concurrency);
+            self.eager.append(&mut self.held_up);
+        }
+        while let Some((_, run)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.set_timer(run, None);
+            self.eager.insert(run);
+        }
+        self.settle(now, &mut turn);
+        self.start(now, &mut turn);
+        self.append(now, turn).await
+    }
+
+    async fn take(&mut self, message: Message, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
+        match message {
+            Message::Submit { workflow, files, key, reply } => {
+                if let Some(key) = &key {
+                    let known = match turn.keys.get(key) {
+                        Some(run) => Some(*run),
+                        None => self.store.run_with_key(key).await?,
+                    };
+                    if let Some(run) = known {
+                        turn.submitted.push((run, reply));
+                        return Ok(());
+                    }
+                }
+                let id = RunId::new(now);
+                let event = Event::RunStarted { workflow: *workflow, files, idempotency_key: key.clone() };
+                match Run::begin(now, &event) {
+                    Ok(run) => {
+                        self.adopt(id, run, true);
+                        turn.keys.extend(key.map(|key| (key, id)));
+                        turn.appends.insert(id, (0, vec![event]));
+                        turn.submitted.push((id, reply));
+                    }
+                    Err(_) => drop(reply.send(Err(Error::Rejected(Rejection::NotUnderWay)))),
+                }
+            }
+            Message::Command { run, input, reply } => match self.command(run, input, now, turn).await {
+                Ok(()) => turn.done.push(reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Resume { run, reply } => match self.take_up(run, now, turn).await {
+                Ok(()) => turn.done.push(reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Wait { run, reply } => {
+                if self.runs.contains_key(&run) {
+                    self.waiting.entry(run).or_default().push(reply);
+                } else {
+                    let answer = match load(&*self.store, run).await {
+                        Ok(Some(ended)) if ended.status.is_final() => Ok(ended.status),
+                        Ok(Some(_) | None) => Err(Error::NoSuchRun(run)),
+                        Err(error) => Err(error.into()),
+                    };
+                    drop(reply.send(answer));
+                }
+            }
+            Message::Inputs { run, input } => {
+                if let (Input::StepInputs { step, .. }, Some(live)) = (&input, self.runs.get_mut(&run)) {
+                    live.resolving.remove(step);
+                }
+                if let Err(error) = self.tell(run, input, now, turn) {
+                    tracing::debug!(%run, %error, "inputs were resolved too late");
+                }
+            }
+            Message::Ended { run, plugin, input } => {
+                turn.ended += 1;
+                self.under_way -= 1;
+                self.alone = false;
+                if let Some(count) = self.plugins_under_way.get_mut(&plugin) {
+                    *count -= 1;
+                }
+                if let Some(live) = self.runs.get_mut(&run) {
+                    live.under_way -= 1;
+                }
+                // A late answer (its run ended, or the slot was told to stop) is no longer asked for.
+                if let Some(input) = input
+                    && let Err(error) = self.tell(run, input, now, turn)
+                {
+                    tracing::debug!(%run, %error, "an answer came too late");
+                }
+            }
+            Message::Idle { reply } => self.idle.push(reply),
+            Message::Drain => self.draining = true,
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, id: RunId, run: Run, driven: bool) {
+        let cancel = self.stop.child_token();
+        let (steps, resolving) = (HashMap::new(), HashSet::new());
+        self.runs.insert(id, Live { run, cancel, driven, steps, resolving, under_way: 0, timer: None });
+        self.eager.insert(id);
+    }
+
+    /// A person's command, to a run that is in memory or not.
+    async fn command(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
+        if !self.runs.contains_key(&id) {
+            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
+            let open = !run.status.is_final();
+            self.adopt(id, run, false);
+            if open {
+                self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
+            }
+        }
+        let cancels = matches!(input, Input::Cancel { .. });
+        self.tell(id, input, now, turn)?;
+        if let Some(live) = self.runs.get(&id).filter(|_| cancels) {
+            live.cancel.cancel();
+        }
+        Ok(())
+    }
+
+    /// Goes on with a run that nobody runs.
+    async fn take_up(&mut self, id: RunId, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
+        if !self.runs.contains_key(&id) {
+            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
+            if run.status.is_final() {
+                return Err(Error::Rejected(Rejection::RunIsOver(run.status.as_str())));
+            }
+            self.adopt(id, run, true);
+            self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
+        }
+        let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
+        live.driven = true;
+        self.eager.insert(id);
+        if live.run.status == RunStatus::Paused {
+            self.tell(id, Input::Resume, now, turn)?;
+        }
+        Ok(())
+    }
+
+    /// Decides an input, and applies what follows in place. Says whether anything did.
+    fn tell(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<bool, Error> {
+        let live = self.runs.get_mut(&id).ok_or(Error::NoSuchRun(id))?;
+        let before = live.run.version;
+        let events = decide(&live.run, input, now)?;
+        for event in &events {
+            live.run.apply(now, event).expect("a decided event fits the state that it was decided on");
+            if let Event::StepCompleted { step } | Event::StepFailed { step } | Event::StepCancelled { step } = event {
+                live.steps.remove(step);
+            }
+        }
+        self.eager.insert(id);
+        let moved = !events.is_empty();
+        if moved {
+            turn.appends.entry(id).or_insert_with(|| (before, Vec::new())).1.extend(events);
+        }
+        Ok(moved)
+    }
+
+    fn set_timer(&mut self, id: RunId, timer: Option<Timestamp>) {
+        let Some(live) = self.runs.get_mut(&id) else { return };
+        if live.timer == timer {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut live.timer, timer) {
+            self.timers.remove(&(at, id));
+        }
+        self.timers.extend(timer.map(|at| (at, id)));
+    }
+
+    /// Closes what is done, and has inputs resolved.
+    fn settle(&mut self, now: Timestamp, turn: &mut Turn) {
+        for id in self.eager.iter().copied().collect::<Vec<_>>() {
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                let Some(live) = self.runs.get(&id) else { break };
+                for effect in live.run.due() {
+                    match effect {
+                        Effect::Settle => again |= self.tell(id, Input::Settle, now, turn).unwrap_or(false),
+                        Effect::ResolveInputs { step } => {
+                            if let Some(live) = self.runs.get_mut(&id)
+                                && live.driven
+                                && live.resolving.insert(step)
+                            {
+                                turn.resolve.push((id, step));
+                            }
+                        }
+                        Effect::RunWorker { .. } | Effect::RunGate { .. } => {}
+                    }
+                }
+            }
+        }
+        let runs = &self.runs;
+        self.eager.retain(|id| runs.get(id).is_some_and(|live| live.driven));
+    }
+
+    /// Starts what is due, as far as there are places; runs take turns.
+    fn start(&mut self, now: Timestamp, turn: &mut Turn) {
+        let mut turns = Turns::default();
+        let mut alone = None;
+        for id in &self.eager {
+            let Some(live) = self.runs.get(id).filter(|live| live.driven) else { continue };
+            alone = alone.or_else(|| live.run.alone().map(|effect| (*id, effect)));
+            turns.push(*id, live.run.workflow.priority, live.under_way);
+        }
+        if self.draining || self.alone {
+            return;
+        }
+        if let Some((id, effect)) = alone {
+            // It has the host to itself: nothing starts until what runs has ended, and then only this.
+            if self.under_way == 0 && self.call(id, effect, now, turn) {
+                self.alone = true;
+            }
+            return;
+        }
+        while let Some((id, priority, under_way)) = turns.pop() {
+            if self.under_way >= self.window {
+                return; // the rest stays eager
+            }
+            let Some(live) = self.runs.get_mut(&id) else { continue };
+            let room = live.run.workflow.concurrency.is_none_or(|most| live.under_way < most);
+            let (limits, counts) = (&self.plugin_limits, &self.plugins_under_way);
+            let mut refused = !room;
+            let mut admits = |plugin: &str| {
+                let free = limits.get(plugin).is_none_or(|most| counts.get(plugin).is_none_or(|count| count < most));
+                refused |= !free;
+                free
+            };
+            let effect = if room { live.run.next_call(now, &mut admits) } else { None };
+            match effect {
+                Some(effect) => {
+                    if self.call(id, effect, now, turn) {
+                        turns.push(id, priority, under_way + 1);
+                    }
+                }
+                None => {
+                    let timer = live.run.next_timer();
+                    self.set_timer(id, timer);
+                    self.eager.remove(&id);
+                    if refused {
+                        self.held_up.insert(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, id: RunId, effect: Effect, now: Timestamp, turn: &mut Turn) -> bool {
+        if self.tell(id, Input::Start(effect), now, turn).is_err() {
+            return false;
+        }
+        let Some(live) = self.runs.get_mut(&id) else { return false };
+        live.under_way += 1;
+        self.under_way += 1;
+        let plugin = live.run.plugin_of(effect).unwrap_or_default();
+        match self.plugins_under_way.get_mut(plugin) {
+            Some(count) => *count += 1,
+            None => drop(self.plugins_under_way.insert(plugin.to_owned(), 1)),
+        }
+        turn.calls.push((id, effect));
+        true
+    }
+
+    /// Appends what was decided, and only then answers, and says what is to be done.
+    async fn append(&mut self, now: Timestamp, turn: Turn) -> Result<Acts, Error> {
+        let Turn { appends, calls, resolve, submitted, done, .. } = turn;
+        let touched: Vec<RunId> = appends.keys().copied().collect();
+        let appends: Vec<Append> = appends
+            .into_iter()
+            .map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events })
+            .collect();
+        let mut failed = None;
+        if !appends.is_empty() {
+            failed = self.store.append(appends).await.into_iter().find_map(Result::err);
+        }
+        for (id, reply) in submitted {
+            let _ = reply.send(failed.clone().map_or(Ok(id), |error| Err(error.into())));
+        }
+        for reply in done {
+            let _ = reply.send(failed.clone().map_or(Ok(()), |error| Err(error.into())));
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        let orders = calls.into_iter().filter_map(|(id, effect)| self.order(id, effect)).collect();
+        let resolve = resolve.into_iter().filter_map(|(id, step)| {
+            let live = self.runs.get(&id)?;
+            Some((id, step, Resolving::new(id, &live.run, step)))
+        });
+        let resolve = resolve.collect();
+        for id in touched {
+            self.let_go(id);
+        }
+        if !self.idle.is_empty() && !self.is_busy() {
+            for reply in std::mem::take(&mut self.idle) {
+                let _ = reply.send(Ok(()));
+            }
+        }
+        Ok(Acts { orders, resolve })
+    }
+
+    /// What a call needs, now that its start is on record.
+    fn order(&mut self, id: RunId, effect: Effect) -> Option<(Order, String)> {
+        let (Effect::RunWorker { task, .. } | Effect::RunGate { task, .. }) = effect else { return None };
+        let live = self.runs.get_mut(&id)?;
+        let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
+        let context = live.steps.entry(task.step);
+        let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow, task.step, active.inputs)));
+        let plugin = live.run.plugin_of(effect).unwrap_or_default().to_owned();
+        Some((Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone())?, plugin))
+    }
+
+    /// Forgets a run that has ended, and tells those who wait for that.
+    fn let_go(&mut self, id: RunId) {
+        let Some(live) = self.runs.get(&id).filter(|live| live.run.status.is_final()) else { return };
+        let status = live.run.status;
+        self.set_timer(id, None);
+        self.runs.remove(&id);
+        self.eager.remove(&id);
+        self.held_up.remove(&id);
+        for waiting in self.waiting.remove(&id).into_iter().flatten() {
+            let _ = waiting.send(Ok(status));
+        }
+    }
+
+    /// Whether something is under way, or will be without a person's doing.
+    fn is_busy(&self) -> bool {
+        let waits_for_a_person = |live: &Live| live.run.status == RunStatus::Paused || live.run.waits_for_approval();
+        self.under_way > 0
+            || self.runs.values().any(|live| {
+                live.driven && (live.under_way > 0 || !live.resolving.is_empty() || live.timer.is_some() || !waits_for_a_person(live))
+            })
+    }
+
+    /// Tells everybody who waits why nothing more comes.
+    pub(super) fn give_up(&mut self, error: &Error) {
+        for waiting in std::mem::take(&mut self.waiting).into_values().flatten() {
+            let _ = waiting.send(Err(error.again()));
+        }
+    }
+}
+
+/// A run as the journal has it; `None` where there is none.
+pub(super) async fn load(store: &dyn Store, id: RunId) -> Result<Option<Run>, journal::Error> {
+    let mut run: Option<Run> = None;
+    let mut version = 1;
+    loop {
+        let records = store.read(&id, version, READ_MAX).await?;
+        let Some(last) = records.last() else { return Ok(run) };
+        version = last.version + 1;
+        for record in &records {
+            let applied = match &mut run {
+                None => Run::begin(record.at, &record.event).map(|begun| run = Some(begun)),
+                Some(run) => run.apply(record.at, &record.event),
+            };
+            applied.map_err(|error| journal::Error::Damaged { seq: record.seq, reason: format!("run {id}: {error}") })?;
+        }
+    }
+}
