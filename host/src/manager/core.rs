@@ -242,7 +242,12 @@ impl Core {
             }
         }
         let cancels = matches!(input, Input::Cancel { .. });
-        self.tell(id, input, now, turn)?;
+        if let Err(error) = self.tell(id, input, now, turn) {
+            if !turn.appends.contains_key(&id) {
+                self.let_go(id); // it was loaded for nothing, if it has ended
+            }
+            return Err(error);
+        }
         if let Some(live) = self.runs.get(&id).filter(|_| cancels) {
             live.cancel.cancel();
         }

@@ -12,6 +12,8 @@ mod crew;
 mod inputs;
 mod slots;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};

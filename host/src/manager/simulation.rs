@@ -1,0 +1,394 @@
+//! The core in a world that is drawn from a seed: a clock that is set, workers that fail, hang, lie and take the host
+//! with them, people who change their minds, and crashes at any point, during recovery too.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::FutureExt as _;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::attempt::Order;
+use super::core::{Acts, Core, load};
+use super::*;
+use crate::clock::{Timestamp, after};
+use crate::journal::{Append, DeadLetter, Memory, RunRow};
+use crate::machine::{Event, Run, TaskReason};
+use crate::model::{Decision, Failure, FailureKind, Finding, GateUse, OnExhausted, Receipt, RetryPolicy, Severity, Step, Verdict};
+
+/// How many worlds there are.
+const SEEDS: u64 = 10_000;
+/// How many turns a world may take before it counts as stuck.
+const TURNS_MAX: usize = 5_000;
+
+/// What was ready at once is what everything here is: the journal is in memory.
+fn now<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never().expect("nothing here waits")
+}
+
+struct World {
+    random: SmallRng,
+    time: Timestamp,
+    store: Arc<Memory>,
+    core: Core,
+    /// Calls whose start is on record, in line.
+    line: Vec<Order>,
+    /// Calls that execute.
+    executing: Vec<Order>,
+    resolving: Vec<(RunId, u32, inputs::Resolving)>,
+    messages: Vec<Message>,
+    runs: Vec<RunId>,
+    /// A task that the host does not survive.
+    poison: Option<(u32, u32)>,
+    crashes_left: u32,
+}
+
+const SLOTS: usize = 3;
+
+fn core(store: &Arc<Memory>) -> Core {
+    let limits = BTreeMap::from([("w1".to_owned(), 2)]);
+    Core::new(Arc::clone(store) as Arc<dyn Store>, SLOTS, limits, CancellationToken::new())
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let store = Arc::new(Memory::default());
+        let core = core(&store);
+        let poison = random.random_bool(0.3).then(|| (random.random_range(0..3), random.random_range(0..3)));
+        let time = Timestamp::UNIX_EPOCH;
+        let (line, executing, resolving, messages, runs) = (vec![], vec![], vec![], vec![], vec![]);
+        let crashes_left = u32::from(random.random_bool(0.5));
+        Self { random, time, store, core, line, executing, resolving, messages, runs, poison, crashes_left }
+    }
+
+    fn workflow(&mut self) -> (Workflow, Vec<Option<Digest>>) {
+        let random = &mut self.random;
+        let count = random.random_range(1..4);
+        let steps: Vec<Step> = (0..count)
+            .map(|n| {
+                let retry = RetryPolicy { maximum_attempts: random.random_range(1..4), ..RetryPolicy::default() };
+                let gate = |random: &mut SmallRng| GateUse {
+                    gate: "g".into(),
+                    fail_on: None,
+                    params: Default::default(),
+                    usage: false,
+                    retry: RetryPolicy { maximum_attempts: random.random_range(1..3), ..RetryPolicy::default() },
+                    limits: Default::default(),
+                };
+                Step {
+                    needs: (0..n).filter(|_| random.random_bool(0.5)).map(|need| format!("s{need}")).collect(),
+                    foreach: random.random_bool(0.5),
+                    inputs: vec![crate::model::InputSource::Files("*".into())],
+                    gates: (0..random.random_range(0..3)).map(|_| gate(random)).collect(),
+                    maximum_revisions: random.random_range(0..3),
+                    on_exhausted: OnExhausted::ALL[random.random_range(0..3)],
+                    fallback: random.random_bool(0.2).then(|| "other".to_owned()),
+                    optional: random.random_bool(0.3),
+                    approval: random.random_bool(0.2),
+                    retry,
+                    ..Step::new(format!("s{n}"), format!("w{n}"))
+                }
+            })
+            .collect();
+        let file = |n: u32| Artifact { name: n.to_string(), media_type: String::new(), content: bytes::Bytes::new() };
+        let list = now(inputs::keep_files(&*self.store, (0..random.random_range(0..4)).map(file).collect())).expect("kept");
+        let files = vec![Some(list); steps.len()];
+        let concurrency = random.random_bool(0.3).then(|| random.random_range(1..3));
+        (Workflow { name: "w".into(), priority: random.random_range(1..4), concurrency, steps }, files)
+    }
+
+    fn submit(&mut self) {
+        let (workflow, files) = self.workflow();
+        let (reply, mut answer) = oneshot::channel();
+        let message = Message::Submit { workflow: Box::new(workflow), files, key: None, reply };
+        self.turn(vec![message]);
+        self.runs.push(answer.try_recv().expect("answered").expect("accepted"));
+    }
+
+    /// A turn of the core, and what it asks for.
+    fn turn(&mut self, messages: Vec<Message>) {
+        let Acts { orders, resolve } = now(self.core.step(messages, self.time)).expect("the journal works");
+        self.line.extend(orders.into_iter().map(|(order, _)| order));
+        self.resolving.extend(resolve);
+        while self.executing.len() < SLOTS && !self.line.is_empty() {
+            self.executing.push(self.line.remove(0));
+        }
+    }
+
+    fn is_poison(&self, order: &Order) -> bool {
+        let executing = order.executing();
+        executing.gate.is_none() && self.poison == Some((executing.task.step, executing.task.index))
+    }
+
+    /// The host ends here and now, and another one starts; perhaps more than once.
+    fn crash(&mut self) {
+        let mut board: HashMap<RunId, Vec<Executing>> = HashMap::new();
+        for order in &self.executing {
+            board.entry(order.run).or_default().push(order.executing());
+        }
+        (self.line, self.executing, self.resolving, self.messages) = (vec![], vec![], vec![], vec![]);
+        loop {
+            self.core = core(&self.store);
+            now(self.core.recover(board.clone(), self.time)).expect("recovers");
+            if self.random.random_bool(0.7) {
+                break;
+            }
+        }
+        for run in self.runs.clone() {
+            if now(load(&*self.store, run)).expect("reads").is_some_and(|run| !run.status.is_final()) {
+                let (reply, _answer) = oneshot::channel();
+                self.turn(vec![Message::Resume { run, reply }]);
+            }
+        }
+    }
+
+    fn failure(&mut self) -> Failure {
+        let kinds = [FailureKind::Transient, FailureKind::DeadlineExceeded, FailureKind::Trapped, FailureKind::ContractViolation];
+        Failure::new(kinds[self.random.random_range(0..kinds.len())], "drawn")
+    }
+
+    /// An executing call ends, somehow.
+    fn end_one(&mut self) {
+        let place = self.random.random_range(0..self.executing.len());
+        if self.is_poison(&self.executing[place]) {
+            return self.crash();
+        }
+        let order = self.executing.swap_remove(place);
+        let Executing { run, task, gate, attempt } = order.executing();
+        let (receipt, log, chance) = (Receipt::default(), Log::default(), self.random.random_range(0.0..1.0));
+        let fails = self.random.random_bool(0.3);
+        let input = match gate {
+            None => {
+                let result = if fails { Err(self.failure()) } else { Ok(vec![]) };
+                Input::WorkerEnded { task, attempt, result, receipt, log, chance }
+            }
+            Some(gate) => {
+                let decision = if self.random.random_bool(0.6) { Decision::Pass } else { Decision::Fail };
+                let message = ["x", "y", "z"][self.random.random_range(0..3)].to_owned();
+                let (location, suggestion, help_url) = (None, None, None);
+                let finding = Finding { rule: "r".into(), severity: Severity::High, message, location, suggestion, help_url };
+                let verdict = Verdict { decision, findings: vec![finding], metrics: vec![], summary: String::new() };
+                let result = if fails { Err(self.failure()) } else { Ok(verdict) };
+                Input::GateEnded { task, gate, attempt, result, receipt, log, chance }
+            }
+        };
+        if self.random.random_bool(0.05) {
+            // What nobody asked for, or was answered before, changes nothing.
+            self.messages.push(Message::Inputs { run, input: input.clone() });
+            self.messages.push(Message::Inputs { run, input: input.clone() });
+        }
+        let plugin = self.plugin(run, task, gate);
+        self.messages.push(Message::Ended { run, plugin, input: Some(input) });
+    }
+
+    fn plugin(&self, run: RunId, task: TaskKey, gate: Option<u32>) -> String {
+        let run = now(load(&*self.store, run)).expect("reads").expect("there");
+        let effect = match gate {
+            Some(gate) => crate::machine::Effect::RunGate { task, gate, attempt: 1 },
+            None => crate::machine::Effect::RunWorker { task, attempt: 1, revision: 0 },
+        };
+        run.plugin_of(effect).unwrap_or_default().to_owned()
+    }
+
+    /// Somebody wants something, fitting or not.
+    fn person(&mut self) {
+        let run = self.runs[self.random.random_range(0..self.runs.len())];
+        let (reply, _answer) = oneshot::channel();
+        let input = match self.random.random_range(0..20) {
+            0 => Input::Cancel { reason: "drawn".into() },
+            1 | 2 => Input::Pause { reason: "drawn".into() },
+            3..=9 => return self.messages.push(Message::Resume { run, reply }),
+            10 => Input::Discard { tasks: vec![] },
+            11 => Input::Requeue { tasks: vec![] },
+            n => Input::Approve { step: self.random.random_range(0..3), index: None, approved: n < 18, comment: "drawn".into() },
+        };
+        self.messages.push(Message::Command { run, input, reply });
+    }
+
+    fn is_over(&self) -> bool {
+        self.core.runs.is_empty() && self.line.is_empty() && self.executing.is_empty()
+    }
+
+    /// How things stand, for who looks into a failure.
+    fn told(&self) -> String {
+        let line = format!("{} in line, {} executing, {} resolving", self.line.len(), self.executing.len(), self.resolving.len());
+        let runs = self.core.runs.values().map(|live| format!("\n{:?}: {:?} due {:?}", live.run.status, live.run.steps, live.run.due()));
+        line + &runs.collect::<String>()
+    }
+
+    /// One thing happens.
+    fn happen(&mut self, turn: usize) {
+        match self.random.random_range(0..10) {
+            0..=5 if !self.executing.is_empty() => self.end_one(),
+            6 if !self.resolving.is_empty() => {
+                let (run, step, resolving) = self.resolving.remove(0);
+                let (tasks, inputs) = now(resolving.resolve(&*self.store)).expect("resolves");
+                self.messages.push(Message::Inputs { run, input: Input::StepInputs { step, tasks, inputs } });
+            }
+            7 if turn < TURNS_MAX / 2 || self.executing.is_empty() => self.person(),
+            8 if self.crashes_left > 0 && self.random.random_bool(0.2) => {
+                self.crashes_left -= 1;
+                self.crash();
+            }
+            _ => self.time = after(self.time, Duration::from_millis(self.random.random_range(1..2_000))),
+        }
+        if self.random.random_bool(0.6) {
+            let messages = std::mem::take(&mut self.messages);
+            self.turn(messages);
+        }
+        if self.random.random_bool(0.1) {
+            for (id, live) in &self.core.runs {
+                let replayed = now(load(&*self.store, *id)).expect("reads").expect("there");
+                assert!(replayed == live.run, "replay is another than what lives");
+            }
+        }
+    }
+
+    /// What holds of a run whatever happened.
+    fn check(&self, id: RunId) {
+        let records = now(self.store.read(&id, 1, usize::MAX)).expect("reads");
+        let mut run = Run::begin(records[0].at, &records[0].event).expect("begins");
+        let (mut completed, mut failures): (HashSet<TaskKey>, HashMap<TaskKey, u32>) = (HashSet::new(), HashMap::new());
+        let mut ends = 0;
+        for record in &records[1..] {
+            run.apply(record.at, &record.event).expect("replays");
+            match &record.event {
+                Event::TaskCompleted { task } => assert!(completed.insert(*task), "a task completed twice"),
+                Event::TaskRequeued { task } | Event::RevisionRequested { task, .. } | Event::FallbackStarted { task, .. } => {
+                    failures.remove(task);
+                }
+                Event::RunResumed => failures.clear(),
+                Event::AttemptFailed { task, .. } => {
+                    let count = failures.entry(*task).or_default();
+                    *count += 1;
+                    let most = run.workflow.steps[task.step as usize].retry.maximum_attempts;
+                    assert!(*count <= most, "{count} attempts, and the policy allows {most}");
+                }
+                Event::TaskDeadLettered { task, reason: TaskReason::Lost { .. } } => {
+                    assert_eq!(self.poison, Some((task.step, task.index)), "an innocent was blamed");
+                }
+                Event::RunReopened => ends -= 1,
+                event if event.ends_the_run() => ends += 1,
+                _ => {}
+            }
+        }
+        assert!(run.status.is_final() && ends == 1, "the run has not exactly one end: {:?}", run.status);
+        assert_eq!(run.due(), []);
+        assert_eq!(run.next_timer(), None);
+    }
+}
+
+fn world(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..world.random.random_range(1..4) {
+        world.submit();
+    }
+    let mut turn = 0;
+    while !(world.is_over() && world.messages.is_empty()) {
+        world.happen(turn);
+        turn += 1;
+        assert!(turn < TURNS_MAX, "stuck: {}", world.told());
+    }
+    for run in world.runs.clone() {
+        world.check(run);
+    }
+}
+
+#[test]
+fn whatever_happens_every_run_ends_once_and_no_task_completes_twice() {
+    for seed in 0..SEEDS {
+        let ended = std::panic::catch_unwind(|| world(seed));
+        assert!(ended.is_ok(), "in the world of seed {seed}");
+    }
+}
+
+/// A journal that refuses everything from one append on.
+struct Refusing(Memory, std::sync::atomic::AtomicI64);
+
+#[async_trait::async_trait]
+impl Store for Refusing {
+    async fn append(&self, appends: Vec<Append>) -> Vec<Result<u64, journal::Error>> {
+        if self.1.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) <= 0 {
+            return appends.iter().map(|_| Err(journal::Error::Medium("the disk is full".into()))).collect();
+        }
+        self.0.append(appends).await
+    }
+
+    async fn read(&self, run: &RunId, from_version: u64, limit: usize) -> Result<Vec<Record>, journal::Error> {
+        self.0.read(run, from_version, limit).await
+    }
+
+    async fn after(&self, seq: u64, limit: usize) -> Result<Vec<Record>, journal::Error> {
+        self.0.after(seq, limit).await
+    }
+
+    fn head(&self) -> watch::Receiver<u64> {
+        self.0.head()
+    }
+
+    async fn put_blob(&self, content: bytes::Bytes) -> Result<Digest, journal::Error> {
+        self.0.put_blob(content).await
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<bytes::Bytes, journal::Error> {
+        self.0.blob(digest).await
+    }
+
+    async fn run(&self, run: &RunId) -> Result<Option<RunRow>, journal::Error> {
+        self.0.run(run).await
+    }
+
+    async fn runs(&self, before: Option<RunId>, open: bool, limit: usize) -> Result<Vec<RunRow>, journal::Error> {
+        self.0.runs(before, open, limit).await
+    }
+
+    async fn run_with_key(&self, key: &str) -> Result<Option<RunId>, journal::Error> {
+        self.0.run_with_key(key).await
+    }
+
+    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, journal::Error> {
+        self.0.dead_letters(run).await
+    }
+}
+
+/// Whichever append is refused: nothing is acknowledged that is not on record, and no call is made whose start is not.
+#[test]
+fn what_the_journal_did_not_take_did_not_happen() {
+    for allowed in 0..4 {
+        let store = Arc::new(Refusing(Memory::default(), allowed.into()));
+        let dynamic = Arc::clone(&store) as Arc<dyn Store>;
+        let mut core = Core::new(dynamic, SLOTS, BTreeMap::new(), CancellationToken::new());
+        let time = Timestamp::UNIX_EPOCH;
+        let list = now(inputs::keep_files(&*store, vec![])).expect("kept");
+        let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![Step::new("s", "w")] };
+        let (reply, mut answer) = oneshot::channel();
+        let submit = Message::Submit { workflow: Box::new(workflow), files: vec![Some(list)], key: None, reply };
+        let mut messages = vec![submit];
+        let mut orders = 0;
+        let mut refused = false;
+        while !refused && !(messages.is_empty()) {
+            match now(core.step(std::mem::take(&mut messages), time)) {
+                Ok(acts) => {
+                    orders += acts.orders.len();
+                    for (run, step, _) in acts.resolve {
+                        messages.push(Message::Inputs { run, input: Input::StepInputs { step, tasks: 1, inputs: list } });
+                    }
+                    for (order, plugin) in acts.orders {
+                        let Executing { run, task, attempt, .. } = order.executing();
+                        let (receipt, log) = (Receipt::default(), Log::default());
+                        let input = Input::WorkerEnded { task, attempt, result: Ok(vec![]), receipt, log, chance: 0.0 };
+                        messages.push(Message::Ended { run, plugin, input: Some(input) });
+                    }
+                }
+                Err(Error::Journal(_)) => refused = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let records = now(store.after(0, 100)).expect("reads");
+        let names: Vec<&str> = records.iter().map(|record| record.event.name()).collect();
+        assert_eq!(refused, allowed < 3, "{names:?}");
+        let acknowledged = answer.try_recv().expect("answered").is_ok();
+        assert_eq!(acknowledged, names.contains(&"run_started"));
+        assert_eq!(orders, usize::from(names.contains(&"attempt_started")));
+    }
+}
