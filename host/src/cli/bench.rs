@@ -33,7 +33,7 @@ const SPIN: Duration = Duration::from_secs(1);
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Processor time is compared, in blocks that take turns. The ratios are what to look at: times depend on the\n\
-machine and on what else it does.\n\nExample:\n  sandhog bench --json | jq .ratios")]
+machine and on what else it does.\n\nExamples:\n  sandhog bench --json | jq .ratios\n  sandhog bench --durable --tasks 100000 --json | jq .durable")]
 pub struct BenchArguments {
     /// The worker to measure with: its name, or a path to a component; it gets one input of 100 bytes
     #[arg(long, value_name = "PLUGIN", default_value = "echo")]
@@ -44,6 +44,9 @@ pub struct BenchArguments {
     /// Blocks of each kind
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
     blocks: u32,
+    /// Measure runs with the journal on disk, and beside it in memory: tasks a second, dispatch, bytes, recovery
+    #[arg(long)]
+    durable: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -51,6 +54,9 @@ pub struct BenchArguments {
 
 /// Measures.
 pub fn bench(common: &Common, arguments: BenchArguments) -> Result<Exit, Error> {
+    if arguments.durable {
+        return super::bench_durable::measure(common, &arguments.plugin, arguments.tasks, arguments.json);
+    }
     let mut by_threads = Vec::new();
     let mut digest = String::new();
     for threads in [1, 2] {
@@ -95,13 +101,13 @@ struct Measured {
     run: Blocks,
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

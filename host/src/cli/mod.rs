@@ -19,6 +19,7 @@ macro_rules! out {
 
 mod background;
 mod bench;
+mod bench_durable;
 mod call;
 mod context;
 mod exit;

@@ -33,6 +33,7 @@ use crate::machine::{Input, Rejection, RunStatus, TaskKey};
 use crate::model::{Artifact, ArtifactRef, Digest, Log, RunId, Workflow};
 
 pub use crew::{Crew, Workers};
+pub use slots::Latencies;
 
 /// How many messages wait for the loop: enough that a wide step's reports are taken in large batches; when it is full,
 /// the attempts that report wait, which holds nothing else up.
@@ -127,6 +128,7 @@ pub struct Handle {
     mailbox: mpsc::Sender<Message>,
     store: Arc<dyn Store>,
     notices: broadcast::Sender<Notice>,
+    latencies: Arc<Latencies>,
 }
 
 /// How a manager is to work.
@@ -221,11 +223,12 @@ pub async fn start(
     };
     let threads = workers.threads();
     let means = Means { store: Arc::clone(&store), workers, notices: notices.clone() };
-    let slots = Slots::start(concurrency, means, scoreboard, sender.downgrade(), threads);
+    let latencies = Arc::new(Latencies::default());
+    let slots = Slots::start(concurrency, means, scoreboard, sender.downgrade(), threads, Arc::clone(&latencies));
     let manager = Manager { store: Arc::clone(&store), core, clock, slots, resolving: JoinSet::new(), mailbox: sender.downgrade(), stop: stop.clone() };
     let task = tokio::spawn(manager.run(mailbox));
     let running = Running { task, stop, mailbox: sender.downgrade() };
-    Ok((Handle { mailbox: sender, store, notices }, running))
+    Ok((Handle { mailbox: sender, store, notices, latencies }, running))
 }
 
 impl Handle {
@@ -298,6 +301,12 @@ impl Handle {
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
+    }
+
+    /// How long free slots waited for their next call, since the manager started.
+    #[must_use]
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// The journal.

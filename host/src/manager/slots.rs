@@ -1,14 +1,53 @@
 //! The slots: so many calls at once, each taken from the line of those whose start is on record.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Message;
 use super::attempt::{Means, Order};
+use crate::clock::Stopwatch;
 use crate::journal::Scoreboard;
+
+/// Steps of a doubling that latencies are told apart by.
+const STEPS: u32 = 8;
+/// Up to 2^32 microseconds, over an hour.
+const BUCKETS: usize = 32 * STEPS as usize;
+
+/// How long free slots waited for their next call, in classes an eighth of a doubling wide.
+#[derive(Debug)]
+pub struct Latencies([AtomicU64; BUCKETS]);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; BUCKETS])
+    }
+}
+
+impl Latencies {
+    fn add(&self, latency: Duration) {
+        let class = (latency.as_nanos() as f64 / 1000.0).max(1.0).log2() * f64::from(STEPS);
+        self.0[(class as usize).min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What so large a part (from 0 to 1) of the waits did not exceed, to about a tenth; nothing where there were none.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        let wanted = (total as f64 * part).ceil() as u64;
+        let mut seen = 0;
+        let class = counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        let micros = 2_f64.powf((class? + 1) as f64 / f64::from(STEPS));
+        (total > 0).then(|| Duration::from_secs_f64(micros / 1e6))
+    }
+}
 
 /// The slots of a manager.
 pub(super) struct Slots {
@@ -22,6 +61,7 @@ struct Shared {
     scoreboard: Scoreboard,
     draining: AtomicBool,
     mailbox: mpsc::WeakSender<Message>,
+    latencies: Arc<Latencies>,
 }
 
 impl Slots {
@@ -32,10 +72,11 @@ impl Slots {
         scoreboard: Scoreboard,
         mailbox: mpsc::WeakSender<Message>,
         threads: Option<tokio::runtime::Handle>,
+        latencies: Arc<Latencies>,
     ) -> Self {
         // As long as the window of starts on record, which bounds it.
         let (line, orders) = async_channel::unbounded();
-        let shared = Arc::new(Shared { means, scoreboard, draining: AtomicBool::new(false), mailbox });
+        let shared = Arc::new(Shared { means, scoreboard, draining: AtomicBool::new(false), mailbox, latencies });
         let mut slots = JoinSet::new();
         for number in 0..count {
             let slot = slot(number, orders.clone(), Arc::clone(&shared));
@@ -68,6 +109,7 @@ impl Slots {
 async fn slot(number: usize, orders: async_channel::Receiver<(Order, String)>, shared: Arc<Shared>) {
     let mut entered = false;
     loop {
+        let free = Stopwatch::start();
         let next = match orders.try_recv() {
             Ok(next) => next,
             Err(_) => {
@@ -85,11 +127,30 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Order, String)>, s
         } else {
             shared.scoreboard.enter(number, order.executing());
             entered = true;
+            shared.latencies.add(free.elapsed());
             Some(order.carry_out(&shared.means).await)
         };
         let Some(mailbox) = shared.mailbox.upgrade() else { return };
         if mailbox.send(Message::Ended { run, plugin, input }).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_right_to_about_a_tenth() {
+        let latencies = Latencies::default();
+        assert_eq!(latencies.quantile(0.5), None);
+        for micros in 1..=1000 {
+            latencies.add(Duration::from_micros(micros));
+        }
+        for (part, exact) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
+            let told = latencies.quantile(part).expect("some").as_secs_f64() * 1e6;
+            assert!((exact..exact * 1.1).contains(&told), "{part}: {told}");
         }
     }
 }
