@@ -501,7 +501,7 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     let lines: Vec<String> =
         problems.map(|p| format!("{}:{} {} | {}", p["line"], p["column"], text(&p["message"]), text(&p["help"]))).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
-    2:1 unknown field `colour` | known here: name, step
+    2:1 unknown field `colour` | known here: name, priority, concurrency, step
     4:1 the step `one` has no `worker` | add a line such as worker = "summarise"
     6:1 unknown field `wroker` | did you mean `worker`?
     7:10 the step `one` needs `tow`, and there is no such step | did you mean `two`?

@@ -26,14 +26,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Holds the directory; `Err(None)` when another process does.
+    /// Holds the directory, where no other process does.
     pub async fn hold(common: &Common, context: Arc<Context>) -> Result<Self, HoldError> {
         let folder = common.state_folder()?;
         refuse_tracked(&folder)?;
-        let store: Arc<dyn Store> = match Sqlite::open(&folder) {
-            Ok(store) => Arc::new(store),
-            Err(journal::Error::Held { .. }) => return Err(HoldError::Held(Client::of(&folder))),
-            Err(error) => return Err(Error::from(error).into()),
+        let store: Arc<dyn Store> = match open(&folder).await? {
+            Opened::Ours(store) => Arc::new(store),
+            Opened::Theirs(client) => return Err(HoldError::Held(client)),
         };
         let crew = Arc::new(Crew::new(context.runtime.clone(), Arc::clone(&context.registry)));
         let mut options = Options::in_folder(context.concurrency, &folder).map_err(Error::from)?;
@@ -49,6 +48,7 @@ impl Host {
     pub async fn finish(self) -> Result<(), Error> {
         self.handle.idle().await?;
         self.server.stop().await;
+        self.handle.idle().await?; // what was accepted at the last moment ends too
         Ok(self.running.shutdown().await?)
     }
 
@@ -57,6 +57,36 @@ impl Host {
         let ended = self.running.drain(GRACE).await;
         self.server.stop().await;
         Ok(ended?)
+    }
+}
+
+/// How long a process that holds the directory may take to listen, or to let go of it.
+const SETTLING: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+enum Opened {
+    Ours(Sqlite),
+    Theirs(Client),
+}
+
+/// Holds the directory, or finds the one that does: it may be about to listen, or to end.
+async fn open(folder: &Path) -> Result<Opened, Error> {
+    let watch = crate::clock::Stopwatch::start();
+    loop {
+        let error = match Sqlite::open(folder) {
+            Ok(store) => return Ok(Opened::Ours(store)),
+            Err(error @ journal::Error::Held { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        let client = Client::of(folder);
+        match client.head(0).await {
+            Ok(_) | Err(api::Error::Refused { .. }) => return Ok(Opened::Theirs(client)),
+            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
+            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) => {
+                return Err(Error::from(error).help("it does not answer; end it, or name another directory with --state-dir"));
+            }
+        }
     }
 }
 
@@ -112,16 +142,14 @@ pub fn journal(common: &Common) -> Result<Arc<Sqlite>, Error> {
 /// Has a run told something: by the process that holds the directory, or by this one where none does.
 pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<bool, Error> {
     let folder = common.state_folder()?;
-    let store: Arc<dyn Store> = match Sqlite::open(&folder) {
-        Ok(store) => Arc::new(store),
-        Err(journal::Error::Held { .. }) => {
-            let client = Client::of(&folder);
+    let store: Arc<dyn Store> = match open(&folder).await? {
+        Opened::Ours(store) => Arc::new(store),
+        Opened::Theirs(client) => {
             for (run, command) in commands {
                 client.command(run, &command).await?;
             }
             return Ok(true);
         }
-        Err(error) => return Err(error.into()),
     };
     let options = Options::in_folder(1, &folder)?;
     let (handle, running) = manager::start(store, Arc::new(Nobody), Arc::new(SystemClock), options).await?;

@@ -17,8 +17,10 @@ use crate::report::SCHEMA_VERSION;
 #[derive(Debug, clap::Subcommand)]
 pub enum JournalCommand {
     /// Look for records that were edited, are missing, or stand in the wrong place
-    #[command(after_help = "Each record of a run is chained to the one before by a hash. That shows accidental and partial edits; whoever can\n\
-rewrite the whole file can compute the chain anew. The last hash of a run is printed with its result: who kept it can tell.")]
+    #[command(
+        after_help = "Each record of a run is chained to the one before by a hash. That shows accidental and partial edits; whoever can\n\
+rewrite the whole file can compute the chain anew. The last hash of a run is printed with its result: who kept it can tell."
+    )]
     Verify {
         /// Print JSON
         #[arg(long)]
@@ -184,13 +186,7 @@ async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry
     }
     let store = Sqlite::open(&common.state_folder()?)?;
     let pruned = store.prune(gone, now).await?;
-    outln!(
-        "removed {} runs, {} records, {} blobs of {}",
-        pruned.runs,
-        pruned.records,
-        pruned.blobs,
-        show_bytes(pruned.blob_bytes)
-    );
+    outln!("removed {} runs, {} records, {} blobs of {}", pruned.runs, pruned.records, pruned.blobs, show_bytes(pruned.blob_bytes));
     Ok(Exit::Passed)
 }
 

@@ -136,7 +136,8 @@ async fn list(common: &Common, filter: &Filter, json: bool) -> Result<Exit, Erro
 
 /// The dead letter that a name means.
 async fn one(store: &dyn Store, text: &str) -> Result<DeadLetter, Error> {
-    let expected = || Error::usage(format!("`{text}` names no dead letter")).help("expected RUN/STEP/TASK, as `sandhog dead-letters list` prints it");
+    let expected =
+        || Error::usage(format!("`{text}` names no dead letter")).help("expected RUN/STEP/TASK, as `sandhog dead-letters list` prints it");
     let mut parts = text.rsplitn(3, '/');
     let (Some(task), Some(step), Some(run)) = (parts.next(), parts.next(), parts.next()) else { return Err(expected()) };
     let task: u32 = task.parse().map_err(|_| expected())?;

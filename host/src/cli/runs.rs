@@ -14,7 +14,7 @@ use super::run::{Watching, leave, watch, write};
 use crate::api::{Client, Command};
 use crate::clock::{Clock as _, SystemClock, Timestamp, between};
 use crate::journal::{READ_MAX, Record, RunRow, Store};
-use crate::machine::{Event, TaskKey};
+use crate::machine::{Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
@@ -216,7 +216,8 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
 
 /// Runs as a table.
 fn table(rows: &[RunRow], now: Timestamp) -> String {
-    let mut text = format!("{:36}  {:<20}  {:<10}  {:>15}  {:>6}  {:>9}  {}\n", "run", "workflow", "status", "tasks", "failed", "took", "waits for");
+    let mut text =
+        format!("{:36}  {:<20}  {:<10}  {:>15}  {:>6}  {:>9}  {}\n", "run", "workflow", "status", "tasks", "failed", "took", "waits for");
     for row in rows {
         let took = between(row.started_at, row.ended_at.unwrap_or(now)).as_secs_f64();
         let status = if row.degraded.is_empty() { row.status.clone() } else { format!("{} *", row.status) };
@@ -543,8 +544,18 @@ async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -
 async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
     let wanted: Vec<RunId> = match run {
-        Some(run) if !open => vec![find(&*store, run).await?],
-        Some(_) | None => store.runs(None, true, 10_000).await?.into_iter().filter(|row| row.status != "paused").map(|row| row.run).collect(),
+        Some(run) if !open => {
+            let run = find(&*store, run).await?;
+            if let Some(row) = store.run(&run).await?.filter(|row| row.ended_at.is_some()) {
+                return Err(
+                    Error::usage(format!("the run is {} already", row.status)).help("`sandhog runs retry` runs again what was given up")
+                );
+            }
+            vec![run]
+        }
+        Some(_) | None => {
+            store.runs(None, true, 10_000).await?.into_iter().filter(|row| row.status != "paused").map(|row| row.run).collect()
+        }
     };
     drop(store);
     if wanted.is_empty() {
@@ -564,7 +575,11 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
         }
         Ok(held) => {
             for run in &wanted {
-                held.handle.resume(*run).await?;
+                match held.handle.resume(*run).await {
+                    // It ended when what the host before was executing was put on record: its story is told all the same.
+                    Ok(()) | Err(manager::Error::Rejected(Rejection::RunIsOver(_))) => {}
+                    Err(error) => return leave(held, Err(error.into())).await,
+                }
             }
             let seat = Seat::Ours(held.handle.clone());
             let ended = follow_all(&seat, &wanted, &watching).await;

@@ -30,15 +30,8 @@ const STEP_FIELDS: &[&str] = &[
     "approval",
 ];
 const GATE_FIELDS: &[&str] = &["gate", "fail_on", "params", "usage", "retry", "limits"];
-const RETRY_FIELDS: &[&str] = &[
-    "maximum_attempts",
-    "initial_interval",
-    "backoff_coefficient",
-    "maximum_interval",
-    "jitter",
-    "non_retryable",
-    "maximum_lost",
-];
+const RETRY_FIELDS: &[&str] =
+    &["maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval", "jitter", "non_retryable", "maximum_lost"];
 const INPUT_FIELDS: &[&str] = &["from", "name"];
 
 /// How often a gate may send work back at most.

@@ -269,9 +269,7 @@ mod tests {
 
         // Results are those of completed tasks, in their order, of the last attempt.
         let task = |index| TaskKey { step: 0, index };
-        let made = |name: &str| {
-            vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None }]
-        };
+        let made = |name: &str| vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None }];
         let attempt = |index, name| Event::AttemptCompleted {
             task: task(index),
             attempt: 1,

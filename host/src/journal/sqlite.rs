@@ -354,11 +354,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn reading<T>(
-    readers: &Mutex<Vec<Connection>>,
-    file: &Path,
-    read: impl FnOnce(&mut Connection) -> Result<T, Error>,
-) -> Result<T, Error> {
+fn reading<T>(readers: &Mutex<Vec<Connection>>, file: &Path, read: impl FnOnce(&mut Connection) -> Result<T, Error>) -> Result<T, Error> {
     let pooled = readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut connection = match pooled {
         Some(connection) => connection,
@@ -607,9 +603,9 @@ fn digests(bytes: &[u8]) -> impl Iterator<Item = Digest> {
 fn load(connection: &Connection, run: RunId) -> rusqlite::Result<Stream> {
     let name = run.0.as_bytes();
     let sql = "SELECT id, version, hash FROM streams WHERE name = ?1";
-    let found = connection.prepare_cached(sql)?.query_row([name], |row| {
-        Ok(Stream { id: row.get(0)?, version: row.get(1)?, hash: Digest::from_bytes(row.get(2)?), views: None })
-    });
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([name], |row| Ok(Stream { id: row.get(0)?, version: row.get(1)?, hash: Digest::from_bytes(row.get(2)?), views: None }));
     let Some(mut stream) = found.optional()? else {
         let hash = chain::genesis(run);
         connection.execute("INSERT INTO streams (name, version, hash) VALUES (?1, 0, ?2)", params![name, hash.as_bytes()])?;
@@ -724,9 +720,8 @@ fn verify(connection: &mut Connection) -> Result<Vec<Damage>, Error> {
     for (id, run, version, hash) in streams(connection)? {
         damages.extend(verify_run(connection, id, run, version, &hash)?);
     }
-    let mut orphans = connection
-        .prepare("SELECT seq, version FROM records WHERE stream NOT IN (SELECT id FROM streams) LIMIT 1000")
-        .map_err(medium)?;
+    let mut orphans =
+        connection.prepare("SELECT seq, version FROM records WHERE stream NOT IN (SELECT id FROM streams) LIMIT 1000").map_err(medium)?;
     let orphans = orphans.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(medium)?;
     for orphan in orphans {
         let (seq, version) = orphan.map_err(medium)?;

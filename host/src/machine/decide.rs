@@ -516,13 +516,15 @@ fn all_complete(run: &Run, closing: &BTreeMap<u32, bool>) -> bool {
 /// How a run ends whose steps are closed: completed, where what failed was optional; and what it did without.
 fn end(run: &Run, closing: &[Event]) -> Event {
     let mut degraded = Vec::new();
-    let closes = |step: u32| closing.iter().find_map(|event| match event {
-        Event::StepFailed { step: closed } if *closed == step => Some("failed"),
-        Event::StepSkipped { step: closed, .. } if *closed == step => Some("skipped"),
-        Event::StepCancelled { step: closed } if *closed == step => Some("cancelled"),
-        Event::StepCompleted { step: closed } if *closed == step => Some("completed"),
-        _ => None,
-    });
+    let closes = |step: u32| {
+        closing.iter().find_map(|event| match event {
+            Event::StepFailed { step: closed } if *closed == step => Some("failed"),
+            Event::StepSkipped { step: closed, .. } if *closed == step => Some("skipped"),
+            Event::StepCancelled { step: closed } if *closed == step => Some("cancelled"),
+            Event::StepCompleted { step: closed } if *closed == step => Some("completed"),
+            _ => None,
+        })
+    };
     for (place, (step, state)) in (0_u32..).zip(run.workflow.steps.iter().zip(&run.steps)) {
         let tally = &run.tallies[place as usize];
         match closes(place).unwrap_or(state.as_str()) {

@@ -21,5 +21,7 @@ mod tests;
 pub use decide::{Input, Rejection, decide};
 pub use event::{Event, TaskKey, TaskReason};
 pub use policy::{Judgement, backoff, judge};
+pub use run::{
+    Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState, refusal,
+};
 pub use schedule::{AHEAD_MAX, Turns, ahead};
-pub use run::{Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState, refusal};

@@ -565,10 +565,8 @@ impl Run {
             }
             Event::TaskCompleted { task } => {
                 let illegal = self.illegal(event);
-                let approved = matches!(
-                    self.live(*task).map(|live| &live.state),
-                    Some(TaskState::Approving { approval: Approval::Given, .. })
-                );
+                let approved =
+                    matches!(self.live(*task).map(|live| &live.state), Some(TaskState::Approving { approval: Approval::Given, .. }));
                 if !approved && self.passed(*task).is_none() {
                     return Err(illegal);
                 }
@@ -615,10 +613,8 @@ impl Run {
             Event::StepCancelled { step } => self.step_closed(event, *step, true)?,
             Event::StepSkipped { step, need } => {
                 let waits = matches!(self.steps.get(*step as usize), Some(StepState::Waiting { .. }));
-                let broken = matches!(
-                    self.steps.get(*need as usize),
-                    Some(StepState::Failed(_) | StepState::Skipped | StepState::Cancelled)
-                );
+                let broken =
+                    matches!(self.steps.get(*need as usize), Some(StepState::Failed(_) | StepState::Skipped | StepState::Cancelled));
                 if !waits || !broken {
                     return Err(self.illegal(event));
                 }

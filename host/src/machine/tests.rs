@@ -87,7 +87,14 @@ impl Told {
 
     fn worker_ends(&mut self, index: u32, attempt: u32, result: Result<(), FailureKind>) -> Vec<Event> {
         let result = result.map(|()| vec![]).map_err(|kind| Failure::new(kind, "no"));
-        self.tell(Input::WorkerEnded { task: TaskKey { step: 0, index }, attempt, result, receipt: Receipt::default(), log: Log::default(), chance: 0.5 })
+        self.tell(Input::WorkerEnded {
+            task: TaskKey { step: 0, index },
+            attempt,
+            result,
+            receipt: Receipt::default(),
+            log: Log::default(),
+            chance: 0.5,
+        })
     }
 
     fn gate_ends(&mut self, gate: u32, attempt: u32, result: Result<Verdict, FailureKind>) -> Vec<Event> {

@@ -81,12 +81,7 @@ struct Turn {
 }
 
 impl Core {
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        concurrency: usize,
-        plugin_limits: BTreeMap<String, usize>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, concurrency: usize, plugin_limits: BTreeMap<String, usize>, stop: CancellationToken) -> Self {
         Self {
             store,
             concurrency,
@@ -400,10 +395,8 @@ impl Core {
     async fn append(&mut self, now: Timestamp, turn: Turn) -> Result<Acts, Error> {
         let Turn { appends, calls, resolve, submitted, done, .. } = turn;
         let touched: Vec<RunId> = appends.keys().copied().collect();
-        let appends: Vec<Append> = appends
-            .into_iter()
-            .map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events })
-            .collect();
+        let appends: Vec<Append> =
+            appends.into_iter().map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events }).collect();
         let mut failed = None;
         if !appends.is_empty() {
             failed = self.store.append(appends).await.into_iter().find_map(Result::err);

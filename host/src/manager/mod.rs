@@ -10,9 +10,9 @@ mod attempt;
 mod core;
 mod crew;
 mod inputs;
-mod slots;
 #[cfg(test)]
 mod simulation;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -109,16 +109,40 @@ impl Notice {
 }
 
 enum Message {
-    Submit { workflow: Box<Workflow>, files: Vec<Option<Digest>>, key: Option<String>, reply: oneshot::Sender<Result<RunId, Error>> },
-    Command { run: RunId, input: Input, reply: oneshot::Sender<Result<(), Error>> },
-    Resume { run: RunId, reply: oneshot::Sender<Result<(), Error>> },
-    Wait { run: RunId, reply: oneshot::Sender<Result<RunStatus, Error>> },
+    Submit {
+        workflow: Box<Workflow>,
+        files: Vec<Option<Digest>>,
+        key: Option<String>,
+        reply: oneshot::Sender<Result<RunId, Error>>,
+    },
+    Command {
+        run: RunId,
+        input: Input,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Resume {
+        run: RunId,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Wait {
+        run: RunId,
+        reply: oneshot::Sender<Result<RunStatus, Error>>,
+    },
     /// The inputs of a step are known.
-    Inputs { run: RunId, input: Input },
+    Inputs {
+        run: RunId,
+        input: Input,
+    },
     /// A call has ended; without an input it was not made.
-    Ended { run: RunId, plugin: String, input: Option<Input> },
+    Ended {
+        run: RunId,
+        plugin: String,
+        input: Option<Input>,
+    },
     /// To be told when nothing is under way here any more.
-    Idle { reply: oneshot::Sender<Result<(), Error>> },
+    Idle {
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     Drain,
 }
 
@@ -225,7 +249,15 @@ pub async fn start(
     let means = Means { store: Arc::clone(&store), workers, notices: notices.clone() };
     let latencies = Arc::new(Latencies::default());
     let slots = Slots::start(concurrency, means, scoreboard, sender.downgrade(), threads, Arc::clone(&latencies));
-    let manager = Manager { store: Arc::clone(&store), core, clock, slots, resolving: JoinSet::new(), mailbox: sender.downgrade(), stop: stop.clone() };
+    let manager = Manager {
+        store: Arc::clone(&store),
+        core,
+        clock,
+        slots,
+        resolving: JoinSet::new(),
+        mailbox: sender.downgrade(),
+        stop: stop.clone(),
+    };
     let task = tokio::spawn(manager.run(mailbox));
     let running = Running { task, stop, mailbox: sender.downgrade() };
     Ok((Handle { mailbox: sender, store, notices, latencies }, running))

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use super::*;
 use crate::journal::Memory;
 use crate::model::{
-    Attempt, Decision, Failure, FailureKind, Finding, GateUse, InputSource, Receipt, RetryPolicy, Severity, Step, Subject, Task,
-    Verdict,
+    Attempt, Decision, Failure, FailureKind, Finding, GateUse, InputSource, Receipt, RetryPolicy, Severity, Step, Subject, Task, Verdict,
 };
 use crate::runtime::Progress;
 
@@ -123,7 +122,10 @@ async fn no_more_run_at_once_than_are_allowed_and_a_retry_waits_for_its_time() {
     (wide.foreach, wide.inputs) = (true, vec![InputSource::Files("*".into())]);
     let files = (0..50).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::new() }).collect();
     let (handle, running, script) = manage(Script::default(), 3).await;
-    let run = handle.submit(Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![wide] }, vec![files], None).await.expect("accepted");
+    let run = handle
+        .submit(Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![wide] }, vec![files], None)
+        .await
+        .expect("accepted");
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
     assert_eq!(script.tasks.lock().expect("no panic").len(), 50);
     assert!((2..=3).contains(&script.most_at_once.load(Ordering::SeqCst)));
@@ -237,10 +239,7 @@ async fn a_fallback_takes_over_and_what_is_optional_does_not_fail_the_run() {
     let run = handle.submit(workflow, files, None).await.expect("accepted");
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
     let row = handle.store().run(&run).await.expect("reads").expect("there");
-    assert_eq!(
-        row.degraded,
-        ["other did 1 of the tasks of one in place of w", "two failed, and is optional", "three was skipped"]
-    );
+    assert_eq!(row.degraded, ["other did 1 of the tasks of one in place of w", "two failed, and is optional", "three was skipped"]);
     running.shutdown().await.expect("in good order");
 }
 

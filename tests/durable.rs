@@ -1,0 +1,537 @@
+//! The journal on disk, through the real binary: kills at any moment and at every sync, disks that fail, damaged files, and
+//! commands from beside. The oracle is what the client was told.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// A folder with a journal of its own.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plugins = root().join("dist/plugins");
+        std::fs::write(folder.path().join("sandhog.toml"), format!("plugins = [{:?}]\n", plugins.display().to_string())).expect("written");
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+
+    /// A workflow of so many tasks of the worker `echo`, one for each input.
+    fn wide(&self, tasks: usize) {
+        self.write("w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"in/*\"]\nforeach = true\n");
+        for n in 0..tasks {
+            self.write(&format!("in/{n:04}"), &n.to_string());
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        command.current_dir(self.path()).env_clear().env("HOME", self.path()).env("SANDHOG_CACHE_DIR", cache);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.command(arguments).output().expect("runs");
+        told(&output, code)
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.run(arguments, 0);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> Started {
+        Started::of(&mut self.command(arguments))
+    }
+
+    fn database(&self) -> Connection {
+        Connection::open(self.path().join(".sandhog/journal.sqlite")).expect("opens")
+    }
+
+    /// The journal is whole, and what is shown is what its records make.
+    #[track_caller]
+    fn is_intact(&self) {
+        assert!(self.run(&["journal", "verify"], 0).starts_with("intact"));
+        assert_eq!(self.run(&["journal", "replay"], 0), "identical\n");
+    }
+
+    /// How often each task completed, by run.
+    fn completions(&self) -> BTreeMap<(String, u64), usize> {
+        let mut completions = BTreeMap::new();
+        for line in self.run(&["journal", "export"], 0).lines() {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            if record["event"] == "task_completed" {
+                let key = (record["run"].as_str().expect("a run").to_owned(), record["task"]["index"].as_u64().expect("a number"));
+                *completions.entry(key).or_default() += 1;
+            }
+        }
+        completions
+    }
+}
+
+#[track_caller]
+fn told(output: &Output, code: i32) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {err}");
+    assert!(!err.contains("panicked"), "{err}");
+    out.into_owned()
+}
+
+/// A process whose complaints are read as they come.
+struct Started {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Started {
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("runs");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        Self { child, lines }
+    }
+
+    /// Reads on to a line with a text; `None` when there is none.
+    fn until(&mut self, text: &str) -> Option<String> {
+        self.lines.by_ref().map_while(Result::ok).find(|line| line.contains(text))
+    }
+
+    /// The run that it says it has accepted.
+    fn accepted(&mut self) -> Option<String> {
+        self.until("run ").map(|line| line.split(' ').nth(1).expect("a name").to_owned())
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("runs");
+        assert!(sent.success());
+    }
+
+    fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn ends(mut self) -> Output {
+        let rest: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        let mut output = self.child.wait_with_output().expect("ends");
+        output.stderr = rest.join("\n").into_bytes();
+        output
+    }
+}
+
+/// Numbers that look random, the same in each run of the test.
+fn numbers() -> impl FnMut(u64) -> u64 {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+#[test]
+fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
+    const KILLS: usize = 200;
+    const TASKS: usize = 1000;
+    let place = Place::new();
+    place.wide(TASKS);
+    let mut random = numbers();
+    let mut accepted: Vec<String> = Vec::new();
+    let mut kills = 0;
+    while kills < KILLS {
+        // Few at once, so that a run lasts for several kills.
+        let mut started = place.spawn(&["run", "w.toml", "--concurrency", "4"]);
+        accepted.extend(started.accepted());
+        loop {
+            let wanted = 50 + random(150);
+            let finished = (0..wanted).take_while(|_| started.until(": completed").is_some()).count() as u64;
+            if finished < wanted {
+                let _ = started.ends();
+                break; // it has ended before
+            }
+            started.kill();
+            kills += 1;
+            started = place.spawn(&["runs", "resume", "--open", "--concurrency", "4"]);
+        }
+    }
+    place.run(&["runs", "resume", "--open"], 0);
+    let listed = place.json(&["runs", "list", "--json", "--limit", "10000"]);
+    let status: BTreeMap<&str, &Value> =
+        listed["runs"].as_array().expect("runs").iter().map(|row| (row["run"].as_str().expect("a name"), row)).collect();
+    assert!(!accepted.is_empty());
+    for run in &accepted {
+        let row = status.get(run.as_str()).unwrap_or_else(|| panic!("{run} was accepted, and is not there"));
+        assert_eq!((&row["status"], &row["completed"], &row["failed"]), (&"completed".into(), &TASKS.into(), &0.into()), "{run}");
+    }
+    let completions = place.completions();
+    assert_eq!(completions.len(), status.len() * TASKS);
+    assert!(completions.values().all(|count| *count == 1), "a task completed twice");
+    assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
+    place.is_intact();
+}
+
+/// The shim that makes syncs fail, built once.
+fn shim(folder: &Path) -> PathBuf {
+    let library = folder.join("shim.so");
+    let source = root().join("tests/durable/shim.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
+    assert!(built.expect("a C compiler").success());
+    library
+}
+
+fn with_fault(place: &Place, shim: &Path, fault: &str, arguments: &[&str]) -> Started {
+    Started::of(place.command(arguments).env("LD_PRELOAD", shim).env("FAULT", fault))
+}
+
+#[test]
+fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
+    let tools = tempfile::tempdir().expect("a folder");
+    let shim = shim(tools.path());
+    let mut survived = false;
+    let mut points = 0;
+    while !survived {
+        points += 1;
+        let place = Place::new();
+        place.wide(5);
+        let mut started = with_fault(&place, &shim, &format!("kill:{points}"), &["run", "w.toml", "--concurrency", "2"]);
+        let accepted = started.accepted();
+        let output = started.ends();
+        survived = output.status.code() == Some(0);
+        for again in 1..=2 {
+            let _ = with_fault(&place, &shim, &format!("kill:{again}"), &["runs", "resume", "--open"]).ends();
+        }
+        let Some(run) = accepted else { continue };
+        place.run(&["runs", "resume", "--open"], 0);
+        let told = place.json(&["runs", "result", &run, "--json"]);
+        assert_eq!((&told["status"], &told["steps"][0]["completed"]), (&"completed".into(), &5.into()), "killed at sync {points}");
+        assert!(place.completions().values().all(|count| *count == 1), "killed at sync {points}");
+        place.is_intact();
+    }
+    assert!(points > 5, "there were only {points} points to be killed at");
+}
+
+#[test]
+fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
+    let tools = tempfile::tempdir().expect("a folder");
+    let shim = shim(tools.path());
+    for (fault, complaint) in [("sync", "disk I/O error"), ("full", "full")] {
+        for point in [3, 6, 8] {
+            let place = Place::new();
+            place.wide(5);
+            let mut started = with_fault(&place, &shim, &format!("{fault}:{point}"), &["run", "w.toml", "--concurrency", "1"]);
+            let first: Vec<String> = started.lines.by_ref().map_while(Result::ok).collect();
+            let output = started.ends();
+            let code = output.status.code();
+            assert!(matches!(code, Some(0 | 3)), "{fault}:{point}: {code:?} {first:?}");
+            if code == Some(3) {
+                assert!(first.iter().any(|line| line.contains(complaint)), "{fault}:{point}: {first:?}");
+            }
+            let accepted = first.iter().find(|line| line.starts_with("run ")).map(|line| line.split(' ').nth(1).expect("a name"));
+            let Some(run) = accepted else { continue };
+            let finished = first.iter().filter(|line| line.ends_with("]: completed")).count();
+            let before = place.json(&["runs", "show", run, "--json"]);
+            assert!(before["steps"][0]["completed"].as_u64().expect("a number") >= finished as u64, "what was shown is on the disk");
+            place.run(&["runs", "resume", "--open"], 0);
+            assert_eq!(place.json(&["runs", "result", run, "--json"])["status"], "completed", "{fault}:{point}");
+            assert!(place.completions().values().all(|count| *count == 1));
+            place.is_intact();
+        }
+    }
+}
+
+#[test]
+fn verify_finds_any_changed_missing_or_swapped_record_and_names_it() {
+    let place = Place::new();
+    place.wide(3);
+    place.run(&["run", "w.toml"], 0);
+    place.is_intact();
+    let file = place.path().join(".sandhog/journal.sqlite");
+    place.database().execute_batch("PRAGMA wal_checkpoint(truncate)").expect("folded");
+    let whole = std::fs::read(&file).expect("reads");
+    let records: u64 = place.database().query_row("SELECT count(*) FROM records", [], |row| row.get(0)).expect("reads");
+    assert!(records > 10);
+    let is_found = |sql: &str, named: &str| {
+        let changed = place.database().execute_batch(sql);
+        changed.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let told = place.run(&["journal", "verify"], 1);
+        assert!(told.contains(named), "{sql}: {named} is missing in {told}");
+        let _ = std::fs::remove_file(file.with_extension("sqlite-wal"));
+        let _ = std::fs::remove_file(file.with_extension("sqlite-shm"));
+        std::fs::write(&file, &whole).expect("restored");
+    };
+    for seq in 1..=records {
+        let named = format!("seq {seq}:");
+        // Any byte of the event, drawn by place: a JSON text that parses all the same is found too.
+        let at = 2 + seq * 7 % 40;
+        is_found(&format!("UPDATE records SET event = substr(event, 1, {at}) || '~' || substr(event, {at} + 2) WHERE seq = {seq}"), &named);
+        is_found(&format!("UPDATE records SET at = at + 1 WHERE seq = {seq}"), &named);
+        is_found(&format!("UPDATE records SET hash = zeroblob(32) WHERE seq = {seq}"), &named);
+        let missing = if seq == records { "at the end are missing".to_owned() } else { format!("from version {seq} to {seq} are missing") };
+        is_found(&format!("DELETE FROM records WHERE seq = {seq}"), &missing);
+    }
+    let swap = "UPDATE records SET event = (SELECT event FROM records WHERE seq = 9 - r.seq) FROM (SELECT seq FROM records) r WHERE \
+                records.seq = r.seq AND records.seq IN (4, 5)";
+    is_found(swap, "seq 4:");
+    is_found("UPDATE records SET seq = seq + 100 WHERE seq = 3", "seq 103:");
+    is_found("UPDATE streams SET hash = zeroblob(32)", "last hash");
+    is_found("UPDATE blobs SET content = x'00' WHERE rowid = 1", "the content of the blob");
+    is_found("DELETE FROM streams", "belongs to no run");
+
+    // What is shown is another than the records make it: found, and made anew.
+    place.database().execute_batch("UPDATE view_runs SET row = replace(row, '\"completed\":3', '\"completed\":2')").expect("changed");
+    assert!(place.run(&["journal", "replay"], 1).contains("the read model of the run"));
+    place.run(&["journal", "replay", "--rebuild"], 0);
+    place.database().execute_batch("DELETE FROM view_runs").expect("deleted");
+    assert_eq!(place.run(&["journal", "replay", "--rebuild"], 0), "identical\n");
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["completed"], 3);
+}
+
+#[test]
+fn a_damaged_cut_or_newer_file_is_a_clear_error() {
+    let place = Place::new();
+    place.wide(3);
+    place.run(&["run", "w.toml"], 0);
+    place.database().execute_batch("PRAGMA wal_checkpoint(truncate)").expect("folded");
+    let file = place.path().join(".sandhog/journal.sqlite");
+    let whole = std::fs::read(&file).expect("reads");
+    let intact = place.run(&["journal", "verify"], 0);
+    for length in [0, 10, 100, 4096, 5000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&file, &whole[..length]).expect("cut");
+        for arguments in [&["journal", "verify"][..], &["runs", "list"], &["runs", "show", "latest"], &["run", "w.toml"]] {
+            let output = place.command(arguments).output().expect("runs");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            assert!(!said.contains("panicked"), "{length} {arguments:?}: {said}");
+            assert!(matches!(output.status.code(), Some(0..=3)), "{length} {arguments:?}: {said}");
+            // What is cut off may be room that holds nothing; then everything is there.
+            if length > 0 && arguments == ["journal", "verify"] && !said.starts_with(&intact) {
+                assert_ne!(output.status.code(), Some(0), "{length}: {said}");
+            }
+        }
+        for beside in ["sqlite-wal", "sqlite-shm"] {
+            let _ = std::fs::remove_file(file.with_extension(beside));
+        }
+    }
+    std::fs::write(&file, &whole).expect("restored");
+    place.is_intact();
+    place.database().execute_batch("PRAGMA user_version = 99").expect("set");
+    let output = place.command(&["run", "w.toml"]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("format 99"), "{output:?}");
+}
+
+#[test]
+fn journals_of_old_formats_replay() {
+    let mut found = 0;
+    for entry in std::fs::read_dir(root().join("tests/journals")).expect("reads") {
+        let old = entry.expect("an entry").path();
+        let place = Place::new();
+        let folder = place.path().join(".sandhog");
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::copy(&old, folder.join("journal.sqlite")).expect("copied");
+        place.is_intact();
+        found += 1;
+    }
+    assert!(found > 0);
+}
+
+const FOREVER: &str = "name = \"forever\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"1000T\", timeout = \"10m\" }\n";
+
+#[test]
+fn other_terminals_list_follow_pause_and_cancel_beside_the_holder() {
+    let place = Place::new();
+    place.write("w.toml", FOREVER);
+    let mut holder = place.spawn(&["run", "w.toml"]);
+    let run = holder.accepted().expect("accepted");
+    assert!(holder.until("s: 1 task").is_some());
+    let listed = place.json(&["runs", "list", "--open", "--json"]);
+    assert_eq!(listed["runs"][0]["run"], run.as_str());
+    place.run(&["runs", "pause", &run], 0);
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["status"], "paused");
+    place.run(&["runs", "pause", &run], 2);
+    let mut resumed = place.spawn(&["runs", "resume", &run]);
+    assert!(resumed.until("resumed").is_some());
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["status"], "running");
+    place.run(&["runs", "cancel", &run], 0);
+    told(&resumed.ends(), 1);
+    told(&holder.ends(), 1);
+    place.run(&["runs", "cancel", &run], 2);
+    place.is_intact();
+}
+
+#[test]
+fn a_holder_is_asked_to_cancel_and_to_run_more() {
+    let place = Place::new();
+    place.write("forever.toml", FOREVER);
+    place.wide(3);
+    let mut holder = place.spawn(&["run", "forever.toml"]);
+    let run = holder.accepted().expect("accepted");
+    assert!(holder.until("s: 1 task").is_some());
+    // Another run goes to the holder, and is watched from here.
+    let result = place.json(&["run", "w.toml", "--json"]);
+    assert_eq!((&result["status"], &result["steps"][0]["completed"]), (&"completed".into(), &3.into()));
+    let follower = place.command(&["runs", "events", &run, "--follow", "--json"]).spawn().expect("runs");
+    place.run(&["runs", "cancel", &run, "--reason", "enough"], 0);
+    let followed = follower.wait_with_output().expect("ends");
+    let followed = told_lines(&followed);
+    assert_eq!(followed.last().map(|record| record["event"].clone()), Some("run_cancelled".into()));
+    let versions: Vec<u64> = followed.iter().map(|record| record["version"].as_u64().expect("a number")).collect();
+    assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "nothing skipped, nothing doubled");
+    told(&holder.ends(), 1);
+    place.is_intact();
+}
+
+fn told_lines(output: &Output) -> Vec<Value> {
+    let text = told(output, 0);
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_task_that_the_host_does_not_survive_is_set_aside_and_can_be_requeued() {
+    let place = Place::new();
+    place.write("w.toml", FOREVER);
+    let mut started = place.spawn(&["run", "w.toml"]);
+    let run = started.accepted().expect("accepted");
+    for lost in 1..=3 {
+        // The call is executing once the scoreboard says so: a run that spins for ever is followed by that file.
+        let board = place.path().join(".sandhog/scoreboard");
+        while std::fs::read(&board).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)) {
+            std::thread::yield_now();
+        }
+        started.kill();
+        started = place.spawn(&["runs", "resume", "--open"]);
+        assert!(started.until(if lost < 3 { "was lost" } else { "set aside" }).is_some(), "loss {lost}");
+    }
+    told(&started.ends(), 1);
+    let letters = place.json(&["dead-letters", "list", "--json"]);
+    let letter = letters["dead_letters"][0]["letter"].as_str().expect("a name").to_owned();
+    assert_eq!(letter, format!("{run}/s/0"));
+    assert!(place.run(&["dead-letters", "show", &letter], 0).contains("the host ended 3 times"));
+    place.run(&["dead-letters", "requeue", &letter], 0);
+    assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["status"], "running");
+    place.run(&["runs", "cancel", &run], 0);
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["status"], "cancelled");
+    place.is_intact();
+}
+
+#[test]
+fn sigterm_lets_what_executes_end_and_leaves_the_rest_to_be_resumed() {
+    let place = Place::new();
+    place.wide(1000);
+    let mut started = place.spawn(&["run", "w.toml", "--concurrency", "2"]);
+    let run = started.accepted().expect("accepted");
+    assert!(started.until(": completed").is_some());
+    started.signal("-TERM");
+    told(&started.ends(), 0);
+    assert!(!place.path().join(".sandhog/socket").exists(), "nothing is left behind");
+    place.run(&["runs", "resume", "--open"], 0);
+    let told = place.json(&["runs", "result", &run, "--json"]);
+    assert_eq!((&told["status"], &told["steps"][0]["completed"]), (&"completed".into(), &1000.into()));
+    let lost: u64 = told["tasks"].as_array().expect("tasks").iter().map(|task| task["lost"].as_u64().expect("a number")).sum();
+    assert_eq!(lost, 0, "a stop in good order loses nothing");
+    place.is_intact();
+}
+
+#[test]
+fn a_detached_run_goes_on_by_itself_and_a_key_is_one_run() {
+    let place = Place::new();
+    place.wide(20);
+    let arguments = ["run", "w.toml", "--detach", "--idempotency-key", "nightly"];
+    let run = place.run(&arguments, 0).trim().to_owned();
+    assert_eq!(place.run(&arguments, 0).trim(), run);
+    place.run(&["runs", "events", &run, "--follow"], 0);
+    let result = place.json(&["runs", "result", &run[..13], "--json", "--out", "out"]);
+    assert_eq!((&result["status"], &result["steps"][0]["completed"]), (&"completed".into(), &20.into()));
+    assert_eq!(std::fs::read_to_string(place.path().join("out/s/7/in/0007")).expect("reads"), "7");
+    let again = place.json(&["run", "w.toml", "--json", "--idempotency-key", "nightly"]);
+    assert_eq!(again["run"], run.as_str());
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn people_approve_refuse_pause_retry_and_prune() {
+    let place = Place::new();
+    place.write("in/a", "a");
+    let step = "[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"in/*\"]\napproval = true\nmaximum_revisions = 1\n";
+    place.write("w.toml", &format!("name = \"w\"\n{step}"));
+    let mut started = place.spawn(&["run", "w.toml"]);
+    let run = started.accepted().expect("accepted");
+    assert!(started.until("waits for approval").is_some());
+    assert!(place.run(&["runs", "show", &run], 0).contains("sandhog runs approve"));
+    place.run(&["runs", "reject", &run, "--comment", "shorter"], 0);
+    assert!(started.until("refused: shorter").is_some());
+    assert!(started.until("waits for approval").is_some());
+    place.run(&["runs", "approve", &run, "--step", "none"], 2);
+    place.run(&["runs", "approve", &run], 0);
+    told(&started.ends(), 0);
+    place.run(&["runs", "approve", &run], 2);
+
+    // What was given up is run again, when somebody says so, and only that.
+    place.write(
+        "f.toml",
+        "name = \"f\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\non_exhausted = \"dead_letter\"\nlimits = { fuel = \"1M\" }\n",
+    );
+    place.run(&["run", "f.toml"], 1);
+    place.run(&["runs", "retry", "latest"], 0);
+    assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
+    place.run(&["runs", "resume", "--open"], 1);
+    place.run(&["dead-letters", "discard", "--workflow", "f"], 0);
+    assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
+    place.run(&["dead-letters", "requeue", "nothing"], 2);
+    assert!(place.run(&["runs", "logs", "latest"], 0).is_empty());
+
+    place.run(&["journal", "prune", "--keep", "1"], 0);
+    assert_eq!(place.json(&["runs", "list", "--json"])["runs"].as_array().map(Vec::len), Some(1));
+    place.run(&["runs", "show", &run], 2);
+    place.run(&["journal", "prune"], 2);
+    place.is_intact();
+}
+
+#[test]
+fn a_state_directory_that_is_not_ours_is_refused() {
+    let place = Place::new();
+    place.wide(1);
+    let folder = place.path().join(".sandhog");
+    std::fs::create_dir(&folder).expect("made");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&folder, open).expect("set");
+    let refused = place.command(&["run", "w.toml"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("others may write"), "{refused:?}");
+    std::fs::remove_dir(&folder).expect("removed");
+
+    place.run(&["run", "w.toml"], 0);
+    let git = |arguments: &[&str]| {
+        let ran = Command::new("git").current_dir(place.path()).args(["-c", "user.name=n", "-c", "user.email=e"]).args(arguments).output();
+        assert!(ran.expect("runs").status.success());
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "--force", ".sandhog/journal.sqlite"]);
+    let refused = place.command(&["run", "w.toml"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("git tracks it"), "{refused:?}");
+}
