@@ -46,8 +46,6 @@ pub struct Context {
     pub registry: std::sync::Arc<Registry>,
     /// How many attempts run at once.
     pub concurrency: usize,
-    /// How many calls of one plugin are under way at once, for those that have such a limit.
-    pub plugin_limits: std::collections::BTreeMap<String, usize>,
 }
 
 impl Common {
@@ -106,9 +104,8 @@ impl Common {
                 None
             }
         });
-        let plugin_limits = settings.plugin_concurrency.iter().map(|(name, most)| (name.clone(), *most as usize)).collect();
         let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings));
-        Ok(Context { runtime, registry, concurrency, plugin_limits })
+        Ok(Context { runtime, registry, concurrency })
     }
 }
 

@@ -36,7 +36,8 @@ impl Host {
         };
         let crew = Arc::new(Crew::new(context.runtime.clone(), Arc::clone(&context.registry)));
         let mut options = Options::in_folder(context.concurrency, &folder).map_err(Error::from)?;
-        options.plugin_limits.clone_from(&context.plugin_limits);
+        let settings = context.registry.settings();
+        (options.breaker, options.balance) = (settings.breaker, settings.balance);
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await.map_err(Error::from)?;
         let prepare: api::Prepare = Arc::new(move |path: &Path| prepare_again(&context, path).map_err(|error| error.text()));
         let served = api::serve(&folder, handle.clone(), prepare);
@@ -180,6 +181,7 @@ impl manager::Workers for Nobody {
 
     async fn check(
         &self,
+        _plugin: &str,
         _gate: &crate::model::GateUse,
         _subject: crate::model::Subject,
         _cancel: tokio_util::sync::CancellationToken,

@@ -57,7 +57,7 @@ impl Progress {
                 bars.known += u64::from(*tasks);
                 bars.total.set_length(bars.known);
             }
-            Event::AttemptStarted { task, attempt, revision } if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) => {
+            Event::AttemptStarted { task, attempt, revision, .. } if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) => {
                 let bar = bars.tasks.entry(*task).or_insert_with(|| {
                     let bar = bars.all.insert_before(&bars.total, ProgressBar::new(100));
                     bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
@@ -162,10 +162,13 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
             format!("{}: attempt {attempt} failed: {}: {}", name(task), failure.kind, first_line(&failure.message))
         }
         Event::AttemptLost { task, attempt, executing } => {
-            let what = if *executing { "while it was executing" } else { "before its turn" };
-            format!("{}: attempt {attempt} was lost: the host ended {what}", name(task))
+            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back before its turn" };
+            format!("{}: attempt {attempt} {what}", name(task))
         }
-        Event::GateLost { task, gate: g, .. } => format!("{}: {} was lost: the host ended", name(task), gate(task, g)),
+        Event::GateLost { task, gate: g, executing, .. } => {
+            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back before its turn" };
+            format!("{}: {} {what}", name(task), gate(task, g))
+        }
         Event::ApprovalRequested { task } => format!("{}: waits for approval: sandhog runs approve {}", name(task), record.run),
         Event::ApprovalGiven { task, comment } => format!("{}: approved{}", name(task), said(comment)),
         Event::ApprovalRefused { task, comment } => format!("{}: refused{}", name(task), said(comment)),
@@ -199,7 +202,7 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
         Event::StepSkipped { step: place, need } => format!("{}: skipped, since {} did not complete", step(place), step(need)),
         Event::StepCancelled { step: place } => format!("{}: cancelled", step(place)),
         Event::CancelRequested { reason } => format!("cancelling: {reason}"),
-        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled => return None,
+        Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled | Event::BreakerChanged { .. } => return None,
     })
 }
 

@@ -14,7 +14,7 @@ use super::run::{Watching, leave, watch, write};
 use crate::api::{Client, Command};
 use crate::clock::{Clock as _, SystemClock, Timestamp, between};
 use crate::journal::{READ_MAX, Record, RunRow, Store};
-use crate::machine::{Event, Rejection, TaskKey};
+use crate::machine::{Breaker, BreakerState, Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
@@ -205,11 +205,21 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
     let store = host::journal(common)?;
     let rows = store.runs(None, open, limit).await?;
     if json {
-        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "runs": rows }));
+        let breakers = breakers(&*store).await?;
+        let breakers = breakers.iter().map(|breaker| {
+            let mut told = json!(breaker.state);
+            told["plugin"] = breaker.plugin.as_str().into();
+            told
+        });
+        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "runs": rows, "breakers": breakers.collect::<Vec<_>>() }));
     } else if rows.is_empty() {
         outln!("no runs{}", if open { " under way" } else { "" });
     } else {
-        out!("{}", table(&rows, SystemClock.now()));
+        let now = SystemClock.now();
+        out!("{}", table(&rows, now));
+        for breaker in breakers(&*store).await? {
+            out!("{}", breaker_line(&breaker, now));
+        }
     }
     Ok(Exit::Passed)
 }
@@ -279,7 +289,10 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
     let run = find(&*store, run).await?;
     if json {
-        outln!("{}", fold(&*store, run).await?.to_json());
+        let mut report = fold(&*store, run).await?;
+        let breakers = breakers(&*store).await?;
+        blocked(&mut report, &breakers, SystemClock.now());
+        outln!("{}", report.to_json());
         return Ok(Exit::Passed);
     }
     let mut report: Option<RunReport> = None;
@@ -300,11 +313,65 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
         Ok(())
     })
     .await?;
-    let Some(report) = report else { return Err(Error::usage(format!("there is no run {run}"))) };
+    let Some(mut report) = report else { return Err(Error::usage(format!("there is no run {run}"))) };
     outln!("");
     out!("{}", super::run::summary(&report));
-    out!("{}", waits(&report, SystemClock.now()));
+    let now = SystemClock.now();
+    let breakers = breakers(&*store).await?;
+    out!("{}", blocked(&mut report, &breakers, now));
+    out!("{}", waits(&report, now));
     Ok(Exit::Passed)
+}
+
+/// The circuit breakers that are not closed, as the journal has them.
+async fn breakers(store: &dyn Store) -> Result<Vec<Breaker>, Error> {
+    let mut host = crate::machine::Host::default();
+    each(store, RunId::HOST, async |record| host.apply(&record.event).map_err(Error::engine)).await?;
+    Ok(host.breakers.into_values().collect())
+}
+
+/// A breaker in a line.
+fn breaker_line(breaker: &Breaker, now: Timestamp) -> String {
+    match breaker.state {
+        BreakerState::Open { until } if until > now => {
+            format!("the breaker of {} is open for {:.1} s more\n", breaker.plugin, between(now, until).as_secs_f64())
+        }
+        BreakerState::Open { .. } => format!("the breaker of {} is open, and due to be probed\n", breaker.plugin),
+        BreakerState::HalfOpen => format!("the breaker of {} is half open: it is being probed\n", breaker.plugin),
+        BreakerState::Closed => String::new(),
+    }
+}
+
+/// Marks the tasks that an open breaker holds, and tells of the breakers that hold some.
+fn blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp) -> String {
+    let mut text = String::new();
+    if report.status != "running" {
+        return text;
+    }
+    for breaker in breakers {
+        let steps: Vec<u32> =
+            (0..).zip(&report.workflow.steps).filter(|(_, step)| step.worker == breaker.plugin).map(|(place, _)| place).collect();
+        let mut held = 0;
+        for place in steps {
+            let step = &report.steps[place as usize];
+            if step.status == "active" {
+                held += step.tasks.unwrap_or_default() as usize - report.tasks_of(place).count();
+            }
+            let due = |task: &crate::report::TaskReport| match task.status {
+                TaskStatus::Pending | TaskStatus::Revising => true,
+                TaskStatus::Retrying => task.due_at.is_none_or(|due_at| due_at <= now),
+                _ => false,
+            };
+            for (_, task) in report.tasks.iter_mut().filter(|(key, task)| key.step == place && due(task)) {
+                task.status = TaskStatus::Blocked;
+                held += 1;
+            }
+        }
+        if held > 0 {
+            text.push_str(&format!("{held} tasks are BLOCKED: {}", breaker_line(breaker, now)));
+        }
+    }
+    text
 }
 
 /// What of a run waits, for what, and until when.

@@ -32,15 +32,17 @@ pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Error> 
             Use::Worker(_) => Kind::Worker,
             Use::Gate(_) => Kind::Gate,
         };
-        let entry = match registry.find(plugin.name()) {
-            Ok(entry) => entry,
-            Err(error) => return Some((error.to_string(), None)),
-        };
-        if entry.kind != needed && entry.kind != Kind::Command {
-            let found = entry.kind.as_str();
-            return Some((format!("`{}` is a {found}, and a {} is needed here", entry.name, needed.as_str()), None));
+        let entries = registry.providers(plugin.name());
+        if entries.is_empty() {
+            return registry.find(plugin.name()).err().map(|error| (error.to_string(), None));
         }
-        registry.grant(&entry).err().map(|error| (error.to_string(), None))
+        entries.iter().find_map(|entry| {
+            if entry.kind != needed && entry.kind != Kind::Command {
+                let found = entry.kind.as_str();
+                return Some((format!("`{}` is a {found}, and a {} is needed here", entry.name, needed.as_str()), None));
+            }
+            registry.grant(entry).err().map(|error| (error.to_string(), None))
+        })
     };
     let over = |plugin: &Use, patch: &crate::model::LimitsPatch| match registry.find(plugin.name()) {
         Ok(entry) => match registry.limits(&entry, patch) {
@@ -57,8 +59,8 @@ pub fn load_plugins(source: &Source, context: &Context) -> Result<(), Error> {
     let mut names: Vec<&str> = source.plugins().map(Use::name).collect();
     names.sort_unstable();
     names.dedup();
-    for name in names {
-        let entry = context.registry.find(name)?;
+    for entry in names.into_iter().flat_map(|name| context.registry.providers(name)) {
+        let name = &entry.name;
         if !context.registry.is_compiled(&entry) {
             eprintln!("compiling {name} ({}), once", crate::model::limits::show_bytes(entry.size_bytes));
         }

@@ -5,7 +5,7 @@ use super::workflow::read_limits;
 use crate::model::{Access, LimitsPatch, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass};
 
-const FIELDS: &[&str] = &["name", "version", "description", "limits", "requests", "command", "scope"];
+const FIELDS: &[&str] = &["name", "version", "description", "limits", "requests", "command", "scope", "provides"];
 const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness"];
 
 /// What is said about a plugin. Everything is optional.
@@ -25,6 +25,8 @@ pub struct Manifest {
     pub command: Command,
     /// `file`, `unit` or `tree`.
     pub scope: Option<String>,
+    /// The name of another plugin whose work it does as well.
+    pub provides: Option<String>,
 }
 
 /// Reads a manifest.
@@ -46,6 +48,12 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
     manifest.version = fields.string(&mut out, "version").map(own);
     manifest.description = fields.string(&mut out, "description").map(own);
     manifest.limits = fields.table(&mut out, "limits").map(|table| read_limits(&mut out, table)).unwrap_or_default();
+    if let Some((name, span)) = fields.string(&mut out, "provides") {
+        match check_name(name) {
+            Ok(()) => manifest.provides = Some(name.to_owned()),
+            Err(expected) => out.push(span, format!("the name in `provides` does not fit: {expected}"), None),
+        }
+    }
     if let Some((scope, span)) = fields.string(&mut out, "scope") {
         if ["file", "unit", "tree"].contains(&scope) {
             manifest.scope = Some(scope.to_owned());

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use super::manifest::{check_guest_path, read_access};
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
+use crate::machine::{Balance, BreakerPolicy};
 use crate::model::capability::{Ceiling, PinnedGrant};
-use crate::model::limits::parse_bytes;
+use crate::model::limits::{parse_bytes, parse_duration};
 use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch};
 
 /// The file's name.
 pub const FILE_NAME: &str = "sandhog.toml";
 
-const FIELDS: &[&str] = &["plugins", "concurrency", "in_flight", "memory_total", "plugin", "limits", "ceiling", "grants"];
+const FIELDS: &[&str] =
+    &["plugins", "concurrency", "in_flight", "memory_total", "balance", "breaker", "plugin", "limits", "ceiling", "grants"];
 const CEILING_FIELDS: &[&str] =
     &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness"];
 const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness"];
@@ -29,6 +31,10 @@ pub struct Settings {
     pub plugins: Vec<PathBuf>,
     /// How many attempts run at once.
     pub concurrency: Option<u32>,
+    /// How the next call finds its provider, where several provide the same name.
+    pub balance: Balance,
+    /// When circuit breakers open, and how they close again.
+    pub breaker: BreakerPolicy,
     /// How many calls of a plugin may be under way at once, for those that have such a limit, by their names.
     pub plugin_concurrency: BTreeMap<String, u32>,
     /// How many instances may be alive at once.
@@ -52,6 +58,8 @@ impl Default for Settings {
         Self {
             plugins: Vec::new(),
             concurrency: None,
+            balance: Balance::default(),
+            breaker: BreakerPolicy::default(),
             plugin_concurrency: BTreeMap::new(),
             in_flight: None,
             memory_total: None,
@@ -80,6 +88,34 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         if *setting == Some(0) {
             let span = fields.get(name).map_or(0..0, toml::Spanned::span);
             out.push(span, format!("`{name}` is at least 1"), None);
+        }
+    }
+    settings.balance = match fields.string(&mut out, "balance") {
+        None | Some(("least_busy", _)) => Balance::LeastBusy,
+        Some(("round_robin", _)) => Balance::RoundRobin,
+        Some((word, span)) => {
+            out.push(span, format!("unknown choice `{word}`"), Some("one of least_busy, round_robin".to_owned()));
+            Balance::default()
+        }
+    };
+    if let Some(table) = fields.table(&mut out, "breaker") {
+        let breaker = out.fields(table, &["consecutive_failures", "timeout", "max_requests"]);
+        let policy = &mut settings.breaker;
+        for (name, value) in [("consecutive_failures", &mut policy.consecutive_failures), ("max_requests", &mut policy.max_requests)] {
+            match breaker.whole(&mut out, name, 1_000_000) {
+                Some(0) => {
+                    let span = breaker.get(name).map_or(0..0, toml::Spanned::span);
+                    out.push(span, format!("`{name}` is at least 1"), None);
+                }
+                Some(number) => *value = number,
+                None => {}
+            }
+        }
+        if let Some((text, span)) = breaker.quantity(&mut out, "timeout") {
+            match parse_duration(&text) {
+                Ok(timeout) => policy.timeout = timeout,
+                Err(error) => out.push(span, format!("`timeout`: {error}"), None),
+            }
         }
     }
     if let Some(table) = fields.table(&mut out, "plugin") {

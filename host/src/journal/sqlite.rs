@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::views::{Difference, Views};
 use super::{Append, Damage, DeadLetter, Error, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
-use crate::machine::{Event, Run};
+use crate::machine::{Event, Host, Run};
 use crate::model::{Digest, RunId};
 
 /// The file in the directory.
@@ -807,11 +807,31 @@ fn fold(connection: &Connection, run: RunId) -> Result<(Option<Views>, Option<Di
     }
 }
 
+/// Folds what the host remembers.
+fn fold_host(connection: &Connection) -> Result<Option<Difference>, Error> {
+    let (mut host, mut version) = (Host::default(), 1_u64);
+    loop {
+        let rest = "WHERE s.name = ?1 AND r.version >= ?2 ORDER BY r.version LIMIT ?3";
+        let records = select(connection, rest, params![RunId::HOST.0.as_bytes(), version, READ_MAX as u64])?;
+        let Some(last) = records.last() else { return Ok(None) };
+        version = last.version + 1;
+        for record in &records {
+            if let Err(error) = host.apply(&record.event) {
+                return Ok(Some(Difference { run: RunId::HOST, what: format!("record {}: {error}", record.seq) }));
+            }
+        }
+    }
+}
+
 fn differences(connection: &mut Connection) -> Result<Vec<Difference>, Error> {
     // One look at everything, whatever is appended meanwhile.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(medium)?;
     let mut differences = Vec::new();
     for (_, run, _, _) in streams(&transaction)? {
+        if run == RunId::HOST {
+            differences.extend(fold_host(&transaction)?);
+            continue;
+        }
         let (folded, illegal) = fold(&transaction, run)?;
         differences.extend(illegal);
         let name = run.0.as_bytes();
@@ -840,7 +860,7 @@ fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
     let failed = |error: Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     connection.execute_batch("DELETE FROM view_runs; DELETE FROM view_dead_letters;")?;
     let mut runs = 0;
-    for (_, run, _, _) in streams(connection).map_err(failed)? {
+    for (_, run, _, _) in streams(connection).map_err(failed)?.into_iter().filter(|(_, run, _, _)| *run != RunId::HOST) {
         if let (Some(mut views), _) = fold(connection, run).map_err(failed)? {
             views.dead_changed = true;
             write_views(connection, &mut views)?;

@@ -137,7 +137,8 @@ impl Views {
             | Event::StepFailed { .. }
             | Event::StepSkipped { .. }
             | Event::StepCancelled { .. }
-            | Event::TaskCancelled { .. } => {}
+            | Event::TaskCancelled { .. }
+            | Event::BreakerChanged { .. } => {}
             Event::StepStarted { tasks, .. } => row.tasks += u64::from(*tasks),
             Event::AttemptStarted { .. } => row.attempts += 1,
             Event::AttemptCompleted { receipt, .. }

@@ -20,8 +20,8 @@ pub enum Input {
         /// The blob that lists them.
         inputs: Digest,
     },
-    /// There is a free place for an effect that was due.
-    Start(Effect),
+    /// There is a free place for an effect that was due; and the plugin that is called, where that is not the one named.
+    Start(Effect, Option<String>),
     /// A worker's attempt ended.
     WorkerEnded {
         /// The task.
@@ -58,6 +58,15 @@ pub enum Input {
     Cancel {
         /// Why, for a person.
         reason: String,
+    },
+    /// A call was taken back before its turn: a worker's attempt, or a gate's by its place.
+    Returned {
+        /// The task.
+        task: TaskKey,
+        /// The gate's place in the step.
+        gate: Option<u32>,
+        /// Which attempt.
+        attempt: u32,
     },
     /// The host has started again. What was under way is not any more; of that, these calls had begun to execute: a worker's
     /// attempt, or a gate's by its place.
@@ -140,13 +149,14 @@ pub fn decide(run: &Run, input: Input, now: Timestamp) -> Result<Vec<Event>, Rej
                 Err(Rejection::NotUnderWay)
             }
         }
-        Input::Start(effect) => start(run, effect),
+        Input::Start(effect, provider) => start(run, effect, provider),
         Input::WorkerEnded { task, attempt, result, receipt, log, chance } => {
             worker_ended(run, task, attempt, result, (receipt, log), chance, now)
         }
         Input::GateEnded { task, gate, attempt, result, receipt, log, chance } => {
             gate_ended(run, GateCall { task, gate, attempt }, result, (receipt, log), chance, now)
         }
+        Input::Returned { task, gate, attempt } => returned(run, task, gate, attempt),
         Input::Recover { executing } => Ok(recover(run, &executing)),
         Input::Cancel { reason } => cancel(run, reason),
         Input::Pause { reason } => match run.status {
@@ -164,13 +174,13 @@ pub fn decide(run: &Run, input: Input, now: Timestamp) -> Result<Vec<Event>, Rej
     }
 }
 
-fn start(run: &Run, effect: Effect) -> Result<Vec<Event>, Rejection> {
+fn start(run: &Run, effect: Effect, provider: Option<String>) -> Result<Vec<Event>, Rejection> {
     if run.status != RunStatus::Running {
         return Err(Rejection::NotInState { expected: "running", found: run.status.as_str() });
     }
     match effect {
-        Effect::RunWorker { task, attempt, revision } => Ok(vec![Event::AttemptStarted { task, attempt, revision }]),
-        Effect::RunGate { task, gate, attempt } => Ok(vec![Event::GateStarted { task, gate, attempt }]),
+        Effect::RunWorker { task, attempt, revision } => Ok(vec![Event::AttemptStarted { task, attempt, revision, provider }]),
+        Effect::RunGate { task, gate, attempt } => Ok(vec![Event::GateStarted { task, gate, attempt, provider }]),
         Effect::ResolveInputs { .. } | Effect::Settle => Err(Rejection::NotUnderWay),
     }
 }
@@ -329,6 +339,28 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[GateState]) 
     } else {
         vec![Event::RevisionRequested { task, revision: live.revision + 1 }]
     }
+}
+
+fn returned(run: &Run, task: TaskKey, gate: Option<u32>, attempt: u32) -> Result<Vec<Event>, Rejection> {
+    let live = run.live(task).ok_or(Rejection::NotUnderWay)?;
+    let (event, others) = match (gate, &live.state) {
+        (None, TaskState::Running { attempt: running }) if *running == attempt => {
+            (Event::AttemptLost { task, attempt, executing: false }, 0)
+        }
+        (Some(gate), TaskState::Validating { gates, .. }) => {
+            let is_running = |state: &GateState| matches!(state, GateState::Running { .. });
+            match gates.get(gate as usize) {
+                Some(GateState::Running { attempt: running, .. }) if *running == attempt => {
+                    let others = gates.iter().filter(|state| is_running(state)).count() - 1;
+                    (Event::GateLost { task, gate, attempt, executing: false }, others)
+                }
+                Some(_) | None => return Err(Rejection::NotUnderWay),
+            }
+        }
+        (None | Some(_), _) => return Err(Rejection::NotUnderWay),
+    };
+    let cancelled = (run.status == RunStatus::Cancelling && others == 0).then_some(Event::TaskCancelled { task });
+    Ok(std::iter::once(event).chain(cancelled).collect())
 }
 
 /// What was under way when the host ended is not any more: what had begun to execute counts as lost.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::host::BreakerState;
 use crate::clock::Timestamp;
 use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, Receipt, Verdict, Workflow};
 
@@ -91,6 +92,9 @@ pub enum Event {
         attempt: u32,
         /// Counts rounds, from 0.
         revision: u32,
+        /// The plugin that is called, where another than the one named provides the work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
     },
     /// The worker returned. `RUNNING` to `VALIDATING`.
     AttemptCompleted {
@@ -120,7 +124,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Log::is_empty")]
         log: Log,
     },
-    /// The host ended while the attempt was on record as started. From `RUNNING`; it is run again.
+    /// The host ended while the attempt was on record as started, or took it back before its turn. From `RUNNING`; it is run
+    /// again.
     AttemptLost {
         /// The task.
         task: TaskKey,
@@ -144,6 +149,9 @@ pub enum Event {
         gate: u32,
         /// Counts tries, from 1.
         attempt: u32,
+        /// The plugin that is called, where another than the one named provides the work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<String>,
     },
     /// A gate gave its verdict. Stays `VALIDATING` until all have.
     GateAnswered {
@@ -179,7 +187,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Log::is_empty")]
         log: Log,
     },
-    /// The host ended while a gate was on record as called. Stays `VALIDATING`; it is called again.
+    /// The host ended while a gate was on record as called, or took the call back before its turn. Stays `VALIDATING`; it is
+    /// called again.
     GateLost {
         /// The task.
         task: TaskKey,
@@ -319,6 +328,15 @@ pub enum Event {
     RunFailed,
     /// The run was cancelled, and nothing of it is under way any more. The run has ended.
     RunCancelled,
+    /// Of the host, and of no run: a circuit breaker opened, is being probed, or closed.
+    BreakerChanged {
+        /// The component and its grants.
+        component: String,
+        /// The plugin's name.
+        plugin: String,
+        /// How it stands now.
+        to: BreakerState,
+    },
 }
 
 impl Event {
@@ -361,6 +379,7 @@ impl Event {
             Self::RunCompleted { .. } => "run_completed",
             Self::RunFailed => "run_failed",
             Self::RunCancelled => "run_cancelled",
+            Self::BreakerChanged { .. } => "breaker_changed",
         }
     }
 
@@ -402,7 +421,8 @@ impl Event {
             | Self::RunReopened
             | Self::RunCompleted { .. }
             | Self::RunFailed
-            | Self::RunCancelled => None,
+            | Self::RunCancelled
+            | Self::BreakerChanged { .. } => None,
         }
     }
 

@@ -12,6 +12,7 @@
 mod agenda;
 mod decide;
 mod event;
+mod host;
 mod policy;
 mod run;
 mod schedule;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use decide::{Input, Rejection, decide};
 pub use event::{Event, TaskKey, TaskReason};
+pub use host::{Balance, Breaker, BreakerPolicy, BreakerState, Counted, Host, Provider};
 pub use policy::{Judgement, backoff, judge};
 pub use run::{
     Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState, refusal,

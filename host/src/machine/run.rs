@@ -129,7 +129,7 @@ pub enum Approval {
 pub enum Again {
     /// Its work was sent back.
     Revised,
-    /// The host ended before its attempt began to execute.
+    /// Its attempt was taken back, or the host ended, before it began to execute.
     Returned,
     /// The host ended while its attempt was executing.
     Lost,
@@ -477,9 +477,9 @@ impl Run {
             return Err(self.illegal(event));
         }
         match event {
-            Event::RunStarted { .. } => return Err(self.illegal(event)),
+            Event::RunStarted { .. } | Event::BreakerChanged { .. } => return Err(self.illegal(event)),
             Event::StepStarted { step, tasks, inputs } => self.step_started(event, *step, *tasks, *inputs)?,
-            Event::AttemptStarted { task, attempt, revision } => self.attempt_started(event, *task, *attempt, *revision)?,
+            Event::AttemptStarted { task, attempt, revision, .. } => self.attempt_started(event, *task, *attempt, *revision)?,
             Event::AttemptCompleted { task, attempt, artifacts, receipt, .. } => {
                 let gates = self.workflow.steps.get(task.step as usize).map_or(0, |step| step.gates.len());
                 let live = self.running(event, *task, *attempt)?;
@@ -512,7 +512,7 @@ impl Run {
                 live.state = TaskState::Retrying { attempt: attempt + 1, due_at: *due_at };
                 self.agenda.timers.insert((*due_at, *task, None));
             }
-            Event::GateStarted { task, gate, attempt } => self.gate_started(event, *task, *gate, *attempt)?,
+            Event::GateStarted { task, gate, attempt, .. } => self.gate_started(event, *task, *gate, *attempt)?,
             Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, .. } => {
                 let state = self.running_gate(event, *task, *gate, *attempt)?;
                 *state = GateState::Answered { passed: *passed, findings: verdict.findings.clone() };

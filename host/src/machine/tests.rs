@@ -65,7 +65,7 @@ impl Told {
         while due.len() < calls {
             let Some(effect) = looking.next_call(at(self.now), &mut |_| true).or_else(|| looking.alone()) else { break };
             due.push(effect);
-            let events = decide(&looking, Input::Start(effect), at(self.now)).expect("fits");
+            let events = decide(&looking, Input::Start(effect, None), at(self.now)).expect("fits");
             for event in &events {
                 looking.apply(at(self.now), event).expect("applies");
             }
@@ -79,7 +79,7 @@ impl Told {
             match effect {
                 Effect::ResolveInputs { step } => self.tell(Input::StepInputs { step: *step, tasks: 1, inputs: Digest::of(b"") }),
                 Effect::Settle => self.tell(Input::Settle),
-                Effect::RunGate { .. } | Effect::RunWorker { .. } => self.tell(Input::Start(*effect)),
+                Effect::RunGate { .. } | Effect::RunWorker { .. } => self.tell(Input::Start(*effect, None)),
             };
         }
         due
@@ -226,7 +226,7 @@ proptest! {
                     match effect {
                         Effect::Settle => { told.tell(Input::Settle); }
                         Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b"") }); }
-                        Effect::RunGate { .. } | Effect::RunWorker { .. } => { told.tell(Input::Start(effect)); under_way.push(effect); }
+                        Effect::RunGate { .. } | Effect::RunWorker { .. } => { told.tell(Input::Start(effect, None)); under_way.push(effect); }
                     }
                     if told.run.status != RunStatus::Running { break; }
                 }
@@ -261,7 +261,7 @@ proptest! {
             let before = replayed.clone();
             replayed.apply(*when, event).expect("replays");
             match event {
-                Event::AttemptStarted { task, attempt, revision } => {
+                Event::AttemptStarted { task, attempt, revision, .. } => {
                     let policy = &policies[task.step as usize];
                     prop_assert!(*attempt <= policy.retry.maximum_attempts && *revision <= policy.maximum_revisions);
                 }

@@ -11,7 +11,7 @@ use super::crew::Workers;
 use super::inputs::{Inputs, keep};
 use super::{Notice, journal};
 use crate::journal::{Executing, Store};
-use crate::machine::{Effect, Input, Run, TaskKey, TaskState};
+use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
 use crate::model::{
     Artifact, ArtifactRef, Attempt, Digest, Failure, FailureKind, Finding, Log, Receipt, RunId, Subject, Task, Verdict, Workflow,
 };
@@ -59,10 +59,10 @@ async fn fetch(store: &dyn Store, refs: &[ArtifactRef]) -> Result<Vec<Artifact>,
 pub(super) struct Order {
     pub(super) run: RunId,
     pub(super) cancel: CancellationToken,
+    pub(super) provider: Provider,
     context: Arc<StepContext>,
     task: TaskKey,
     revision: u32,
-    fallback: bool,
     feedback: Vec<Finding>,
     previous: Vec<ArtifactRef>,
     call: Call,
@@ -82,7 +82,14 @@ pub(super) struct Means {
 
 impl Order {
     /// What is to be called, once its start is on record.
-    pub(super) fn new(id: RunId, run: &Run, effect: Effect, context: Arc<StepContext>, cancel: CancellationToken) -> Option<Self> {
+    pub(super) fn new(
+        id: RunId,
+        run: &Run,
+        effect: Effect,
+        context: Arc<StepContext>,
+        cancel: CancellationToken,
+        provider: Provider,
+    ) -> Option<Self> {
         let (task, call) = match effect {
             Effect::RunWorker { task, attempt, .. } => (task, Call::Worker { attempt }),
             Effect::RunGate { task, gate, attempt } => match &run.live(task)?.state {
@@ -97,10 +104,10 @@ impl Order {
         Some(Self {
             run: id,
             cancel,
+            provider,
             context,
             task,
             revision: live.revision,
-            fallback: live.fallback,
             feedback: live.feedback.iter().map(|(_, finding)| finding.clone()).collect(),
             previous: live.previous.clone(),
             call,
@@ -146,8 +153,7 @@ impl Order {
             let _ = sender.send(Notice::Progress { run, task: key, fraction, note: note.to_owned() });
         });
         let step = self.context.of();
-        let worker = if self.fallback { step.fallback.as_deref().unwrap_or(&step.worker) } else { &step.worker };
-        let Attempt { result, receipt, log } = means.workers.run(worker, step, task, self.cancel.clone(), progress).await;
+        let Attempt { result, receipt, log } = means.workers.run(&self.provider.name, step, task, self.cancel.clone(), progress).await;
         self.tell_log(&means.notices, None, &log);
         let result = match result {
             Ok(artifacts) => keep(&*means.store, artifacts).await.map_err(|error| host(&error)),
@@ -164,7 +170,7 @@ impl Order {
         };
         let params = Arc::clone(&self.context.gate_params[gate as usize]);
         let subject = Subject { files, task: Some(task), usage: uses.usage.then_some(*receipt), params, unit: None };
-        let ended = means.workers.check(uses, subject, self.cancel.clone()).await;
+        let ended = means.workers.check(&self.provider.name, uses, subject, self.cancel.clone()).await;
         self.tell_log(&means.notices, Some(gate), &ended.log);
         ended
     }

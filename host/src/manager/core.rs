@@ -11,11 +11,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Order, StepContext};
+use super::crew::Workers;
 use super::inputs::Resolving;
 use super::{Error, Message};
 use crate::clock::Timestamp;
 use crate::journal::{self, Append, Executing, READ_MAX, Store};
-use crate::machine::{Effect, Event, Input, Rejection, Run, RunStatus, StepState, Turns, ahead, decide};
+use crate::machine::{
+    Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
+};
 use crate::model::RunId;
 
 /// A run in memory, and what of it lives only there.
@@ -39,9 +42,11 @@ pub(super) struct Core {
     store: Arc<dyn Store>,
     /// How many calls may execute at once.
     concurrency: usize,
-    /// How many calls of one plugin may be under way at once, for those that have such a limit.
-    plugin_limits: BTreeMap<String, usize>,
-    plugins_under_way: HashMap<String, usize>,
+    workers: Arc<dyn Workers>,
+    /// Who does the work of each name that was asked for.
+    providers: HashMap<String, Vec<Provider>>,
+    /// Breakers, and who gets the next call.
+    pub(super) host: Host,
     pub(super) runs: HashMap<RunId, Live>,
     /// Runs that may have something to do.
     eager: BTreeSet<RunId>,
@@ -64,7 +69,7 @@ pub(super) struct Core {
 /// What is to be done after a turn.
 #[derive(Default)]
 pub(super) struct Acts {
-    pub(super) orders: Vec<(Order, String)>,
+    pub(super) orders: Vec<Order>,
     pub(super) resolve: Vec<(RunId, u32, Resolving)>,
 }
 
@@ -72,7 +77,7 @@ pub(super) struct Acts {
 #[derive(Default)]
 struct Turn {
     appends: BTreeMap<RunId, (u64, Vec<Event>)>,
-    calls: Vec<(RunId, Effect)>,
+    calls: Vec<(RunId, Effect, Provider)>,
     resolve: Vec<(RunId, u32)>,
     submitted: Vec<(RunId, oneshot::Sender<Result<RunId, Error>>)>,
     keys: HashMap<String, RunId>,
@@ -81,12 +86,13 @@ struct Turn {
 }
 
 impl Core {
-    pub(super) fn new(store: Arc<dyn Store>, concurrency: usize, plugin_limits: BTreeMap<String, usize>, stop: CancellationToken) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, workers: Arc<dyn Workers>, concurrency: usize, host: Host, stop: CancellationToken) -> Self {
         Self {
             store,
             concurrency,
-            plugin_limits,
-            plugins_under_way: HashMap::new(),
+            workers,
+            providers: HashMap::new(),
+            host,
             runs: HashMap::new(),
             eager: BTreeSet::new(),
             held_up: BTreeSet::new(),
@@ -104,11 +110,23 @@ impl Core {
     /// When the next turn is due by itself. With no place free a timer could start nothing: what frees one makes a turn.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
         let may_start = self.under_way < self.window && !self.draining && !self.alone;
-        self.timers.first().map(|(at, _)| *at).filter(|_| may_start)
+        let breaker = self.host.next_timer().filter(|_| !self.held_up.is_empty());
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(breaker).min().filter(|_| may_start)
     }
 
-    /// Puts on record what the host that is no more was executing: those calls count as lost.
+    /// Takes up what the host remembers, and puts on record what the one that is no more was executing: those calls count
+    /// as lost.
     pub(super) async fn recover(&mut self, executing: HashMap<RunId, Vec<Executing>>, now: Timestamp) -> Result<(), Error> {
+        let mut version = 1;
+        loop {
+            let records = self.store.read(&RunId::HOST, version, READ_MAX).await?;
+            let Some(last) = records.last() else { break };
+            version = last.version + 1;
+            for record in &records {
+                let damaged = |error: IllegalTransition| journal::Error::Damaged { seq: record.seq, reason: error.to_string() };
+                self.host.apply(&record.event).map_err(damaged)?;
+            }
+        }
         let mut turn = Turn::default();
         for (id, calls) in executing {
             let Some(run) = load(&*self.store, id).await?.filter(|run| !run.status.is_final()) else { continue };
@@ -132,6 +150,9 @@ impl Core {
         }
         if turn.ended > 0 {
             self.window = ahead(turn.ended, self.concurrency);
+            self.eager.append(&mut self.held_up);
+        }
+        if self.host.next_timer().is_some_and(|at| at <= now) {
             self.eager.append(&mut self.held_up);
         }
         while let Some((_, run)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
@@ -196,20 +217,24 @@ impl Core {
                     tracing::debug!(%run, %error, "inputs were resolved too late");
                 }
             }
-            Message::Ended { run, plugin, input } => {
+            Message::Ended { run, provider, input } => {
                 turn.ended += 1;
                 self.under_way -= 1;
                 self.alone = false;
-                if let Some(count) = self.plugins_under_way.get_mut(&plugin) {
-                    *count -= 1;
-                }
+                let counted = match &input {
+                    Input::WorkerEnded { result: Ok(_), .. } | Input::GateEnded { result: Ok(_), .. } => Counted::Answer,
+                    Input::WorkerEnded { result: Err(failure), .. } | Input::GateEnded { result: Err(failure), .. } => {
+                        Counted::of(failure.kind)
+                    }
+                    _ => Counted::Nothing,
+                };
+                let changed = self.host.ended(&provider, counted, now);
+                self.tell_host(changed, turn);
                 if let Some(live) = self.runs.get_mut(&run) {
                     live.under_way -= 1;
                 }
                 // A late answer (its run ended, or the slot was told to stop) is no longer asked for.
-                if let Some(input) = input
-                    && let Err(error) = self.tell(run, input, now, turn)
-                {
+                if let Err(error) = self.tell(run, input, now, turn) {
                     tracing::debug!(%run, %error, "an answer came too late");
                 }
             }
@@ -330,7 +355,17 @@ impl Core {
         let mut alone = None;
         for id in &self.eager {
             let Some(live) = self.runs.get(id).filter(|live| live.driven) else { continue };
-            alone = alone.or_else(|| live.run.alone().map(|effect| (*id, effect)));
+            if alone.is_none()
+                && let Some(effect) = live.run.alone()
+            {
+                let plugin = live.run.plugin_of(effect).unwrap_or_default();
+                let providers = self.providers.entry(plugin.to_owned()).or_insert_with(|| self.workers.providers(plugin));
+                if providers.iter().any(|provider| self.host.admits(provider, now)) {
+                    alone = Some((*id, effect));
+                } else {
+                    self.held_up.insert(*id); // its breaker is open: the others do not wait for that
+                }
+            }
             turns.push(*id, live.run.workflow.priority, live.under_way);
         }
         if self.draining || self.alone {
@@ -349,10 +384,13 @@ impl Core {
             }
             let Some(live) = self.runs.get_mut(&id) else { continue };
             let room = live.run.workflow.concurrency.is_none_or(|most| live.under_way < most);
-            let (limits, counts) = (&self.plugin_limits, &self.plugins_under_way);
+            let (host, workers, providers) = (&self.host, &self.workers, &mut self.providers);
             let mut refused = !room;
             let mut admits = |plugin: &str| {
-                let free = limits.get(plugin).is_none_or(|most| counts.get(plugin).is_none_or(|count| count < most));
+                if !providers.contains_key(plugin) {
+                    providers.insert(plugin.to_owned(), workers.providers(plugin));
+                }
+                let free = providers[plugin].iter().any(|provider| host.admits(provider, now));
                 refused |= !free;
                 free
             };
@@ -376,19 +414,32 @@ impl Core {
     }
 
     fn call(&mut self, id: RunId, effect: Effect, now: Timestamp, turn: &mut Turn) -> bool {
-        if self.tell(id, Input::Start(effect), now, turn).is_err() {
+        let Some(plugin) = self.runs.get(&id).and_then(|live| live.run.plugin_of(effect)) else { return false };
+        if !self.providers.contains_key(plugin) {
+            self.providers.insert(plugin.to_owned(), self.workers.providers(plugin));
+        }
+        let providers = &self.providers[plugin];
+        let Some(chosen) = self.host.choose(plugin, providers, now) else { return false };
+        let provider = providers[chosen].clone();
+        let named = (provider.name != plugin).then(|| provider.name.clone());
+        if self.tell(id, Input::Start(effect, named), now, turn).is_err() {
             return false;
         }
         let Some(live) = self.runs.get_mut(&id) else { return false };
         live.under_way += 1;
         self.under_way += 1;
-        let plugin = live.run.plugin_of(effect).unwrap_or_default();
-        match self.plugins_under_way.get_mut(plugin) {
-            Some(count) => *count += 1,
-            None => drop(self.plugins_under_way.insert(plugin.to_owned(), 1)),
-        }
-        turn.calls.push((id, effect));
+        let changed = self.host.begin(&provider);
+        self.tell_host(changed, turn);
+        turn.calls.push((id, effect, provider));
         true
+    }
+
+    /// Puts on record what changed of a breaker.
+    fn tell_host(&mut self, changed: Option<Event>, turn: &mut Turn) {
+        let Some(event) = changed else { return };
+        let before = self.host.version;
+        self.host.apply(&event).expect("an event of the host");
+        turn.appends.entry(RunId::HOST).or_insert_with(|| (before, Vec::new())).1.push(event);
     }
 
     /// Appends what was decided, and only then answers, and says what is to be done.
@@ -410,7 +461,7 @@ impl Core {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let orders = calls.into_iter().filter_map(|(id, effect)| self.order(id, effect)).collect();
+        let orders = calls.into_iter().filter_map(|(id, effect, provider)| self.order(id, effect, provider)).collect();
         let resolve = resolve.into_iter().filter_map(|(id, step)| {
             let live = self.runs.get(&id)?;
             Some((id, step, Resolving::new(id, &live.run, step)))
@@ -428,14 +479,13 @@ impl Core {
     }
 
     /// What a call needs, now that its start is on record.
-    fn order(&mut self, id: RunId, effect: Effect) -> Option<(Order, String)> {
+    fn order(&mut self, id: RunId, effect: Effect, provider: Provider) -> Option<Order> {
         let (Effect::RunWorker { task, .. } | Effect::RunGate { task, .. }) = effect else { return None };
         let live = self.runs.get_mut(&id)?;
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
         let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow, task.step, active.inputs)));
-        let plugin = live.run.plugin_of(effect).unwrap_or_default().to_owned();
-        Some((Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone())?, plugin))
+        Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone(), provider)
     }
 
     /// Forgets a run that has ended, and tells those who wait for that.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
 use crate::model::{
-    Artifact, Attempt, Decision, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
+    Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
 };
-use crate::registry::{Loaded, Registry};
+use crate::registry::{Entry, Loaded, Registry};
 use crate::runtime::{Call, Kind, Progress, Runtime};
 
 /// How many parts of one subject (files, or units) are judged at once.
@@ -23,11 +24,16 @@ pub trait Workers: Send + Sync + 'static {
         None
     }
 
-    /// Runs a task of a step, by the step's worker or its fallback.
+    /// Who does the work of a name: the plugin of that name, and others that say they provide it.
+    fn providers(&self, name: &str) -> Vec<Provider> {
+        vec![Provider { name: name.to_owned(), component: name.to_owned(), concurrency: None }]
+    }
+
+    /// Runs a task of a step, by a plugin that provides its worker.
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>>;
 
-    /// Has a gate judge a subject.
-    async fn check(&self, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict>;
+    /// Has a gate judge a subject, by a plugin that provides it.
+    async fn check(&self, plugin: &str, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict>;
 }
 
 /// The plugins of a registry.
@@ -81,6 +87,25 @@ impl Workers for Crew {
         Some(self.runtime.threads().clone())
     }
 
+    fn providers(&self, name: &str) -> Vec<Provider> {
+        let provider = |entry: Arc<Entry>| {
+            // What is granted is part of it: a plugin that may do more is another one.
+            let grant = self.registry.grant(&entry).map(|grant| format!("{grant:?}")).unwrap_or_default();
+            let granted = Digest::of(grant.as_bytes()).to_hex();
+            Provider {
+                name: entry.name.clone(),
+                component: format!("{}+{}", entry.digest, &granted[..16]),
+                concurrency: self.registry.settings().plugin_concurrency.get(&entry.name).map(|most| *most as usize),
+            }
+        };
+        let providers: Vec<Provider> = self.registry.providers(name).into_iter().map(provider).collect();
+        if providers.is_empty() {
+            // Calling it will say what is wrong.
+            return vec![Provider { name: name.to_owned(), component: name.to_owned(), concurrency: None }];
+        }
+        providers
+    }
+
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
         match self.ready(worker, &step.limits, Kind::Worker) {
             Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { cancel, progress: Some(progress), ..call }).await,
@@ -88,8 +113,8 @@ impl Workers for Crew {
         }
     }
 
-    async fn check(&self, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict> {
-        let (loaded, call) = match self.ready(&gate.gate, &gate.limits, Kind::Gate) {
+    async fn check(&self, plugin: &str, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict> {
+        let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate) {
             Ok(ready) => ready,
             Err(failure) => return failed(failure),
         };

@@ -16,7 +16,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use self::core::{Acts, Core};
 use self::slots::Slots;
 use crate::clock::{Clock, between};
 use crate::journal::{self, Executing, READ_MAX, Record, Scoreboard, Store};
-use crate::machine::{Input, Rejection, RunStatus, TaskKey};
+use crate::machine::{Balance, BreakerPolicy, Host, Input, Provider, Rejection, RunStatus, TaskKey};
 use crate::model::{Artifact, ArtifactRef, Digest, Log, RunId, Workflow};
 
 pub use crew::{Crew, Workers};
@@ -133,11 +133,11 @@ enum Message {
         run: RunId,
         input: Input,
     },
-    /// A call has ended; without an input it was not made.
+    /// A call has ended, or was not made.
     Ended {
         run: RunId,
-        plugin: String,
-        input: Option<Input>,
+        provider: Provider,
+        input: Input,
     },
     /// To be told when nothing is under way here any more.
     Idle {
@@ -160,8 +160,10 @@ pub struct Handle {
 pub struct Options {
     /// How many calls execute at once.
     pub concurrency: usize,
-    /// How many calls of one plugin are under way at once, for those that have such a limit.
-    pub plugin_limits: BTreeMap<String, usize>,
+    /// When circuit breakers open, and how they close again.
+    pub breaker: BreakerPolicy,
+    /// How the next call finds its provider, where several provide the same name.
+    pub balance: Balance,
     /// What the host before this one was executing.
     pub executing: HashMap<RunId, Vec<Executing>>,
     /// The folder of the scoreboard; absent where the journal does not survive the process either.
@@ -172,7 +174,7 @@ impl Options {
     /// So many calls at once, and nothing that outlives the process.
     #[must_use]
     pub fn in_memory(concurrency: usize) -> Self {
-        Self { concurrency, plugin_limits: BTreeMap::new(), executing: HashMap::new(), folder: None }
+        Self { concurrency, breaker: BreakerPolicy::default(), balance: Balance::default(), executing: HashMap::new(), folder: None }
     }
 
     /// So many calls at once, recovering what a host before was executing in a folder.
@@ -236,9 +238,9 @@ pub async fn start(
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let (notices, _) = broadcast::channel(NOTICES);
     let stop = CancellationToken::new();
-    let Options { concurrency, plugin_limits, executing, folder } = options;
+    let Options { concurrency, breaker, balance, executing, folder } = options;
     let concurrency = concurrency.max(1);
-    let mut core = Core::new(Arc::clone(&store), concurrency, plugin_limits, stop.clone());
+    let mut core = Core::new(Arc::clone(&store), Arc::clone(&workers), concurrency, Host::new(breaker, balance), stop.clone());
     core.recover(executing, clock.now()).await?;
     // Only now: until what it said is on record, it is what the next start needs.
     let scoreboard = match &folder {
@@ -418,6 +420,7 @@ impl Manager {
 
     async fn turns(&mut self, mailbox: &mut mpsc::Receiver<Message>) -> Result<(), Error> {
         let mut messages = Vec::with_capacity(BATCH_MAX);
+        let mut breakers = 0;
         loop {
             let timer = self.core.next_timer().map(|at| between(self.clock.now(), at));
             tokio::select! {
@@ -433,8 +436,12 @@ impl Manager {
             }
             let now = self.clock.now();
             let Acts { orders, resolve } = self.core.step(messages.drain(..), now).await?;
-            for (order, plugin) in orders {
-                self.slots.take(order, plugin);
+            if self.core.host.version != breakers {
+                breakers = self.core.host.version;
+                self.slots.hold_off(self.core.host.held_off());
+            }
+            for order in orders {
+                self.slots.take(order);
             }
             while self.resolving.try_join_next().is_some() {}
             for (run, step, resolving) in resolve {

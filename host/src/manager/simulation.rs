@@ -1,7 +1,7 @@
 //! The core in a world that is drawn from a seed: a clock that is set, workers that fail, hang, lie and take the host
 //! with them, people who change their minds, and crashes at any point, during recovery too.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use futures_util::FutureExt as _;
 use rand::rngs::SmallRng;
@@ -45,8 +45,45 @@ struct World {
 const SLOTS: usize = 3;
 
 fn core(store: &Arc<Memory>) -> Core {
-    let limits = BTreeMap::from([("w1".to_owned(), 2)]);
-    Core::new(Arc::clone(store) as Arc<dyn Store>, SLOTS, limits, CancellationToken::new())
+    let breaker = BreakerPolicy { consecutive_failures: 3, timeout: Duration::from_secs(5), max_requests: 1 };
+    let host = Host::new(breaker, Balance::RoundRobin);
+    Core::new(Arc::clone(store) as Arc<dyn Store>, Arc::new(Names), SLOTS, host, CancellationToken::new())
+}
+
+/// Who does the work of each name: two for one of them, and one that may be called twice at once.
+struct Names;
+
+#[async_trait::async_trait]
+impl Workers for Names {
+    fn providers(&self, name: &str) -> Vec<Provider> {
+        let provider = |name: &str, concurrency| Provider { name: name.to_owned(), component: name.to_owned(), concurrency };
+        match name {
+            "w0" => vec![provider("w0", None), provider("w0-too", None)],
+            "w1" => vec![provider("w1", Some(2))],
+            name => vec![provider(name, None)],
+        }
+    }
+
+    async fn run(
+        &self,
+        _worker: &str,
+        _step: &Step,
+        _task: crate::model::Task,
+        _cancel: CancellationToken,
+        _progress: crate::runtime::Progress,
+    ) -> crate::model::Attempt<Vec<Artifact>> {
+        unreachable!("the world itself says how calls end")
+    }
+
+    async fn check(
+        &self,
+        _plugin: &str,
+        _gate: &GateUse,
+        _subject: crate::model::Subject,
+        _cancel: CancellationToken,
+    ) -> crate::model::Attempt<Verdict> {
+        unreachable!("the world itself says how calls end")
+    }
 }
 
 impl World {
@@ -108,7 +145,7 @@ impl World {
     /// A turn of the core, and what it asks for.
     fn turn(&mut self, messages: Vec<Message>) {
         let Acts { orders, resolve } = now(self.core.step(messages, self.time)).expect("the journal works");
-        self.line.extend(orders.into_iter().map(|(order, _)| order));
+        self.line.extend(orders);
         self.resolving.extend(resolve);
         while self.executing.len() < SLOTS && !self.line.is_empty() {
             self.executing.push(self.line.remove(0));
@@ -177,17 +214,7 @@ impl World {
             self.messages.push(Message::Inputs { run, input: input.clone() });
             self.messages.push(Message::Inputs { run, input: input.clone() });
         }
-        let plugin = self.plugin(run, task, gate);
-        self.messages.push(Message::Ended { run, plugin, input: Some(input) });
-    }
-
-    fn plugin(&self, run: RunId, task: TaskKey, gate: Option<u32>) -> String {
-        let run = now(load(&*self.store, run)).expect("reads").expect("there");
-        let effect = match gate {
-            Some(gate) => crate::machine::Effect::RunGate { task, gate, attempt: 1 },
-            None => crate::machine::Effect::RunWorker { task, attempt: 1, revision: 0 },
-        };
-        run.plugin_of(effect).unwrap_or_default().to_owned()
+        self.messages.push(Message::Ended { run, provider: order.provider, input });
     }
 
     /// Somebody wants something, fitting or not.
@@ -357,7 +384,7 @@ fn what_the_journal_did_not_take_did_not_happen() {
     for allowed in 0..4 {
         let store = Arc::new(Refusing(Memory::default(), allowed.into()));
         let dynamic = Arc::clone(&store) as Arc<dyn Store>;
-        let mut core = Core::new(dynamic, SLOTS, BTreeMap::new(), CancellationToken::new());
+        let mut core = Core::new(dynamic, Arc::new(Names), SLOTS, Host::default(), CancellationToken::new());
         let time = Timestamp::UNIX_EPOCH;
         let list = now(inputs::keep_files(&*store, vec![])).expect("kept");
         let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![Step::new("s", "w")] };
@@ -373,11 +400,11 @@ fn what_the_journal_did_not_take_did_not_happen() {
                     for (run, step, _) in acts.resolve {
                         messages.push(Message::Inputs { run, input: Input::StepInputs { step, tasks: 1, inputs: list } });
                     }
-                    for (order, plugin) in acts.orders {
+                    for order in acts.orders {
                         let Executing { run, task, attempt, .. } = order.executing();
                         let (receipt, log) = (Receipt::default(), Log::default());
                         let input = Input::WorkerEnded { task, attempt, result: Ok(vec![]), receipt, log, chance: 0.0 };
-                        messages.push(Message::Ended { run, plugin, input: Some(input) });
+                        messages.push(Message::Ended { run, provider: order.provider, input });
                     }
                 }
                 Err(Error::Journal(_)) => refused = true,

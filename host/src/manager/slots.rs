@@ -1,7 +1,8 @@
 //! The slots: so many calls at once, each taken from the line of those whose start is on record.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,7 +11,8 @@ use tokio::task::JoinSet;
 use super::Message;
 use super::attempt::{Means, Order};
 use crate::clock::Stopwatch;
-use crate::journal::Scoreboard;
+use crate::journal::{Executing, Scoreboard};
+use crate::machine::Input;
 
 /// Steps of a doubling that latencies are told apart by.
 const STEPS: u32 = 8;
@@ -51,7 +53,7 @@ impl Latencies {
 
 /// The slots of a manager.
 pub(super) struct Slots {
-    line: async_channel::Sender<(Order, String)>,
+    line: async_channel::Sender<Order>,
     shared: Arc<Shared>,
     slots: JoinSet<()>,
 }
@@ -60,6 +62,8 @@ struct Shared {
     means: Means,
     scoreboard: Scoreboard,
     draining: AtomicBool,
+    /// Components that are not called for now.
+    held_off: RwLock<HashSet<String>>,
     mailbox: mpsc::WeakSender<Message>,
     latencies: Arc<Latencies>,
 }
@@ -76,7 +80,8 @@ impl Slots {
     ) -> Self {
         // As long as the window of starts on record, which bounds it.
         let (line, orders) = async_channel::unbounded();
-        let shared = Arc::new(Shared { means, scoreboard, draining: AtomicBool::new(false), mailbox, latencies });
+        let shared =
+            Arc::new(Shared { means, scoreboard, draining: AtomicBool::new(false), held_off: RwLock::default(), mailbox, latencies });
         let mut slots = JoinSet::new();
         for number in 0..count {
             let slot = slot(number, orders.clone(), Arc::clone(&shared));
@@ -89,8 +94,13 @@ impl Slots {
     }
 
     /// Puts an order in line.
-    pub(super) fn take(&self, order: Order, plugin: String) {
-        let _ = self.line.try_send((order, plugin));
+    pub(super) fn take(&self, order: Order) {
+        let _ = self.line.try_send(order);
+    }
+
+    /// From now on orders for these components are handed back, and not carried out.
+    pub(super) fn hold_off(&self, components: HashSet<String>) {
+        *self.shared.held_off.write().unwrap_or_else(PoisonError::into_inner) = components;
     }
 
     /// From now on orders are handed back, and not carried out.
@@ -106,11 +116,11 @@ impl Slots {
     }
 }
 
-async fn slot(number: usize, orders: async_channel::Receiver<(Order, String)>, shared: Arc<Shared>) {
+async fn slot(number: usize, orders: async_channel::Receiver<Order>, shared: Arc<Shared>) {
     let mut entered = false;
     loop {
         let free = Stopwatch::start();
-        let next = match orders.try_recv() {
+        let order = match orders.try_recv() {
             Ok(next) => next,
             Err(_) => {
                 if std::mem::take(&mut entered) {
@@ -120,18 +130,19 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Order, String)>, s
                 next
             }
         };
-        let (order, plugin) = next;
-        let run = order.run;
-        let input = if shared.draining.load(Ordering::Acquire) {
-            None
+        let (run, provider) = (order.run, order.provider.clone());
+        let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&provider.component);
+        let input = if held_off || shared.draining.load(Ordering::Acquire) {
+            let Executing { task, gate, attempt, .. } = order.executing();
+            Input::Returned { task, gate, attempt }
         } else {
             shared.scoreboard.enter(number, order.executing());
             entered = true;
             shared.latencies.add(free.elapsed());
-            Some(order.carry_out(&shared.means).await)
+            order.carry_out(&shared.means).await
         };
         let Some(mailbox) = shared.mailbox.upgrade() else { return };
-        if mailbox.send(Message::Ended { run, plugin, input }).await.is_err() {
+        if mailbox.send(Message::Ended { run, provider, input }).await.is_err() {
             return;
         }
     }

@@ -45,7 +45,7 @@ impl Workers for Script {
         ended(said.map(|text| vec![Artifact { name: "a".into(), media_type: String::new(), content: Bytes::from_static(text.as_bytes()) }]))
     }
 
-    async fn check(&self, _gate: &GateUse, subject: Subject, _cancel: CancellationToken) -> Attempt<Verdict> {
+    async fn check(&self, _plugin: &str, _gate: &GateUse, subject: Subject, _cancel: CancellationToken) -> Attempt<Verdict> {
         let said = self.gate.lock().expect("no panic").pop_front().unwrap_or(Ok(Decision::Pass));
         let seen = String::from_utf8_lossy(&subject.files[0].content).into_owned();
         let finding =
@@ -254,5 +254,36 @@ async fn a_run_that_pauses_itself_goes_on_when_it_is_resumed() {
     assert_eq!(handle.store().run(&run).await.expect("reads").expect("there").status, "paused");
     handle.resume(run).await.expect("resumes");
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
+    running.shutdown().await.expect("in good order");
+}
+
+#[tokio::test]
+async fn a_worker_that_keeps_failing_is_held_off_and_its_breaker_is_on_record() {
+    let failing = (0..5).map(|_| Err(FailureKind::Trapped)).collect();
+    let script = Arc::new(Script { worker: Mutex::new(failing), ..Script::default() });
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let breaker = BreakerPolicy { timeout: Duration::from_millis(50), ..BreakerPolicy::default() };
+    let options = Options { breaker, ..Options::in_memory(1) };
+    let started = start(Arc::clone(&store), Arc::clone(&script) as Arc<dyn Workers>, Arc::new(crate::clock::SystemClock), options).await;
+    let (handle, running) = started.expect("starts");
+    let mut wide = Step { foreach: true, inputs: vec![InputSource::Files("*".into())], ..step("wide", &[], 0) };
+    wide.worker = "bad".into();
+    let files = (0..7).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::new() }).collect();
+    let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![wide] };
+    let run = handle.submit(workflow, vec![files], None).await.expect("accepted");
+    assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Failed, "the first five failed for good");
+    let row = handle.store().run(&run).await.expect("reads").expect("there");
+    assert_eq!((row.completed, row.failed), (2, 5));
+    // Opened by the fifth failure, probed once, and closed by the probe.
+    let records = store.read(&RunId::HOST, 1, 10).await.expect("reads");
+    let states: Vec<String> = records
+        .iter()
+        .map(|record| serde_json::to_value(&record.event).expect("JSON")["to"]["state"].as_str().expect("a word").to_owned())
+        .collect();
+    assert_eq!(states, ["open", "half_open", "closed"]);
+    // One call may have been next in line already; the last waited for the probe.
+    let starts = store.read(&run, 1, 100).await.expect("reads");
+    let last = starts.iter().filter(|record| record.event.name() == "attempt_started").next_back().expect("some");
+    assert!(last.at >= crate::clock::after(records[0].at, Duration::from_millis(50)), "not before its time");
     running.shutdown().await.expect("in good order");
 }

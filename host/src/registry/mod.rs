@@ -307,6 +307,14 @@ impl Registry {
         Err(Error::NotFound { name: plugin.to_owned(), meant, searched })
     }
 
+    /// The plugins that do the work of a name: that of the name itself, and those that say they provide it.
+    #[must_use]
+    pub fn providers(&self, name: &str) -> Vec<Arc<Entry>> {
+        let named = self.plugins.get(name).cloned().or_else(|| self.find(name).ok());
+        let others = self.plugins.values().filter(|entry| entry.name != name && entry.manifest.provides.as_deref() == Some(name));
+        named.into_iter().chain(others.cloned()).collect()
+    }
+
     /// What a plugin may touch: its requests, its grant and the ceiling together.
     ///
     /// # Errors

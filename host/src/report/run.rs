@@ -20,6 +20,7 @@ pub enum TaskStatus {
     Validating,
     Retrying,
     Revising,
+    Blocked,
     Pending,
     Approving,
     Paused,
@@ -38,6 +39,7 @@ impl TaskStatus {
             Self::Validating => "validating",
             Self::Retrying => "retrying",
             Self::Revising => "revising",
+            Self::Blocked => "blocked",
             Self::Pending => "pending",
             Self::Approving => "approving",
             Self::Paused => "paused",
@@ -234,6 +236,7 @@ impl RunReport {
                 self.status = "completed";
                 self.degraded.clone_from(degraded);
             }
+            Event::BreakerChanged { .. } => {}
             Event::RunFailed => self.status = "failed",
             Event::RunCancelled => self.status = "cancelled",
         }
