@@ -516,7 +516,7 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     15:47 unknown severity `hihg` | one of info, low, medium, high, critical
     18:6 two steps have the id `two` | give each a name of its own
     19:10 expected `worker` to be a string, found an integer | -
-    20:21 `maximum_revisions` without `gates`: nothing can send the work back | add gates = [...], or remove it
+    20:21 `maximum_revisions` without `gates` or `approval`: nothing can send the work back | add gates = [...], or remove it
     21:11 `foreach` without inputs: there is nothing to make tasks from | add inputs = ["docs/**/*.md"], or needs
     "#);
 }

@@ -86,6 +86,14 @@ fn no_test_sleeps_or_is_ignored() {
     }
 }
 
+/// The picture of a task's states is drawn from the code.
+#[test]
+fn the_state_diagram_is_that_of_the_machine() {
+    let guide = std::fs::read_to_string(root().join("docs/guide/runs.md")).expect("reads");
+    let drawn = format!("```mermaid\n{}```", sandhog::machine::diagram());
+    assert!(guide.contains(&drawn), "docs/guide/runs.md shows other states than these:\n{drawn}");
+}
+
 /// The gate in the guide is the one that is built and judged with.
 #[test]
 fn the_gate_of_the_guide_is_one_that_is_built() {

@@ -699,8 +699,11 @@ fn select(connection: &Connection, rest: &str, parameters: impl rusqlite::Params
     raws.into_iter().map(|raw| raw.record(connection)).collect()
 }
 
+/// A stream's place, its run, how many records it should have, and the hash of the last.
+type Head = (i64, RunId, u64, Vec<u8>);
+
 /// Every run that has a stream.
-fn streams(connection: &Connection) -> Result<Vec<(i64, RunId, u64, Vec<u8>)>, Error> {
+fn streams(connection: &Connection) -> Result<Vec<Head>, Error> {
     let mut statement = connection.prepare("SELECT id, name, version, hash FROM streams ORDER BY name").map_err(medium)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?, row.get(3)?)));
     let rows = rows.map_err(medium)?.collect::<rusqlite::Result<Vec<_>>>().map_err(medium)?;

@@ -355,7 +355,7 @@ mod tests {
                 let provider = &providers[place];
                 let event = match what {
                     0 if host.admits(provider, at(now)) => { under_way[place] += 1; host.begin(provider) }
-                    1 | 2 | 3 if under_way[place] > 0 => {
+                    1..=3 if under_way[place] > 0 => {
                         under_way[place] -= 1;
                         host.ended(provider, [Counted::Answer, Counted::Failure, Counted::Nothing][what as usize - 1], at(now))
                     }

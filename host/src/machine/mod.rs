@@ -11,6 +11,7 @@
 
 mod agenda;
 mod decide;
+mod diagram;
 mod event;
 mod host;
 mod policy;
@@ -20,6 +21,7 @@ mod schedule;
 mod tests;
 
 pub use decide::{Input, Rejection, decide};
+pub use diagram::{TRANSITIONS, diagram};
 pub use event::{Event, TaskKey, TaskReason};
 pub use host::{Balance, Breaker, BreakerPolicy, BreakerState, Counted, Host, Provider};
 pub use policy::{Judgement, backoff, judge};

@@ -704,6 +704,22 @@ impl Run {
         awaited
     }
 
+    /// The word for how a task stands, `BLOCKED` apart, which is said of its worker's breaker.
+    #[must_use]
+    pub fn task_state(&self, task: TaskKey) -> Option<&'static str> {
+        let state = self.steps.get(task.step as usize)?;
+        if let Some(live) = self.live(task) {
+            return Some(live.state.as_str());
+        }
+        let of = state.run();
+        match of.and_then(|run| run.given_up.get(&task.index)) {
+            Some(given_up) if given_up.dead_letter => Some("DEAD_LETTERED"),
+            Some(_) => Some("FAILED"),
+            None if of.is_some_and(|run| task.index >= run.cursor) => Some("PENDING"),
+            None => None, // completed or cancelled: its events say which
+        }
+    }
+
     /// A task that was given up.
     #[must_use]
     pub fn given_up(&self, task: TaskKey) -> Option<GivenUp> {

@@ -78,7 +78,7 @@ fn workflow(steps: Vec<Step>) -> (Workflow, Vec<Vec<Artifact>>) {
 }
 
 async fn names(handle: &Handle, run: &RunId) -> Vec<&'static str> {
-    let mut feed = handle.follow(run.clone());
+    let mut feed = handle.follow(*run);
     let mut names = Vec::new();
     while let Some(record) = feed.next().await.expect("reads") {
         names.push(record.event.name());
@@ -283,7 +283,7 @@ async fn a_worker_that_keeps_failing_is_held_off_and_its_breaker_is_on_record() 
     assert_eq!(states, ["open", "half_open", "closed"]);
     // One call may have been next in line already; the last waited for the probe.
     let starts = store.read(&run, 1, 100).await.expect("reads");
-    let last = starts.iter().filter(|record| record.event.name() == "attempt_started").next_back().expect("some");
+    let last = starts.iter().rfind(|record| record.event.name() == "attempt_started").expect("some");
     assert!(last.at >= crate::clock::after(records[0].at, Duration::from_millis(50)), "not before its time");
     running.shutdown().await.expect("in good order");
 }
