@@ -575,7 +575,13 @@ fn a_thousand_sleepers() {
     }
     let grown = status("VmRSS").saturating_sub(memory);
     assert!(grown < 32 * 1024, "{grown} KiB of memory were left");
-    assert!(status("Threads") <= threads && descriptors() <= files, "threads and descriptors are as they were");
+    // The kernel takes a thread off its list a little after it was joined, and idle helpers of a runtime end by themselves.
+    let settling = std::time::Instant::now();
+    while (status("Threads") > threads || descriptors() > files) && settling.elapsed() < Duration::from_secs(30) {
+        std::thread::yield_now();
+    }
+    let found = (status("Threads"), descriptors());
+    assert!(found.0 <= threads && found.1 <= files, "threads and descriptors are as they were: {found:?}, not {:?}", (threads, files));
     println!("a thousand sleepers left {grown} KiB");
 }
 
