@@ -726,4 +726,11 @@ fn bench_prints_its_ratios() {
         assert!(told["ratios"][name].as_f64().is_some_and(|ratio| ratio > 0.1), "{told}");
     }
     assert_eq!(told["threads"].as_array().map(Vec::len), Some(2));
+    let told = run(folder.path(), &["bench", "--durable", "--tasks", "200", "--json"]).exits(0).json();
+    for figure in [&told["durable"], &told["memory"]] {
+        assert!(figure["tasks_per_second"].as_f64().is_some_and(|number| number > 1.0), "{told}");
+        assert!(figure["dispatch_ms"]["p50"].is_number() && figure["dispatch_ms"]["p99"].is_number(), "{told}");
+    }
+    assert_eq!(told["recovery"]["events"], 4 + 3 * 200, "{told}");
+    assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }

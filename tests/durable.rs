@@ -290,6 +290,7 @@ fn verify_finds_any_changed_missing_or_swapped_record_and_names_it() {
         is_found(&format!("UPDATE records SET event = substr(event, 1, {at}) || '~' || substr(event, {at} + 2) WHERE seq = {seq}"), &named);
         is_found(&format!("UPDATE records SET at = at + 1 WHERE seq = {seq}"), &named);
         is_found(&format!("UPDATE records SET hash = zeroblob(32) WHERE seq = {seq}"), &named);
+        is_found(&format!("UPDATE records SET version = version + 100 WHERE seq = {seq}"), "are missing");
         let missing = if seq == records { "at the end are missing".to_owned() } else { format!("from version {seq} to {seq} are missing") };
         is_found(&format!("DELETE FROM records WHERE seq = {seq}"), &missing);
     }
@@ -534,4 +535,81 @@ fn a_state_directory_that_is_not_ours_is_refused() {
     let refused = place.command(&["run", "w.toml"]).output().expect("runs");
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("git tracks it"), "{refused:?}");
+}
+
+#[test]
+fn a_worker_that_keeps_failing_is_held_off_and_others_never_notice() {
+    let place = Place::new();
+    let mut settings = std::fs::read_to_string(place.path().join("sandhog.toml")).expect("reads");
+    settings.push_str("concurrency = 1\n[breaker]\nconsecutive_failures = 2\ntimeout = \"300ms\"\n");
+    place.write("sandhog.toml", &settings);
+    for n in 0..4 {
+        place.write(&format!("in/{n}"), "x");
+    }
+    let step = |id: &str, worker: &str, more: &str| {
+        format!(
+            "[[step]]\nid = \"{id}\"\nworker = \"{worker}\"\ninputs = [\"in/*\"]\nforeach = true\nretry = {{ maximum_attempts = 1 }}\n{more}"
+        )
+    };
+    let limits = "limits = { fuel = \"1000T\", timeout = \"50ms\" }\n";
+    place.write("w.toml", &format!("name = \"w\"\n{}{}", step("bad", "spin", limits), step("good", "echo", "")));
+    let told = serde_json::from_str::<Value>(&place.run(&["run", "w.toml", "--json"], 1)).expect("JSON");
+    assert_eq!((&told["steps"][0]["failed"], &told["steps"][1]["completed"]), (&4.into(), &4.into()));
+    let exported = place.run(&["journal", "export"], 0);
+    let records: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let states: Vec<&str> = records.iter().filter_map(|record| record["to"]["state"].as_str()).collect();
+    assert_eq!(states[..3], ["open", "half_open", "open"], "opened by the second failure, probed once, and held off again");
+    assert!(place.run(&["runs", "list"], 0).contains("the breaker of spin is"));
+    place.is_intact();
+}
+
+#[test]
+fn a_plugin_that_provides_another_s_work_gets_its_share() {
+    let place = Place::new();
+    place.wide(20);
+    std::fs::copy(root().join("dist/plugins/echo.wasm"), place.path().join("second.wasm")).expect("copied");
+    place.write("second.toml", "name = \"second\"\nprovides = \"echo\"\n");
+    let settings = std::fs::read_to_string(place.path().join("sandhog.toml")).expect("reads");
+    let settings = settings.replace("plugins = [", "balance = \"round_robin\"\nplugins = [\".\", ");
+    place.write("sandhog.toml", &settings);
+    place.run(&["run", "w.toml"], 0);
+    let exported = place.run(&["journal", "export"], 0);
+    let second = exported.lines().filter(|line| line.contains("\"provider\":\"second\"")).count();
+    assert_eq!(second, 10, "each in turn");
+    place.is_intact();
+}
+
+#[test]
+fn mistakes_in_the_new_fields_are_told_with_what_to_do() {
+    let place = Place::new();
+    place.write(
+        "w.toml",
+        "name = \"w\"\npriority = 0\n[[step]]\nid = \"s\"\nworker = \"echo\"\nfallback = \"echo\"\non_exhausted = \"explode\"\n\
+         optional = 1\nretry = { non_retryable = [\"trapped\", \"sometimes\"], maximum_lost = 0 }\n",
+    );
+    let output = place.command(&["plan", "w.toml"]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in [
+        "`priority` is at least 1",
+        "the fallback is the worker itself",
+        "one of fail, dead_letter, pause",
+        "`trapped` is never tried again",
+        "unknown kind of failure `sometimes`",
+        "`maximum_lost` is at least 1",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+    place.write("sandhog.toml", "balance = \"fair\"\n[breaker]\nmax_requests = 0\ntimeout = \"soon\"\n[plugin.echo]\nconcurrency = 0\n");
+    let output = place.command(&["plugins", "list"]).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for part in ["one of least_busy, round_robin", "`max_requests` is at least 1", "`timeout`", "`concurrency` is at least 1"] {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+    place.write("sandhog.toml", "");
+    for arguments in [&["runs", "list"][..], &["runs", "show", "latest"], &["journal", "verify"], &["dead-letters", "list"]] {
+        let output = place.command(arguments).output().expect("runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("there is no journal"), "{arguments:?}: {output:?}");
+    }
 }

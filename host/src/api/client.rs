@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Accepted, Command, Head, Problem, Submission, socket_path};
+use super::{Accepted, Command, Head, Problem, Submission, check_folder, socket_path};
 use crate::model::RunId;
 
 /// How large an answer may be, in bytes.
@@ -43,6 +43,7 @@ pub enum Error {
 /// Asks the holder of a directory. Each request has a connection of its own.
 #[derive(Debug, Clone)]
 pub struct Client {
+    folder: PathBuf,
     socket: PathBuf,
 }
 
@@ -50,7 +51,7 @@ impl Client {
     /// Of the holder of a directory.
     #[must_use]
     pub fn of(folder: &Path) -> Self {
-        Self { socket: socket_path(folder) }
+        Self { folder: folder.to_owned(), socket: socket_path(folder) }
     }
 
     /// Has a run accepted.
@@ -83,6 +84,7 @@ impl Client {
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&(impl Serialize + Sync)>) -> Result<T, Error> {
         let nobody = |error: std::io::Error| Error::Nobody { socket: self.socket.clone(), reason: error.to_string() };
         let gone = |error: &dyn std::fmt::Display| Error::Gone(error.to_string());
+        check_folder(&self.folder, &self.socket).map_err(nobody)?;
         let stream = UnixStream::connect(&self.socket).await.map_err(nobody)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
         let connection = tokio::spawn(connection);

@@ -33,6 +33,15 @@ pub fn socket_path(folder: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("sandhog-{}-{}", rustix::process::geteuid().as_raw(), &digest[..16])).join(SOCKET)
 }
 
+/// Makes sure that the folder of the socket is this user's alone, where it is not the state directory itself.
+fn check_folder(folder: &Path, socket: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(parent) = socket.parent().filter(|parent| *parent != folder) else { return Ok(()) };
+    let metadata = std::fs::symlink_metadata(parent)?;
+    let ours = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0;
+    if ours { Ok(()) } else { Err(std::io::Error::other(format!("{} is not this user's alone", parent.display()))) }
+}
+
 /// A run to be accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Submission {

@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Accepted, Command, Head, Problem, Submission, socket_path};
+use super::{Accepted, Command, Head, Problem, Submission, check_folder, socket_path};
 use crate::manager::{self, Handle};
 use crate::model::{Artifact, RunId, Workflow};
 
@@ -55,6 +55,7 @@ pub fn serve(folder: &Path, handle: Handle, prepare: Prepare) -> std::io::Result
     if let Some(parent) = path.parent().filter(|parent| *parent != folder) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
+    check_folder(folder, &path)?;
     match std::fs::remove_file(&path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

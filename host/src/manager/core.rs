@@ -177,7 +177,7 @@ impl Core {
                         return Ok(());
                     }
                 }
-                let id = RunId::new(now);
+                let id = fresh(now);
                 let event = Event::RunStarted { workflow: *workflow, files, idempotency_key: key.clone() };
                 match Run::begin(now, &event) {
                     Ok(run) => {
@@ -516,6 +516,13 @@ impl Core {
             let _ = waiting.send(Err(error.again()));
         }
     }
+}
+
+/// A fresh name, for a run that is accepted at a time.
+fn fresh(now: Timestamp) -> RunId {
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
+    RunId(uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds)))
 }
 
 /// A run as the journal has it; `None` where there is none.

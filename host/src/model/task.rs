@@ -14,14 +14,6 @@ pub struct RunId(pub uuid::Uuid);
 impl RunId {
     /// The name of no run: in the journal, the stream of what the host remembers across runs.
     pub const HOST: Self = Self(uuid::Uuid::nil());
-
-    /// A fresh name, for a run that is accepted at a time.
-    #[must_use]
-    pub fn new(now: crate::clock::Timestamp) -> Self {
-        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
-        Self(uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds)))
-    }
 }
 
 impl fmt::Display for RunId {
