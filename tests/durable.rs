@@ -613,3 +613,33 @@ fn mistakes_in_the_new_fields_are_told_with_what_to_do() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("there is no journal"), "{arguments:?}: {output:?}");
     }
 }
+
+#[test]
+fn many_processes_on_one_directory_each_get_their_run() {
+    let place = Place::new();
+    place.wide(3);
+    // Holders come and go while others ask them.
+    let started: Vec<Child> = (0..24).map(|_| place.command(&["run", "w.toml", "--json"]).spawn().expect("runs")).collect();
+    let mut runs = std::collections::BTreeSet::new();
+    for child in started {
+        let result: Value = serde_json::from_str(&told(&child.wait_with_output().expect("ends"), 0)).expect("JSON");
+        assert_eq!((&result["status"], &result["steps"][0]["completed"]), (&"completed".into(), &3.into()));
+        runs.insert(result["run"].as_str().expect("a name").to_owned());
+    }
+    assert_eq!(runs.len(), 24);
+    place.is_intact();
+}
+
+#[test]
+fn a_key_of_a_run_that_nobody_runs_goes_on_with_it() {
+    let place = Place::new();
+    place.wide(1000);
+    let mut started = place.spawn(&["run", "w.toml", "--concurrency", "2", "--idempotency-key", "k"]);
+    let run = started.accepted().expect("accepted");
+    assert!(started.until(": completed").is_some());
+    started.kill();
+    let result = place.json(&["run", "w.toml", "--json", "--idempotency-key", "k"]);
+    assert_eq!((&result["run"], &result["status"]), (&run.as_str().into(), &"completed".into()));
+    assert!(place.completions().values().all(|count| *count == 1));
+    place.is_intact();
+}

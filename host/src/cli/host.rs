@@ -143,13 +143,21 @@ pub fn journal(common: &Common) -> Result<Arc<Sqlite>, Error> {
 /// Has a run told something: by the process that holds the directory, or by this one where none does.
 pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<bool, Error> {
     let folder = common.state_folder()?;
-    let store: Arc<dyn Store> = match open(&folder).await? {
-        Opened::Ours(store) => Arc::new(store),
-        Opened::Theirs(client) => {
-            for (run, command) in commands {
-                client.command(run, &command).await?;
+    let watch = crate::clock::Stopwatch::start();
+    let mut commands: std::collections::VecDeque<(RunId, Command)> = commands.into();
+    let store: Arc<dyn Store> = loop {
+        let client = match open(&folder).await? {
+            Opened::Ours(store) => break Arc::new(store),
+            Opened::Theirs(client) => client,
+        };
+        loop {
+            let Some((run, command)) = commands.front() else { return Ok(true) };
+            match client.command(*run, command).await {
+                Ok(()) => drop(commands.pop_front()),
+                // It was ending, and was not asked: perhaps the next one can be, or nobody holds it now.
+                Err(api::Error::Nobody { .. }) if watch.elapsed() < SETTLING => break,
+                Err(error) => return Err(error.into()),
             }
-            return Ok(true);
         }
     };
     let options = Options::in_folder(1, &folder)?;
@@ -296,10 +304,25 @@ impl Remote {
     }
 }
 
-/// A run accepted by the process that holds the directory.
-pub async fn submit_there(client: &Client, workflow: &Path, key: Option<String>) -> Result<RunId, Error> {
+/// Has a run accepted by the process that holds the directory, or by one in the background where none does. A holder that
+/// ends while it is asked is no error: with a key, asking again is the same run.
+pub async fn submit_there(common: &Common, holder: Option<Client>, workflow: &Path, key: Option<String>) -> Result<(RunId, Client), Error> {
     let workflow = std::path::absolute(workflow).map_err(|error| Error::usage(format!("{}: {error}", workflow.display())))?;
-    Ok(client.submit(&Submission { workflow, idempotency_key: key }).await?)
+    let key = key.unwrap_or_else(|| format!("submitted-{}", uuid::Uuid::new_v4()));
+    let submission = Submission { workflow, idempotency_key: Some(key) };
+    let watch = crate::clock::Stopwatch::start();
+    let mut holder = holder;
+    loop {
+        let client = match holder.take() {
+            Some(client) => client,
+            None => in_background(common).await?,
+        };
+        match client.submit(&submission).await {
+            Ok(run) => return Ok((run, client)),
+            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Starts a process in the background that holds the directory, and waits until it can be asked.

@@ -90,9 +90,9 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
     let watching = Watching { out: arguments.out, json: arguments.json, wait_timeout, logs: arguments.logs };
     let path = arguments.workflow;
     super::block_on(async move {
+        let context = Arc::new(context);
         if arguments.detach {
-            let client = host::in_background(common).await?;
-            let run = host::submit_there(&client, &path, key).await?;
+            let run = host::submit_there(common, None, &path, key).await?.0;
             if watching.json {
                 outln!("{}", serde_json::json!({ "schema_version": crate::report::SCHEMA_VERSION, "run": run }));
             } else {
@@ -100,7 +100,7 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
             }
             return Ok(Exit::Passed);
         }
-        match Host::hold(common, Arc::new(context)).await {
+        match Host::hold(common, Arc::clone(&context)).await {
             Ok(held) => {
                 let run = held.handle.submit(workflow, files, key).await?;
                 let seat = Seat::Ours(held.handle.clone());
@@ -108,9 +108,8 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
                 leave(held, ended).await
             }
             Err(HoldError::Held(client)) => {
-                let store = host::journal(common)?;
-                let run = host::submit_there(&client, &path, key).await?;
-                watch(&Seat::Theirs(client, store), run, &watching, out).await.map(|(exit, _)| exit)
+                let (run, client) = host::submit_there(common, Some(client), &path, key).await?;
+                watch(&Seat::Theirs(client, host::journal(common)?), run, &watching, out).await.map(|(exit, _)| exit)
             }
             Err(HoldError::Failed(error)) => Err(error),
         }

@@ -137,6 +137,7 @@ impl Core {
         self.settle(now, &mut turn);
         self.append(now, turn).await?;
         self.runs.clear();
+        self.held_up.clear();
         self.eager.clear();
         self.timers.clear();
         Ok(())
@@ -173,6 +174,13 @@ impl Core {
                         None => self.store.run_with_key(key).await?,
                     };
                     if let Some(run) = known {
+                        // It may be one that nobody runs since its host ended.
+                        if !self.runs.contains_key(&run)
+                            && let Some(found) = load(&*self.store, run).await?.filter(|found| !found.status.is_final())
+                        {
+                            self.adopt(run, found, true);
+                            self.tell(run, Input::Recover { executing: HashSet::new() }, now, turn)?;
+                        }
                         turn.submitted.push((run, reply));
                         return Ok(());
                     }
