@@ -238,6 +238,7 @@ impl Seat {
             Self::Theirs(client, store) => Follow::Theirs(Remote {
                 client: Some(client.clone()),
                 store: Arc::clone(store) as Arc<dyn Store>,
+                folder: store.folder().to_owned(),
                 run,
                 version: from_version,
                 seq: 0,
@@ -261,6 +262,7 @@ pub struct Remote {
     /// Gives word of more; absent where only what is there is asked for.
     client: Option<Client>,
     store: Arc<dyn Store>,
+    folder: PathBuf,
     run: RunId,
     version: u64,
     seq: u64,
@@ -297,6 +299,8 @@ impl Remote {
             let Some(client) = &self.client else { return Ok(None) };
             match client.head(self.seq).await {
                 Ok(head) => self.seq = head,
+                // It may listen no more, and still be about to end what it accepted.
+                Err(_) if Sqlite::is_held(&self.folder) => tokio::time::sleep(LOOK).await,
                 // What was written before it went away is read, and then nothing more comes.
                 Err(_) => self.client = None,
             }

@@ -185,6 +185,13 @@ impl Sqlite {
         Ok(Some(store))
     }
 
+    /// Whether a process holds a directory.
+    #[must_use]
+    pub fn is_held(folder: &Path) -> bool {
+        let lock = OpenOptions::new().read(true).write(true).open(folder.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Refuses a directory that another user made: what is in it is not ours to trust.
     fn check_owner(folder: &Path) -> Result<(), Error> {
         let metadata = std::fs::symlink_metadata(folder).map_err(|error| Error::Medium(format!("{}: {error}", folder.display())))?;
