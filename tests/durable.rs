@@ -395,6 +395,12 @@ fn a_holder_is_asked_to_cancel_and_to_run_more() {
     let result = place.json(&["run", "w.toml", "--json"]);
     assert_eq!((&result["status"], &result["steps"][0]["completed"]), (&"completed".into(), &3.into()));
     let follower = place.command(&["runs", "events", &run, "--follow", "--json"]).spawn().expect("runs");
+    // A run that had ended is opened again: the holder goes on with it.
+    place.write("f.toml", "name = \"f\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"1M\" }\n");
+    place.run(&["run", "f.toml"], 1);
+    place.run(&["runs", "retry", "latest"], 0);
+    let row = || place.json(&["runs", "list", "--json"])["runs"][0].clone();
+    assert!((0..1000).any(|_| row()["status"] == "failed" && row()["attempts"] == 2), "{}", row());
     place.run(&["runs", "cancel", &run, "--reason", "enough"], 0);
     let followed = follower.wait_with_output().expect("ends");
     let followed = told_lines(&followed);

@@ -160,7 +160,7 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
             }
         }
     };
-    let options = Options::in_folder(1, &folder)?;
+    let options = Options { drives: false, ..Options::in_folder(1, &folder)? };
     let (handle, running) = manager::start(store, Arc::new(Nobody), Arc::new(SystemClock), options).await?;
     for (run, command) in commands {
         if let Some(input) = command.into_input() {

@@ -20,7 +20,7 @@ use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
 use crate::report::{RunReport, SCHEMA_VERSION, TaskStatus, log_text};
 
-/// How many records `runs events` prints without `--all`.
+/// How many records `runs events` prints for a person at once; what follows is behind `--after`.
 const LIST_MAX: usize = 10_000;
 
 /// What of runs.

@@ -59,6 +59,8 @@ pub(super) struct Core {
     window: usize,
     /// Whether the one call under way is one that the host did not survive before.
     alone: bool,
+    /// Whether runs that are told something are gone on with here.
+    pub(super) drives: bool,
     /// Whether nothing starts any more.
     pub(super) draining: bool,
     waiting: HashMap<RunId, Vec<oneshot::Sender<Result<RunStatus, Error>>>>,
@@ -100,6 +102,7 @@ impl Core {
             under_way: 0,
             window: concurrency,
             alone: false,
+            drives: true,
             draining: false,
             waiting: HashMap::new(),
             idle: Vec::new(),
@@ -276,7 +279,9 @@ impl Core {
             }
             return Err(error);
         }
-        if let Some(live) = self.runs.get(&id).filter(|_| cancels) {
+        let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
+        live.driven |= self.drives;
+        if cancels {
             live.cancel.cancel();
         }
         Ok(())

@@ -164,6 +164,8 @@ pub struct Options {
     pub breaker: BreakerPolicy,
     /// How the next call finds its provider, where several provide the same name.
     pub balance: Balance,
+    /// Whether runs that are told something are gone on with here, and not only those submitted or resumed.
+    pub drives: bool,
     /// What the host before this one was executing.
     pub executing: HashMap<RunId, Vec<Executing>>,
     /// The folder of the scoreboard; absent where the journal does not survive the process either.
@@ -174,7 +176,14 @@ impl Options {
     /// So many calls at once, and nothing that outlives the process.
     #[must_use]
     pub fn in_memory(concurrency: usize) -> Self {
-        Self { concurrency, breaker: BreakerPolicy::default(), balance: Balance::default(), executing: HashMap::new(), folder: None }
+        Self {
+            concurrency,
+            breaker: BreakerPolicy::default(),
+            balance: Balance::default(),
+            drives: true,
+            executing: HashMap::new(),
+            folder: None,
+        }
     }
 
     /// So many calls at once, recovering what a host before was executing in a folder.
@@ -238,9 +247,10 @@ pub async fn start(
     let (sender, mailbox) = mpsc::channel(MAILBOX);
     let (notices, _) = broadcast::channel(NOTICES);
     let stop = CancellationToken::new();
-    let Options { concurrency, breaker, balance, executing, folder } = options;
+    let Options { concurrency, breaker, balance, drives, executing, folder } = options;
     let concurrency = concurrency.max(1);
     let mut core = Core::new(Arc::clone(&store), Arc::clone(&workers), concurrency, Host::new(breaker, balance), stop.clone());
+    core.drives = drives;
     core.recover(executing, clock.now()).await?;
     // Only now: until what it said is on record, it is what the next start needs.
     let scoreboard = match &folder {
