@@ -9,8 +9,8 @@ use crate::api::Command;
 use crate::journal::{DeadLetter, READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager;
-use crate::model::RunId;
 use crate::model::text::sanitize;
+use crate::model::{RunId, Workflow};
 use crate::report::SCHEMA_VERSION;
 
 /// What of dead letters.
@@ -149,26 +149,29 @@ async fn one(store: &dyn Store, text: &str) -> Result<DeadLetter, Error> {
 async fn show(common: &Common, letter: &str, as_json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
     let letter = one(&*store, letter).await?;
-    let (mut history, mut inputs) = (Vec::new(), Vec::new());
+    let (mut history, mut inputs, mut foreach) = (Vec::new(), Vec::new(), Vec::new());
     let mut version = 1;
     loop {
         let records = store.read(&letter.run, version, READ_MAX).await?;
         let Some(last) = records.last() else { break };
         version = last.version + 1;
         for record in records {
-            if let Event::StepStarted { step, inputs: list, .. } = &record.event
-                && *step == letter.task.step
-            {
-                inputs = manager::inputs_of(&*store, list).await?;
+            match &record.event {
+                Event::StepStarted { step, inputs: list, .. } if *step == letter.task.step => {
+                    inputs = manager::inputs_of(&*store, list).await?;
+                }
+                Event::RunStarted { workflow: Workflow { steps, .. }, .. } | Event::PlanAccepted { steps, .. } => {
+                    foreach.extend(steps.iter().map(|step| step.foreach));
+                }
+                _ => {}
             }
             if record.event.task() == Some(letter.task) {
                 history.push(record);
             }
         }
     }
-    if inputs.len() > 1
+    if foreach.get(letter.task.step as usize) == Some(&true)
         && let Some(own) = inputs.get(letter.task.index as usize).cloned()
-        && foreach(&*store, letter.run, letter.task).await?
     {
         inputs = vec![own];
     }
@@ -191,15 +194,6 @@ async fn show(common: &Common, letter: &str, as_json: bool) -> Result<Exit, Erro
     }
     outln!("run it again: sandhog dead-letters requeue {}", name(&letter));
     Ok(Exit::Passed)
-}
-
-/// Whether a task's step has one task for each input.
-async fn foreach(store: &dyn Store, run: RunId, task: TaskKey) -> Result<bool, Error> {
-    let first = store.read(&run, 1, 1).await?.pop();
-    Ok(first.is_some_and(|record| match record.event {
-        Event::RunStarted { workflow, .. } => workflow.steps.get(task.step as usize).is_some_and(|step| step.foreach),
-        _ => false,
-    }))
 }
 
 async fn deal(common: &Common, choice: Choice, done: &str, command: impl Fn(Vec<TaskKey>) -> Command) -> Result<Exit, Error> {

@@ -55,6 +55,7 @@ fn json(workflow: &Workflow, files: &[usize]) -> serde_json::Value {
                 "maximum_revisions": step.maximum_revisions,
                 "maximum_attempts": step.retry.maximum_attempts,
                 "limits": step.limits,
+                "expand": step.expand,
             })
         })
         .collect();
@@ -114,6 +115,10 @@ fn describe(step: &Step, files: usize) -> String {
             })
             .collect();
         text.push_str(&format!(", judged by {}, up to {} revisions", gates.join(" and "), step.maximum_revisions));
+    }
+    if let Some(expansion) = &step.expand {
+        let workers = if expansion.workers.is_empty() { "no worker".to_owned() } else { expansion.workers.join(", ") };
+        text.push_str(&format!(", plans up to {} steps of {workers}", expansion.steps_max));
     }
     text
 }

@@ -101,6 +101,8 @@ impl Progress {
             | Event::TaskHeld { .. }
             | Event::FallbackStarted { .. }
             | Event::ApprovalRequested { .. }
+            | Event::PlanAccepted { .. }
+            | Event::PlanRejected { .. }
             | Event::RunPaused { .. }
             | Event::GateFailed { .. },
         ) = (line, &record.event)
@@ -184,6 +186,20 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
         }
         Event::GateRetryScheduled { task, gate: g, due_at } => {
             format!("{}: {} is asked again at {}", name(task), gate(task, g), due_at.strftime("%H:%M:%S"))
+        }
+        Event::PlanSubmitted { .. } => return None,
+        Event::PlanAccepted { task, steps, .. } => {
+            let ids: Vec<&str> = steps.iter().take(10).map(|step| step.id.as_str()).collect();
+            let more = if steps.len() > ids.len() { format!(" and {} more", steps.len() - ids.len()) } else { String::new() };
+            match ids.is_empty() {
+                true => format!("{}: planned nothing", name(task)),
+                false => format!("{}: planned {}{more}", name(task), ids.join(", ")),
+            }
+        }
+        Event::PlanRejected { task, findings } => {
+            let first = findings.first().map(finding_line).unwrap_or_default();
+            let more = if findings.len() > 1 { format!(", and {} more", findings.len() - 1) } else { String::new() };
+            format!("{}: the plan does not fit: {first}{more}", name(task))
         }
         Event::RevisionRequested { task, revision } => format!("{}: sent back, revision {revision}", name(task)),
         Event::TaskCompleted { task } => format!("{}: completed", name(task)),

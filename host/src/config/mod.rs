@@ -2,6 +2,7 @@
 //! reported at once, each with its place and how to mend it; nothing is read half.
 
 pub mod manifest;
+pub mod plan;
 pub mod reader;
 pub mod settings;
 pub mod workflow;

@@ -8,7 +8,9 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::model::finding::Span;
 use crate::model::text::did_you_mean;
+use crate::model::{Finding, Location, Severity};
 
 /// The largest file that is read as configuration, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -30,6 +32,23 @@ pub struct Problem {
     pub help: Option<String>,
     span: Range<usize>,
     source: Arc<NamedSource<String>>,
+}
+
+impl Problem {
+    /// The problem as a gate would say it, for the worker that wrote the file.
+    #[must_use]
+    pub fn finding(&self, rule: &str) -> Finding {
+        let (line, column) = (self.line as u32, self.column as u32);
+        let span = Span { start_line: line, start_column: column, end_line: line, end_column: column };
+        Finding {
+            rule: rule.to_owned(),
+            severity: Severity::High,
+            message: self.message.clone(),
+            location: Some(Location { path: self.file.clone(), span: Some(span) }),
+            suggestion: self.help.clone(),
+            help_url: None,
+        }
+    }
 }
 
 impl fmt::Display for Problem {

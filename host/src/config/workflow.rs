@@ -10,7 +10,7 @@ use super::reader::{Collector, Fields, Problems, to_json_map};
 use crate::model::limits::{LIMIT_NAMES, LimitsPatch, parse_duration};
 use crate::model::text::did_you_mean;
 use crate::model::workflow::{PRIORITY, STEPS_MAX};
-use crate::model::{FailureKind, GateUse, InputSource, OnExhausted, RetryPolicy, Severity, Step, Workflow};
+use crate::model::{Expansion, FailureKind, GateUse, InputSource, OnExhausted, RetryPolicy, Severity, Step, Workflow};
 
 const WORKFLOW_FIELDS: &[&str] = &["name", "priority", "concurrency", "step"];
 const STEP_FIELDS: &[&str] = &[
@@ -28,16 +28,25 @@ const STEP_FIELDS: &[&str] = &[
     "fallback",
     "optional",
     "approval",
+    "expand",
 ];
+/// The fields of a step that a plan may give; the others are said by the step that the plan is of.
+const PLAN_STEP_FIELDS: &[&str] = &["id", "worker", "needs", "inputs", "foreach", "params", "gates", "expand"];
 const GATE_FIELDS: &[&str] = &["gate", "fail_on", "params", "usage", "retry", "limits"];
 const RETRY_FIELDS: &[&str] =
     &["maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval", "jitter", "non_retryable", "maximum_lost"];
+const PLAN_GATE_FIELDS: &[&str] = &["gate", "params"];
+const EXPAND_FIELDS: &[&str] = &["workers", "gates", "steps_max", "depth_max"];
 const INPUT_FIELDS: &[&str] = &["from", "name"];
 
 /// How often a gate may send work back at most.
 const REVISIONS_MAX: u32 = 100;
 /// How many calls of a run may be under way at once at most.
 const CONCURRENCY_MAX: u32 = 10_000;
+/// How many steps a plan may have where the workflow does not say, and how deep plans may be nested.
+const PLAN_STEPS: u32 = 100;
+const PLAN_DEPTH: u32 = 2;
+const PLAN_DEPTH_MAX: u32 = 10;
 /// How many attempts a policy may allow at most.
 const ATTEMPTS_MAX: u32 = 1_000;
 
@@ -100,19 +109,9 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
     };
     let priority = positive("priority", 9).map_or(PRIORITY, |priority| priority as u8);
     let concurrency = positive("concurrency", CONCURRENCY_MAX);
-    let mut reading = Reading { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new() };
-    match fields.get("step") {
-        None => reading.out.push(0..0, "there is no step", Some("add a table [[step]] with `id` and `worker`".to_owned())),
-        Some(_) => {
-            for value in fields.list(&mut reading.out, "step") {
-                match value.get_ref().as_table() {
-                    Some(table) => reading.step(table, value.span()),
-                    None => reading.out.wrong_type(value, "step", "a list of tables ([[step]])"),
-                }
-            }
-        }
-    }
-    reading.check_graph();
+    let mut reading = Reading::new(out, false);
+    reading.all_steps(fields);
+    reading.fill_expansions();
     let Reading { out, steps, plugins, limits, .. } = reading;
     let workflow = out.finish(Workflow { name, priority, concurrency, steps })?;
     Ok(Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits })
@@ -161,23 +160,123 @@ impl Source {
     }
 }
 
-struct Reading {
-    out: Collector,
-    steps: Vec<Step>,
-    places: Vec<Places>,
-    plugins: Vec<(Use, Range<usize>)>,
+/// Steps as they are read, of a workflow or of a plan.
+pub(super) struct Reading {
+    pub(super) out: Collector,
+    pub(super) steps: Vec<Step>,
+    pub(super) places: Vec<Places>,
+    pub(super) plugins: Vec<(Use, Range<usize>)>,
     limits: Vec<(Use, LimitsPatch, Range<usize>)>,
+    of_plan: bool,
 }
 
 /// Where the names of a step stand.
-struct Places {
-    id: Range<usize>,
+pub(super) struct Places {
+    pub(super) id: Range<usize>,
     needs: Vec<Range<usize>>,
     from: Vec<(String, Range<usize>)>,
+    pub(super) globs: Vec<Range<usize>>,
+    pub(super) expand: Option<Range<usize>>,
+    /// Whether `expand` leaves open what plans may use: workers, and gates.
+    open: (bool, bool),
 }
 
 impl Reading {
+    pub(super) fn new(out: Collector, of_plan: bool) -> Self {
+        Self { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new(), of_plan }
+    }
+
+    /// Reads the field `step`, and checks how its steps hang together.
+    pub(super) fn all_steps(&mut self, fields: Fields<'_, '_>) {
+        if fields.get("step").is_none() {
+            self.out.push(0..0, "there is no step", Some("add a table [[step]] with `id` and `worker`".to_owned()));
+        }
+        for value in fields.list(&mut self.out, "step") {
+            match value.get_ref().as_table() {
+                Some(table) => self.step(table, value.span()),
+                None => self.out.wrong_type(value, "step", "a list of tables ([[step]])"),
+            }
+        }
+        self.check_graph();
+    }
+
+    /// What a workflow says, and a plan may not.
+    fn refuse(&mut self, table: &DeTable<'_>, known: &[&str], of_plan: &[&str]) {
+        if !self.of_plan {
+            return;
+        }
+        for (key, _) in table {
+            let name: &str = key.get_ref();
+            if known.contains(&name) && !of_plan.contains(&name) {
+                let help = format!("remove it; a plan may give {}", of_plan.join(", "));
+                self.out.push(key.span(), format!("`{name}` is not for a plan to say"), Some(help));
+            }
+        }
+    }
+
+    /// Plans may use what the workflow itself names, where it does not say otherwise.
+    fn fill_expansions(&mut self) {
+        let (mut workers, mut gates) = (BTreeSet::new(), BTreeSet::new());
+        for (plugin, _) in &self.plugins {
+            match plugin {
+                Use::Worker(name) => workers.insert(name.clone()),
+                Use::Gate(name) => gates.insert(name.clone()),
+            };
+        }
+        for (step, places) in self.steps.iter_mut().zip(&self.places) {
+            let Some(expansion) = &mut step.expand else { continue };
+            if places.open.0 {
+                expansion.workers = workers.iter().cloned().collect();
+            }
+            if places.open.1 {
+                expansion.gates = gates.iter().cloned().collect();
+            }
+        }
+    }
+
+    /// What plans of a step may use; and whether that is left open, of workers and of gates.
+    fn expand(&mut self, fields: Fields<'_, '_>) -> Option<(Expansion, (bool, bool))> {
+        let value = fields.get("expand")?;
+        let mut expansion = Expansion { workers: Vec::new(), gates: Vec::new(), steps_max: PLAN_STEPS, depth_max: PLAN_DEPTH };
+        let out = &mut self.out;
+        if let Some(expands) = value.get_ref().as_bool() {
+            return expands.then_some((expansion, (true, true)));
+        }
+        let Some(table) = value.get_ref().as_table().filter(|_| !self.of_plan) else {
+            let expected = match self.of_plan {
+                true => "true or false: a plan in a plan may use what this one may",
+                false => "true, false, or a table such as { workers = [\"lint\"], steps_max = 20 }",
+            };
+            out.wrong_type(value, "expand", expected);
+            return None;
+        };
+        let fields = out.fields(table, EXPAND_FIELDS);
+        let open = (fields.get("workers").is_none(), fields.get("gates").is_none());
+        for (name, span) in fields.strings(out, "workers") {
+            expansion.workers.push(name.to_owned());
+            self.plugins.push((Use::Worker(name.to_owned()), span));
+        }
+        for (name, span) in fields.strings(out, "gates") {
+            expansion.gates.push(name.to_owned());
+            self.plugins.push((Use::Gate(name.to_owned()), span));
+        }
+        for (name, most, place) in
+            [("steps_max", STEPS_MAX as u32, &mut expansion.steps_max), ("depth_max", PLAN_DEPTH_MAX, &mut expansion.depth_max)]
+        {
+            match fields.whole(out, name, most) {
+                Some(0) => {
+                    let span = fields.get(name).map_or(0..0, toml::Spanned::span);
+                    out.push(span, format!("`{name}` is at least 1"), Some("remove `expand` if no plan is to be followed".to_owned()));
+                }
+                Some(number) => *place = number,
+                None => {}
+            }
+        }
+        Some((expansion, open))
+    }
+
     fn step(&mut self, table: &DeTable<'_>, span: Range<usize>) {
+        self.refuse(table, STEP_FIELDS, PLAN_STEP_FIELDS);
         let out = &mut self.out;
         let fields = out.fields(table, STEP_FIELDS);
         let header = span.start..span.start + span.len().min("[[step]]".len());
@@ -210,7 +309,7 @@ impl Reading {
             }
         };
         let needs = fields.strings(out, "needs");
-        let (inputs, from) = inputs(out, fields);
+        let (inputs, from, globs) = inputs(out, fields);
         let params = fields.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default();
         let retry = fields.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default();
         let limits = fields.table(out, "limits").map(|table| limits(out, table)).unwrap_or_default();
@@ -220,6 +319,7 @@ impl Reading {
             self.limits.push((Use::Worker(worker.clone()), limits.1, value.span()));
         }
         let gates = self.gates(fields);
+        let (expand, open) = self.expand(fields).unzip();
         let out = &mut self.out;
         let foreach = fields.boolean(out, "foreach").unwrap_or(false);
         let revisions = fields.whole(out, "maximum_revisions", REVISIONS_MAX);
@@ -240,11 +340,12 @@ impl Reading {
             self.plugins.push((Use::Worker(name.to_owned()), span));
             name.to_owned()
         });
-        if revisions.is_some() && gates.is_empty() && !approval {
+        let can_be_sent_back = !gates.is_empty() || approval || expand.is_some();
+        if revisions.is_some() && !can_be_sent_back {
             let span = fields.get("maximum_revisions").map_or(0..0, toml::Spanned::span);
             out.push(
                 span,
-                "`maximum_revisions` without `gates` or `approval`: nothing can send the work back",
+                "`maximum_revisions` without `gates`, `approval` or `expand`: nothing can send the work back",
                 Some("add gates = [...], or remove it".to_owned()),
             );
         }
@@ -256,7 +357,14 @@ impl Reading {
                 Some("add inputs = [\"docs/**/*.md\"], or needs".to_owned()),
             );
         }
-        self.places.push(Places { id: id.1, needs: needs.iter().map(|(_, span)| span.clone()).collect(), from });
+        self.places.push(Places {
+            id: id.1,
+            needs: needs.iter().map(|(_, span)| span.clone()).collect(),
+            from,
+            globs,
+            expand: fields.get("expand").map(toml::Spanned::span),
+            open: open.unwrap_or_default(),
+        });
         self.steps.push(Step {
             id: id.0,
             worker,
@@ -266,12 +374,13 @@ impl Reading {
             params,
             retry,
             limits: limits.0,
-            maximum_revisions: revisions.unwrap_or(if gates.is_empty() && !approval { 0 } else { 2 }),
+            maximum_revisions: revisions.unwrap_or(if can_be_sent_back { 2 } else { 0 }),
             gates,
             on_exhausted: on_exhausted.unwrap_or_default(),
             fallback,
             optional,
             approval,
+            expand,
         });
     }
 
@@ -295,6 +404,8 @@ impl Reading {
                 out.wrong_type(value, "gates", "a list of names, or of tables such as { gate = \"lint\", fail_on = \"high\" }");
                 continue;
             };
+            self.refuse(table, GATE_FIELDS, PLAN_GATE_FIELDS);
+            let out = &mut self.out;
             let gate = out.fields(table, GATE_FIELDS);
             let name = match gate.string(out, "gate") {
                 Some((name, span)) => {
@@ -423,13 +534,15 @@ fn check_id(out: &mut Collector, id: &str, span: Range<usize>) {
 
 type From = Vec<(String, Range<usize>)>;
 
-fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, From) {
+fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, From, Vec<Range<usize>>) {
     let mut inputs = Vec::new();
+    let mut globs = Vec::new();
     let mut from = Vec::new();
     for value in fields.list(out, "inputs") {
         if let Some(glob) = value.get_ref().as_str() {
             check_glob(out, glob, value.span(), true);
             inputs.push(InputSource::Files(glob.to_owned()));
+            globs.push(value.span());
         } else if let Some(table) = value.get_ref().as_table() {
             let input = out.fields(table, INPUT_FIELDS);
             let name = input.string(out, "name").map(|(glob, span)| {
@@ -449,7 +562,7 @@ fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, Fro
             out.wrong_type(value, "inputs", "a list of globs, or of tables such as { from = \"step\", name = \"*.md\" }");
         }
     }
-    (inputs, from)
+    (inputs, from, globs)
 }
 
 fn check_glob(out: &mut Collector, glob: &str, span: Range<usize>, of_files: bool) {

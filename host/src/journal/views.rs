@@ -130,6 +130,8 @@ impl Views {
             | Event::GateStarted { .. }
             | Event::GateLost { .. }
             | Event::GateRetryScheduled { .. }
+            | Event::PlanSubmitted { .. }
+            | Event::PlanRejected { .. }
             | Event::RevisionRequested { .. }
             | Event::TaskHeld { .. }
             | Event::FallbackStarted { .. }
@@ -139,6 +141,7 @@ impl Views {
             | Event::StepCancelled { .. }
             | Event::TaskCancelled { .. }
             | Event::BreakerChanged { .. } => {}
+            Event::PlanAccepted { steps, .. } => row.steps.extend(steps.iter().map(|step| step.id.clone())),
             Event::StepStarted { tasks, .. } => row.tasks += u64::from(*tasks),
             Event::AttemptStarted { .. } => row.attempts += 1,
             Event::AttemptCompleted { receipt, .. }

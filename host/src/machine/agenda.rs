@@ -38,6 +38,8 @@ pub(super) struct Agenda {
     pub(super) alone: BTreeSet<(TaskKey, Option<u32>)>,
     /// Calls that wait for a time.
     pub(super) timers: BTreeSet<(Timestamp, TaskKey, Option<u32>)>,
+    /// Plans that are to be read.
+    pub(super) plans: BTreeSet<TaskKey>,
     /// Tasks that wait for the run to be resumed.
     pub(super) held: BTreeSet<TaskKey>,
     /// The step whose task was started last: steps take turns.
@@ -61,7 +63,7 @@ impl Agenda {
 }
 
 impl Run {
-    /// What is outstanding apart from calls: closing what is done, and resolving inputs.
+    /// What is outstanding apart from calls: closing what is done, resolving inputs, and reading plans.
     #[must_use]
     pub fn due(&self) -> Vec<Effect> {
         let mut due = Vec::new();
@@ -73,6 +75,7 @@ impl Run {
         }
         if self.status == RunStatus::Running {
             due.extend(self.agenda.starting.iter().map(|step| Effect::ResolveInputs { step: *step }));
+            due.extend(self.agenda.plans.iter().map(|task| Effect::ReadPlan { task: *task }));
         }
         due
     }
@@ -152,7 +155,7 @@ impl Run {
         let (task, gate) = match effect {
             Effect::RunWorker { task, .. } => (task, None),
             Effect::RunGate { task, gate, .. } => (task, Some(gate)),
-            Effect::ResolveInputs { .. } | Effect::Settle => return None,
+            Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => return None,
         };
         Some(self.plugin(Place { who: self.who(task, gate), step: task.step }))
     }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::event::{Event, TaskKey, TaskReason};
 use super::policy::{Judgement, backoff, judge};
-use super::run::{Approval, Effect, GateState, LiveTask, Run, RunStatus, StepState, TaskState, refusal};
+use super::run::{Approval, Effect, GateState, LiveTask, Reading, Run, RunStatus, StepState, TaskState, refusal};
 use crate::clock::{Timestamp, after};
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, OnExhausted, Receipt, RetryPolicy, Verdict};
+use crate::model::workflow::STEPS_MAX;
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, OnExhausted, Receipt, RetryPolicy, Severity, Step, Verdict};
 
 /// What a run is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,13 @@ pub enum Input {
         tasks: u32,
         /// The blob that lists them.
         inputs: Digest,
+    },
+    /// A plan was read.
+    PlanRead {
+        /// The task that made it.
+        task: TaskKey,
+        /// Its steps, and for each the list of the artifacts beside the plan that its globs matched; or what is wrong with it.
+        result: Result<(Vec<Step>, Vec<Option<Digest>>), Vec<Finding>>,
     },
     /// There is a free place for an effect that was due; and the plugin that is called, where that is not the one named.
     Start(Effect, Option<String>),
@@ -149,6 +157,7 @@ pub fn decide(run: &Run, input: Input, now: Timestamp) -> Result<Vec<Event>, Rej
                 Err(Rejection::NotUnderWay)
             }
         }
+        Input::PlanRead { task, result } => plan_read(run, task, result),
         Input::Start(effect, provider) => start(run, effect, provider),
         Input::WorkerEnded { task, attempt, result, receipt, log, chance } => {
             worker_ended(run, task, attempt, result, (receipt, log), chance, now)
@@ -181,7 +190,7 @@ fn start(run: &Run, effect: Effect, provider: Option<String>) -> Result<Vec<Even
     match effect {
         Effect::RunWorker { task, attempt, revision } => Ok(vec![Event::AttemptStarted { task, attempt, revision, provider }]),
         Effect::RunGate { task, gate, attempt } => Ok(vec![Event::GateStarted { task, gate, attempt, provider }]),
-        Effect::ResolveInputs { .. } | Effect::Settle => Err(Rejection::NotUnderWay),
+        Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => Err(Rejection::NotUnderWay),
     }
 }
 
@@ -229,12 +238,12 @@ fn worker_ended(
     Ok(match result {
         Ok(artifacts) => {
             let mut events = vec![Event::AttemptCompleted { task, attempt, artifacts, receipt, log: log.tail(LOG_TAIL_BYTES) }];
-            if step.gates.is_empty() && !step.approval {
+            if step.gates.is_empty() && !step.approval && step.expand.is_none() {
                 events.push(Event::TaskCompleted { task });
             } else if cancelling {
                 events.push(Event::TaskCancelled { task }); // what was not judged has not passed
             } else if step.gates.is_empty() {
-                events.push(Event::ApprovalRequested { task });
+                events.push(after_judgement(step, task));
             }
             events
         }
@@ -327,8 +336,24 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[GateState]) 
         return exhausted(run, task, live, TaskReason::GateFailed { gate, failure: failure.clone() });
     }
     if !rejected {
-        return vec![if step.approval { Event::ApprovalRequested { task } } else { Event::TaskCompleted { task } }];
+        return vec![after_judgement(step, task)];
     }
+    sent_back(run, task, live, &found)
+}
+
+/// What follows when no gate has anything against a result, or there is none.
+fn after_judgement(step: &Step, task: TaskKey) -> Event {
+    if step.approval { Event::ApprovalRequested { task } } else { after_approval(step, task) }
+}
+
+/// What follows when a person has nothing against a result either.
+fn after_approval(step: &Step, task: TaskKey) -> Event {
+    if step.expand.is_some() { Event::PlanSubmitted { task } } else { Event::TaskCompleted { task } }
+}
+
+/// What becomes of a result that was rejected: another round, as long as there is one left that could end differently.
+fn sent_back(run: &Run, task: TaskKey, live: &LiveTask, found: &[(Option<u32>, &Finding)]) -> Vec<Event> {
+    let step = &run.workflow.steps[task.step as usize];
     let findings: Vec<Finding> = found.iter().map(|(_, finding)| (*finding).clone()).collect();
     let identities: BTreeSet<_> = found.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
     let before: BTreeSet<_> = live.feedback.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
@@ -339,6 +364,28 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[GateState]) 
     } else {
         vec![Event::RevisionRequested { task, revision: live.revision + 1 }]
     }
+}
+
+fn plan_read(run: &Run, task: TaskKey, result: Result<(Vec<Step>, Vec<Option<Digest>>), Vec<Finding>>) -> Result<Vec<Event>, Rejection> {
+    let live = run.live(task).ok_or(Rejection::NotUnderWay)?;
+    let TaskState::Expanding { reading: Reading::Awaited, .. } = &live.state else { return Err(Rejection::NotUnderWay) };
+    let findings = match result {
+        Ok((steps, files)) if run.workflow.steps.len() + steps.len() <= STEPS_MAX => {
+            return Ok(vec![Event::PlanAccepted { task, steps, files }, Event::TaskCompleted { task }]);
+        }
+        Ok((steps, _)) => {
+            let message = format!(
+                "the run has {} steps, and with the {} of this plan more than the {STEPS_MAX} that it may have",
+                run.workflow.steps.len(),
+                steps.len()
+            );
+            vec![Finding { rule: "plan".to_owned(), severity: Severity::High, message, location: None, suggestion: None, help_url: None }]
+        }
+        Err(findings) => findings,
+    };
+    let found: Vec<_> = findings.iter().map(|finding| (None, finding)).collect();
+    let follows = sent_back(run, task, live, &found);
+    Ok(std::iter::once(Event::PlanRejected { task, findings }).chain(follows).collect())
 }
 
 fn returned(run: &Run, task: TaskKey, gate: Option<u32>, attempt: u32) -> Result<Vec<Event>, Rejection> {
@@ -398,6 +445,7 @@ fn recover(run: &Run, executing: &HashSet<(TaskKey, Option<u32>)>) -> Vec<Event>
                 | TaskState::Faltered { .. }
                 | TaskState::Retrying { .. }
                 | TaskState::Approving { .. }
+                | TaskState::Expanding { .. }
                 | TaskState::Held { .. } => {}
             }
             if was_lost && cancelling {
@@ -425,6 +473,7 @@ fn cancel(run: &Run, reason: String) -> Result<Vec<Event>, Rejection> {
                 | TaskState::Faltered { .. }
                 | TaskState::Retrying { .. }
                 | TaskState::Approving { .. }
+                | TaskState::Expanding { .. }
                 | TaskState::Held { .. } => false,
             };
             if !under_way {
@@ -448,7 +497,7 @@ fn approve(run: &Run, step: u32, index: Option<u32>, approved: bool, comment: &s
         let task = TaskKey { step, index: *place };
         let comment = comment.to_owned();
         if approved {
-            events.extend([Event::ApprovalGiven { task, comment }, Event::TaskCompleted { task }]);
+            events.extend([Event::ApprovalGiven { task, comment }, after_approval(policies, task)]);
             continue;
         }
         let findings = vec![refusal(&comment)];

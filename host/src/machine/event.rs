@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::BreakerState;
 use crate::clock::Timestamp;
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, Receipt, Verdict, Workflow};
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, Receipt, Step, Verdict, Workflow};
 
 /// A task: the step's place in the workflow, and the task's place in the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -227,19 +227,41 @@ pub enum Event {
         /// What the person said: feedback for the worker.
         comment: String,
     },
-    /// Gates, or a person, sent the work back. `VALIDATING` or `APPROVING` to `REVISING`.
+    /// A result that is a plan passed its gates, and is to be read. `VALIDATING` or `APPROVING` to `EXPANDING`.
+    PlanSubmitted {
+        /// The task.
+        task: TaskKey,
+    },
+    /// The plan fits: its steps are the run's from now on, behind those that it has. Stays `EXPANDING`; completed by another
+    /// event of the same append.
+    PlanAccepted {
+        /// The task.
+        task: TaskKey,
+        /// The plan's steps, under the names that they have in the run.
+        steps: Vec<Step>,
+        /// For each of them, the list of the artifacts beside the plan that its globs matched.
+        files: Vec<Option<Digest>>,
+    },
+    /// The plan does not fit. Stays `EXPANDING`; another event of the same append says to where.
+    PlanRejected {
+        /// The task.
+        task: TaskKey,
+        /// What is wrong with it: feedback for the worker.
+        findings: Vec<Finding>,
+    },
+    /// Gates, a person or the reader of plans sent the work back. `VALIDATING`, `APPROVING` or `EXPANDING` to `REVISING`.
     RevisionRequested {
         /// The task.
         task: TaskKey,
         /// The round that follows.
         revision: u32,
     },
-    /// The result passed every gate. `VALIDATING` to `COMPLETED`.
+    /// The result passed every gate. `VALIDATING`, `APPROVING` or `EXPANDING` to `COMPLETED`.
     TaskCompleted {
         /// The task.
         task: TaskKey,
     },
-    /// The task is given up. From `RUNNING` or `VALIDATING` to `FAILED`.
+    /// The task is given up. From `RUNNING`, `VALIDATING`, `APPROVING` or `EXPANDING` to `FAILED`.
     TaskFailed {
         /// The task.
         task: TaskKey,
@@ -253,14 +275,15 @@ pub enum Event {
         /// Why.
         reason: TaskReason,
     },
-    /// The task waits for a person: the run is paused. From `RUNNING`, `VALIDATING` or `APPROVING` to `PAUSED`.
+    /// The task waits for a person: the run is paused. From `RUNNING`, `VALIDATING`, `APPROVING` or `EXPANDING` to `PAUSED`.
     TaskHeld {
         /// The task.
         task: TaskKey,
         /// Why.
         reason: TaskReason,
     },
-    /// The step's other worker takes the task over. From `RUNNING`, `VALIDATING` or `APPROVING` to `REVISING`.
+    /// The step's other worker takes the task over. From `RUNNING`, `VALIDATING`, `APPROVING` or `EXPANDING` to
+    /// `REVISING`.
     FallbackStarted {
         /// The task.
         task: TaskKey,
@@ -359,6 +382,9 @@ impl Event {
             Self::ApprovalGiven { .. } => "approval_given",
             Self::ApprovalRefused { .. } => "approval_refused",
             Self::GateRetryScheduled { .. } => "gate_retry_scheduled",
+            Self::PlanSubmitted { .. } => "plan_submitted",
+            Self::PlanAccepted { .. } => "plan_accepted",
+            Self::PlanRejected { .. } => "plan_rejected",
             Self::RevisionRequested { .. } => "revision_requested",
             Self::TaskCompleted { .. } => "task_completed",
             Self::TaskFailed { .. } => "task_failed",
@@ -400,6 +426,9 @@ impl Event {
             | Self::ApprovalRequested { task }
             | Self::ApprovalGiven { task, .. }
             | Self::ApprovalRefused { task, .. }
+            | Self::PlanSubmitted { task }
+            | Self::PlanAccepted { task, .. }
+            | Self::PlanRejected { task, .. }
             | Self::RevisionRequested { task, .. }
             | Self::TaskCompleted { task }
             | Self::TaskFailed { task, .. }

@@ -26,6 +26,7 @@ pub use event::{Event, TaskKey, TaskReason};
 pub use host::{Balance, Breaker, BreakerPolicy, BreakerState, Counted, Host, Provider};
 pub use policy::{Judgement, backoff, judge};
 pub use run::{
-    Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Run, RunStatus, StepRun, StepState, Tally, TaskState, refusal,
+    Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Reading, Run, RunStatus, StepRun, StepState, Tally,
+    TaskState, refusal,
 };
 pub use schedule::{AHEAD_MAX, Turns, ahead};

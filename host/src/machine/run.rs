@@ -1,12 +1,12 @@
 //! A run: the state that events fold into.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use super::agenda::{Agenda, Who};
 use super::event::{Event, TaskKey, TaskReason};
 use crate::clock::Timestamp;
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Workflow};
+use crate::model::workflow::STEPS_MAX;
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Step, Workflow};
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,20 @@ pub enum Approval {
     Refused { comment: String },
 }
 
+/// What the reader of plans has said of one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// Nothing yet.
+    Awaited,
+    /// It fits, and its steps are in the run.
+    Accepted,
+    /// It does not fit.
+    Rejected {
+        /// What is wrong with it.
+        findings: Vec<Finding>,
+    },
+}
+
 /// Why a task that has started is to be run again at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -188,6 +202,15 @@ pub enum TaskState {
         /// What the person has said.
         approval: Approval,
     },
+    /// The gates let it through, and it is a plan, which is to be read.
+    Expanding {
+        /// Which attempt made it.
+        attempt: u32,
+        /// The plan, and what is beside it.
+        artifacts: Vec<ArtifactRef>,
+        /// What came of reading it.
+        reading: Reading,
+    },
     /// Waits for the run to be resumed: `PAUSED`.
     Held {
         /// Which attempt there will be then.
@@ -208,6 +231,7 @@ impl TaskState {
             Self::Retrying { .. } => "RETRYING",
             Self::Validating { .. } => "VALIDATING",
             Self::Approving { .. } => "APPROVING",
+            Self::Expanding { .. } => "EXPANDING",
             Self::Held { .. } => "PAUSED",
         }
     }
@@ -318,12 +342,17 @@ impl StepState {
 }
 
 /// Something outstanding, to be done by the manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// Find out the inputs of a step, and answer with [`super::Input::StepInputs`].
     ResolveInputs {
         /// The step.
         step: u32,
+    },
+    /// Read a plan, and answer with [`super::Input::PlanRead`].
+    ReadPlan {
+        /// The task that made it.
+        task: TaskKey,
     },
     /// Call a gate.
     RunGate {
@@ -362,8 +391,8 @@ pub struct IllegalTransition {
 /// One execution of a workflow.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// What is executed.
-    pub workflow: Arc<Workflow>,
+    /// What is executed: the steps that the run was accepted with, and behind them those of plans.
+    pub workflow: Workflow,
     /// For each step, the list of the files that its globs matched.
     pub files: Vec<Option<Digest>>,
     /// When it started.
@@ -374,6 +403,8 @@ pub struct Run {
     pub steps: Vec<StepState>,
     /// What its steps have come to.
     pub tallies: Vec<Tally>,
+    /// For each step, the task whose plan it is of; none for those that the run was accepted with.
+    pub origins: Vec<Option<TaskKey>>,
     /// The number of events applied.
     pub version: u64,
     pub(super) graph: Graph,
@@ -385,13 +416,14 @@ pub struct Run {
 /// Two runs are the same when their states are; what is due follows from those, but for the turn that steps take.
 impl PartialEq for Run {
     fn eq(&self, other: &Self) -> bool {
-        let Self { workflow, files, started_at, status, steps, tallies, version, graph: _, open, agenda: _ } = self;
+        let Self { workflow, files, started_at, status, steps, tallies, origins, version, graph: _, open, agenda: _ } = self;
         *workflow == other.workflow
             && *files == other.files
             && *started_at == other.started_at
             && *status == other.status
             && *steps == other.steps
             && *tallies == other.tallies
+            && *origins == other.origins
             && *version == other.version
             && *open == other.open
     }
@@ -405,14 +437,15 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    fn of(workflow: &Workflow) -> Option<Self> {
-        let places: BTreeMap<&str, u32> = workflow.steps.iter().zip(0..).map(|(step, place)| (step.id.as_str(), place)).collect();
-        let mut dependents = vec![Vec::new(); workflow.steps.len()];
-        let mut needs = Vec::with_capacity(workflow.steps.len());
-        for (step, place) in workflow.steps.iter().zip(0_u32..) {
+    /// The edges among steps that need one another alone; the first of them has the place `first`.
+    fn of(steps: &[Step], first: u32) -> Option<Self> {
+        let places: BTreeMap<&str, u32> = steps.iter().zip(first..).map(|(step, place)| (step.id.as_str(), place)).collect();
+        let mut dependents = vec![Vec::new(); steps.len()];
+        let mut needs = Vec::with_capacity(steps.len());
+        for (step, place) in steps.iter().zip(first..) {
             let of_step = step.needs.iter().map(|need| places.get(need.as_str()).copied()).collect::<Option<Vec<u32>>>()?;
             for need in &of_step {
-                dependents[*need as usize].push(place);
+                dependents[(need - first) as usize].push(place);
             }
             needs.push(of_step);
         }
@@ -441,14 +474,15 @@ impl Run {
         if files.len() != workflow.steps.len() {
             return Err(illegal);
         }
-        let graph = Graph::of(workflow).ok_or(illegal)?;
+        let graph = Graph::of(&workflow.steps, 0).ok_or(illegal)?;
         let mut run = Self {
-            workflow: Arc::new(workflow.clone()),
+            workflow: workflow.clone(),
             files: files.clone(),
             started_at: at,
             status: RunStatus::Running,
             steps: Vec::with_capacity(workflow.steps.len()),
             tallies: vec![Tally::default(); workflow.steps.len()],
+            origins: vec![None; workflow.steps.len()],
             version: 1,
             graph,
             open: workflow.steps.len() as u32,
@@ -456,12 +490,8 @@ impl Run {
         };
         for place in 0..workflow.steps.len() {
             let unmet = run.graph.needs[place].len() as u32;
-            if unmet == 0 {
-                run.agenda.starting.insert(place as u32);
-                run.steps.push(StepState::Starting);
-            } else {
-                run.steps.push(StepState::Waiting { unmet });
-            }
+            let state = run.begin_step(place as u32, unmet);
+            run.steps.push(state);
         }
         Ok(run)
     }
@@ -552,6 +582,30 @@ impl Run {
             }
             Event::ApprovalGiven { task, .. } => self.approval(event, *task, Approval::Given)?,
             Event::ApprovalRefused { task, comment } => self.approval(event, *task, Approval::Refused { comment: comment.clone() })?,
+            Event::PlanSubmitted { task } => {
+                let illegal = self.illegal(event);
+                let expands = self.workflow.steps.get(task.step as usize).is_some_and(|step| step.expand.is_some());
+                if !expands {
+                    return Err(illegal);
+                }
+                let live = match self.is_approved(*task) {
+                    true => self.live_mut(*task),
+                    false => self.passed(*task),
+                };
+                let live = live.ok_or(illegal)?;
+                let (TaskState::Validating { attempt, artifacts, .. } | TaskState::Approving { attempt, artifacts, .. }) = &mut live.state
+                else {
+                    return Err(illegal);
+                };
+                let (attempt, artifacts) = (*attempt, std::mem::take(artifacts));
+                live.state = TaskState::Expanding { attempt, artifacts, reading: Reading::Awaited };
+                self.agenda.plans.insert(*task);
+            }
+            Event::PlanAccepted { task, steps, files } => self.plan_accepted(event, *task, steps, files)?,
+            Event::PlanRejected { task, findings } => {
+                *self.awaited_plan(event, *task)? = Reading::Rejected { findings: findings.clone() };
+                self.agenda.plans.remove(task);
+            }
             Event::RevisionRequested { task, revision } => {
                 let illegal = self.illegal(event);
                 let live = self.live_mut(*task).filter(|live| *revision == live.revision + 1).ok_or(illegal)?;
@@ -565,9 +619,13 @@ impl Run {
             }
             Event::TaskCompleted { task } => {
                 let illegal = self.illegal(event);
-                let approved =
-                    matches!(self.live(*task).map(|live| &live.state), Some(TaskState::Approving { approval: Approval::Given, .. }));
-                if !approved && self.passed(*task).is_none() {
+                let expands = self.workflow.steps.get(task.step as usize).is_some_and(|step| step.expand.is_some());
+                let state = self.live(*task).map(|live| &live.state);
+                let fits = match expands {
+                    true => matches!(state, Some(TaskState::Expanding { reading: Reading::Accepted, .. })),
+                    false => self.is_approved(*task) || self.passed(*task).is_some(),
+                };
+                if !fits {
                     return Err(illegal);
                 }
                 self.tallies[task.step as usize].completed += 1;
@@ -680,6 +738,28 @@ impl Run {
         }
     }
 
+    /// The steps whose results stand for a step's: itself, or the last steps of the plans that its tasks made.
+    #[must_use]
+    pub fn stands_for(&self, step: u32) -> Vec<u32> {
+        if self.workflow.steps[step as usize].expand.is_none() {
+            return vec![step];
+        }
+        let of_plans = (0..).zip(&self.origins).filter_map(|(place, origin)| Some((place, (*origin)?)));
+        let mut last: Vec<(TaskKey, u32)> = of_plans
+            .filter(|(place, origin)| {
+                let goes_on = |dependent: &u32| self.origins[*dependent as usize] == Some(*origin);
+                origin.step == step && !self.graph.dependents[*place as usize].iter().any(goes_on)
+            })
+            .map(|(place, origin)| (origin, place))
+            .collect();
+        last.sort_unstable();
+        last.into_iter().flat_map(|(_, place)| self.stands_for(place)).collect()
+    }
+
+    fn is_approved(&self, task: TaskKey) -> bool {
+        matches!(self.live(task).map(|live| &live.state), Some(TaskState::Approving { approval: Approval::Given, .. }))
+    }
+
     /// Whether nothing but a person's approval lets the run go on.
     #[must_use]
     pub fn waits_for_approval(&self) -> bool {
@@ -697,7 +777,8 @@ impl Run {
                     | TaskState::Running { .. }
                     | TaskState::Faltered { .. }
                     | TaskState::Retrying { .. }
-                    | TaskState::Validating { .. } => return false,
+                    | TaskState::Validating { .. }
+                    | TaskState::Expanding { .. } => return false,
                 }
             }
         }
@@ -761,6 +842,7 @@ impl Run {
             | TaskState::Faltered { .. }
             | TaskState::Retrying { .. }
             | TaskState::Approving { .. }
+            | TaskState::Expanding { .. }
             | TaskState::Held { .. } => None,
         }
     }
@@ -777,6 +859,7 @@ impl Run {
             | TaskState::Faltered { .. }
             | TaskState::Retrying { .. }
             | TaskState::Approving { .. }
+            | TaskState::Expanding { .. }
             | TaskState::Held { .. } => None,
         }
     }
@@ -802,6 +885,68 @@ impl Run {
             let who = self.who(task, None);
             self.agenda.add(who, task);
         }
+    }
+
+    /// What is said of a plan that is to be read.
+    fn awaited_plan(&mut self, event: &Event, task: TaskKey) -> Result<&mut Reading, IllegalTransition> {
+        let illegal = self.illegal(event);
+        match self.live_mut(task).map(|live| &mut live.state) {
+            Some(TaskState::Expanding { reading, .. }) if *reading == Reading::Awaited => Ok(reading),
+            Some(_) | None => Err(illegal),
+        }
+    }
+
+    /// Takes a plan's steps into the run, behind those that it has. What waits for the step that made the plan waits for the
+    /// plan's last steps too.
+    fn plan_accepted(&mut self, event: &Event, task: TaskKey, steps: &[Step], files: &[Option<Digest>]) -> Result<(), IllegalTransition> {
+        let illegal = self.illegal(event);
+        let fits = matches!(self.status, RunStatus::Running | RunStatus::Paused)
+            && files.len() == steps.len()
+            && self.workflow.steps.len() + steps.len() <= STEPS_MAX;
+        if !fits {
+            return Err(illegal);
+        }
+        let first = self.workflow.steps.len() as u32;
+        let graph = Graph::of(steps, first).ok_or(illegal)?;
+        *self.awaited_plan(event, task)? = Reading::Accepted;
+        self.agenda.plans.remove(&task);
+        self.graph.needs.extend(graph.needs);
+        self.graph.dependents.extend(graph.dependents);
+        let added = first..first + steps.len() as u32;
+        let last: Vec<u32> = added.clone().filter(|step| self.graph.dependents[*step as usize].is_empty()).collect();
+        self.workflow.steps.extend_from_slice(steps);
+        self.files.extend_from_slice(files);
+        self.tallies.resize(self.tallies.len() + steps.len(), Tally::default());
+        self.origins.resize(self.origins.len() + steps.len(), Some(task));
+        self.open += steps.len() as u32;
+        for step in added {
+            let unmet = self.graph.needs[step as usize].len() as u32;
+            let state = self.begin_step(step, unmet);
+            self.steps.push(state);
+        }
+        for dependent in self.graph.dependents[task.step as usize].clone() {
+            match &mut self.steps[dependent as usize] {
+                StepState::Waiting { unmet } => *unmet += last.len() as u32,
+                StepState::Skipped => {} // on account of another; when it waits again, it waits for these too
+                StepState::Starting | StepState::Active(_) | StepState::Completed(_) | StepState::Failed(_) | StepState::Cancelled => {
+                    continue; // it started without this task, which a person had run again
+                }
+            }
+            self.graph.needs[dependent as usize].extend(&last);
+            for step in &last {
+                self.graph.dependents[*step as usize].push(dependent);
+            }
+        }
+        Ok(())
+    }
+
+    /// How a step begins that waits for a number of others.
+    fn begin_step(&mut self, step: u32, unmet: u32) -> StepState {
+        if unmet > 0 {
+            return StepState::Waiting { unmet };
+        }
+        self.agenda.starting.insert(step);
+        StepState::Starting
     }
 
     fn approval(&mut self, event: &Event, task: TaskKey, said: Approval) -> Result<(), IllegalTransition> {
@@ -861,6 +1006,7 @@ impl Run {
                 | TaskState::Faltered { .. }
                 | TaskState::Validating { .. }
                 | TaskState::Approving { .. }
+                | TaskState::Expanding { .. }
                 | TaskState::Held { .. } => return Err(illegal),
             }
             let before = std::mem::replace(&mut live.state, TaskState::Running { attempt });
@@ -912,6 +1058,9 @@ impl Run {
             }
             TaskState::Held { .. } => {
                 self.agenda.held.remove(&task);
+            }
+            TaskState::Expanding { .. } => {
+                self.agenda.plans.remove(&task);
             }
             TaskState::Running { .. } | TaskState::Faltered { .. } | TaskState::Approving { .. } => {}
         }
@@ -1092,7 +1241,8 @@ impl LiveTask {
             TaskState::Running { attempt }
             | TaskState::Faltered { attempt, .. }
             | TaskState::Validating { attempt, .. }
-            | TaskState::Approving { attempt, .. } => *attempt,
+            | TaskState::Approving { attempt, .. }
+            | TaskState::Expanding { attempt, .. } => *attempt,
             TaskState::Ready { attempt, .. } | TaskState::Retrying { attempt, .. } | TaskState::Held { attempt, .. } => attempt - 1,
         }
     }
@@ -1120,7 +1270,13 @@ impl LiveTask {
                 self.previous = std::mem::take(artifacts);
                 true
             }
+            TaskState::Expanding { artifacts, reading: Reading::Rejected { findings }, .. } => {
+                self.feedback = std::mem::take(findings).into_iter().map(|finding| (None, finding)).collect();
+                self.previous = std::mem::take(artifacts);
+                true
+            }
             TaskState::Approving { .. }
+            | TaskState::Expanding { .. }
             | TaskState::Ready { .. }
             | TaskState::Running { .. }
             | TaskState::Faltered { .. }
@@ -1138,11 +1294,16 @@ impl LiveTask {
                 TaskReason::GateFailed { .. } | TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } | TaskReason::Lost { .. },
             )
             | (TaskState::Approving { approval: Approval::Refused { .. }, .. }, TaskReason::Rejected { .. })
+            | (
+                TaskState::Expanding { reading: Reading::Rejected { .. }, .. },
+                TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. },
+            )
             | (TaskState::Ready { again: Again::Lost, .. }, TaskReason::Lost { .. }) => true,
             (
                 TaskState::Faltered { .. }
                 | TaskState::Validating { .. }
                 | TaskState::Approving { .. }
+                | TaskState::Expanding { .. }
                 | TaskState::Ready { .. }
                 | TaskState::Running { .. }
                 | TaskState::Retrying { .. }

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    ArtifactRef, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, RetryPolicy, Severity, Step, Verdict, Workflow,
+    ArtifactRef, Decision, Digest, Expansion, Failure, FailureKind, Finding, GateUse, Log, Receipt, RetryPolicy, Severity, Step, Verdict,
+    Workflow,
 };
 
 fn gate(fail_on: Option<Severity>, attempts: u32) -> GateUse {
@@ -33,6 +34,16 @@ fn begin(steps: Vec<Step>) -> (Run, Vec<(Timestamp, Event)>) {
     let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps };
     let event = Event::RunStarted { workflow, files, idempotency_key: None };
     (Run::begin(at(0), &event).expect("begins"), vec![(at(0), event)])
+}
+
+fn expansion() -> Expansion {
+    Expansion { workers: vec!["worker".into()], gates: vec!["gate".into()], steps_max: 10, depth_max: 1 }
+}
+
+/// A step of a plan, as the reader of plans gives it.
+fn of_plan(prefix: &str, n: usize, bits: u32) -> Step {
+    let needs = (0..n).filter(|need| bits >> need & 1 == 1).map(|need| format!("{prefix}/c{need}")).collect();
+    Step { id: format!("{prefix}/c{n}"), needs, ..step(n, vec![], (bits >> 8) as usize % 2, 1, 2) }
 }
 
 /// A run and its history, told things as a manager would.
@@ -80,6 +91,7 @@ impl Told {
                 Effect::ResolveInputs { step } => self.tell(Input::StepInputs { step: *step, tasks: 1, inputs: Digest::of(b"") }),
                 Effect::Settle => self.tell(Input::Settle),
                 Effect::RunGate { .. } | Effect::RunWorker { .. } => self.tell(Input::Start(*effect, None)),
+                Effect::ReadPlan { .. } => panic!("no plan was asked for"),
             };
         }
         due
@@ -189,6 +201,53 @@ fn what_needs_a_step_that_failed_is_skipped_and_the_rest_goes_on() {
     assert_eq!(told.run.status, RunStatus::Failed);
 }
 
+/// What waits for a step that plans waits for the plan's last steps, of those that plan themselves for the last of theirs, and
+/// takes their artifacts.
+#[test]
+fn what_needs_a_step_that_plans_waits_for_all_of_the_plan() {
+    let planner = Step { expand: Some(Expansion { depth_max: 2, ..expansion() }), ..step(0, vec![], 0, 0, 1) };
+    let mut told = Told::new(vec![planner, step(1, vec![0], 0, 0, 1)]);
+    let made = |told: &mut Told, step: u32, attempt: u32| {
+        let (receipt, log) = (Receipt::default(), Log::default());
+        told.tell(Input::WorkerEnded { task: TaskKey { step, index: 0 }, attempt, result: Ok(vec![]), receipt, log, chance: 0.5 })
+    };
+    told.start_all();
+    told.start_all();
+    let events = made(&mut told, 0, 1);
+    assert_eq!(events.last().map(Event::name), Some("plan_submitted"));
+    assert_eq!(told.run.task_state(TaskKey { step: 0, index: 0 }), Some("EXPANDING"));
+
+    let task = TaskKey { step: 0, index: 0 };
+    let nested = Step { expand: Some(expansion()), ..of_plan("s0", 1, 1) }; // needs c0
+    let plan = vec![of_plan("s0", 0, 0), nested, of_plan("s0", 2, 0)];
+    told.tell(Input::PlanRead { task, result: Ok((plan, vec![None; 3])) });
+    assert!(decide(&told.run, Input::PlanRead { task, result: Ok((vec![], vec![])) }, at(0)).is_err(), "a plan is read once");
+    assert_eq!(told.run.stands_for(0), [4]); // c1 does not stand for itself, and has made no plan yet
+
+    let (c0, c1, c2, of_c1) = (2, 3, 4, 5);
+    told.start_all(); // inputs of c0 and c2, and of nothing else
+    told.start_all();
+    let planned = |told: &mut Told| {
+        let task = TaskKey { step: c1, index: 0 };
+        told.tell(Input::PlanRead { task, result: Ok((vec![of_plan("s0/c1", 0, 0)], vec![None])) });
+    };
+    for ends in [c2, c0, c1, of_c1] {
+        made(&mut told, ends, 1);
+        if ends == c1 {
+            planned(&mut told);
+        }
+        assert_eq!(told.run.steps[1].as_str(), "waiting", "until all of the plan has ended");
+        told.start_all();
+        told.start_all();
+        told.start_all();
+    }
+    assert_eq!(told.run.stands_for(0), [of_c1, c2]);
+    assert_eq!(told.run.steps[1].as_str(), "active");
+    made(&mut told, 1, 1);
+    told.tell(Input::Settle);
+    assert_eq!(told.run.status, RunStatus::Completed);
+}
+
 proptest! {
     #[test]
     fn waits_grow_up_to_the_cap_and_jitter_stays_within_its_part(attempt in 1_u32..200, chance in 0.0_f64..1.0, jitter in 0.0_f64..=1.0) {
@@ -207,10 +266,9 @@ proptest! {
         choices in prop::collection::vec(any::<u32>(), 400),
     ) {
         let steps: Vec<Step> = shape.iter().enumerate().map(|(id, (needs, gates, revisions, attempts))| {
-            let needs = (0..id).filter(|n| needs >> n & 1 == 1).collect();
-            step(id, needs, *gates, *revisions, *attempts)
+            let in_order = (0..id).filter(|n| needs >> n & 1 == 1).collect();
+            Step { expand: (needs >> 15 == 1).then(expansion), ..step(id, in_order, *gates, *revisions, *attempts) }
         }).collect();
-        let policies = steps.clone();
         let mut told = Told::new(steps);
         let mut under_way: Vec<Effect> = Vec::new();
         let mut choices = choices.into_iter().cycle();
@@ -226,6 +284,12 @@ proptest! {
                     match effect {
                         Effect::Settle => { told.tell(Input::Settle); }
                         Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b"") }); }
+                        Effect::ReadPlan { task } => {
+                            let prefix = format!("{}/{}", told.run.workflow.steps[task.step as usize].id, task.index);
+                            let plan: Vec<Step> = (0..draw() as usize % 4).map(|n| of_plan(&prefix, n, draw())).collect();
+                            let result = if draw() % 3 == 0 { Err(verdict(Decision::Fail, &["bad"]).findings) } else { Ok((plan.clone(), vec![None; plan.len()])) };
+                            told.tell(Input::PlanRead { task, result });
+                        }
                         Effect::RunGate { .. } | Effect::RunWorker { .. } => { told.tell(Input::Start(effect, None)); under_way.push(effect); }
                     }
                     if told.run.status != RunStatus::Running { break; }
@@ -244,7 +308,7 @@ proptest! {
                         let result = if fails { Err(Failure::new(failure, "no")) } else { Ok(said) };
                         told.tell(Input::GateEnded { task, gate, attempt, result, receipt: Receipt::default(), log: Log::default(), chance: 0.9 });
                     }
-                    Effect::ResolveInputs { .. } | Effect::Settle => unreachable!("never under way"),
+                    Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => unreachable!("never under way"),
                 }
             } else {
                 told.now += 1;
@@ -262,7 +326,7 @@ proptest! {
             replayed.apply(*when, event).expect("replays");
             match event {
                 Event::AttemptStarted { task, attempt, revision, .. } => {
-                    let policy = &policies[task.step as usize];
+                    let policy = &before.workflow.steps[task.step as usize];
                     prop_assert!(*attempt <= policy.retry.maximum_attempts && *revision <= policy.maximum_revisions);
                 }
                 Event::TaskCompleted { task } | Event::TaskFailed { task, .. } | Event::TaskCancelled { task } => {

@@ -13,14 +13,13 @@ use super::{Notice, journal};
 use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
 use crate::model::{
-    Artifact, ArtifactRef, Attempt, Digest, Failure, FailureKind, Finding, Log, Receipt, RunId, Subject, Task, Verdict, Workflow,
+    Artifact, ArtifactRef, Attempt, Digest, Failure, FailureKind, Finding, Log, Receipt, RunId, Step, Subject, Task, Verdict,
 };
 
 /// What all calls for one step share.
 #[derive(Debug)]
 pub(super) struct StepContext {
-    workflow: Arc<Workflow>,
-    step: u32,
+    step: Step,
     inputs: Inputs,
     params: Arc<str>,
     criteria: Vec<String>,
@@ -28,21 +27,19 @@ pub(super) struct StepContext {
 }
 
 impl StepContext {
-    pub(super) fn new(workflow: &Arc<Workflow>, step: u32, inputs: Digest) -> Self {
-        let of_step = &workflow.steps[step as usize];
+    pub(super) fn new(step: &Step, inputs: Digest) -> Self {
         let json = |params: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(params.clone()).to_string().into();
         Self {
-            workflow: Arc::clone(workflow),
-            step,
+            step: step.clone(),
             inputs: Inputs::new(inputs),
-            params: json(&of_step.params),
-            criteria: of_step.gates.iter().map(crate::model::GateUse::criterion).collect(),
-            gate_params: of_step.gates.iter().map(|gate| json(&gate.params)).collect(),
+            params: json(&step.params),
+            criteria: step.gates.iter().map(crate::model::GateUse::criterion).collect(),
+            gate_params: step.gates.iter().map(|gate| json(&gate.params)).collect(),
         }
     }
 
-    fn of(&self) -> &crate::model::Step {
-        &self.workflow.steps[self.step as usize]
+    fn of(&self) -> &Step {
+        &self.step
     }
 }
 
@@ -98,7 +95,7 @@ impl Order {
                 }
                 _ => return None,
             },
-            Effect::ResolveInputs { .. } | Effect::Settle => return None,
+            Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => return None,
         };
         let live = run.live(task)?;
         Some(Self {
@@ -112,6 +109,12 @@ impl Order {
             previous: live.previous.clone(),
             call,
         })
+    }
+
+    /// Whether the result is to be a plan.
+    #[cfg(test)]
+    pub(super) fn expands(&self) -> bool {
+        self.context.of().expand.is_some()
     }
 
     /// What a slot says that it executes.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Order, StepContext};
 use super::crew::Workers;
-use super::inputs::Resolving;
+use super::lookup::Lookup;
 use super::{Error, Message};
 use crate::clock::Timestamp;
 use crate::journal::{self, Append, Executing, READ_MAX, Store};
@@ -29,8 +29,8 @@ pub(super) struct Live {
     driven: bool,
     /// What the calls for each active step share.
     steps: HashMap<u32, Arc<StepContext>>,
-    /// Steps whose inputs are being resolved.
-    resolving: HashSet<u32>,
+    /// What is being read from the journal: inputs of steps, and plans.
+    reading: HashSet<Effect>,
     /// Calls under way.
     under_way: u32,
     /// When it is to be looked at again.
@@ -72,7 +72,7 @@ pub(super) struct Core {
 #[derive(Default)]
 pub(super) struct Acts {
     pub(super) orders: Vec<Order>,
-    pub(super) resolve: Vec<(RunId, u32, Resolving)>,
+    pub(super) lookups: Vec<(RunId, Lookup)>,
 }
 
 /// What one turn wants appended, done and answered.
@@ -80,7 +80,7 @@ pub(super) struct Acts {
 struct Turn {
     appends: BTreeMap<RunId, (u64, Vec<Event>)>,
     calls: Vec<(RunId, Effect, Provider)>,
-    resolve: Vec<(RunId, u32)>,
+    lookups: Vec<(RunId, Effect)>,
     submitted: Vec<(RunId, oneshot::Sender<Result<RunId, Error>>)>,
     keys: HashMap<String, RunId>,
     done: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -220,12 +220,17 @@ impl Core {
                     drop(reply.send(answer));
                 }
             }
-            Message::Inputs { run, input } => {
-                if let (Input::StepInputs { step, .. }, Some(live)) = (&input, self.runs.get_mut(&run)) {
-                    live.resolving.remove(step);
+            Message::Found { run, input } => {
+                let answered = match &input {
+                    Input::StepInputs { step, .. } => Some(Effect::ResolveInputs { step: *step }),
+                    Input::PlanRead { task, .. } => Some(Effect::ReadPlan { task: *task }),
+                    _ => None,
+                };
+                if let (Some(effect), Some(live)) = (answered, self.runs.get_mut(&run)) {
+                    live.reading.remove(&effect);
                 }
                 if let Err(error) = self.tell(run, input, now, turn) {
-                    tracing::debug!(%run, %error, "inputs were resolved too late");
+                    tracing::debug!(%run, %error, "what was to be read is asked for no longer");
                 }
             }
             Message::Ended { run, provider, input } => {
@@ -257,8 +262,8 @@ impl Core {
 
     fn adopt(&mut self, id: RunId, run: Run, driven: bool) {
         let cancel = self.stop.child_token();
-        let (steps, resolving) = (HashMap::new(), HashSet::new());
-        self.runs.insert(id, Live { run, cancel, driven, steps, resolving, under_way: 0, timer: None });
+        let (steps, reading) = (HashMap::new(), HashSet::new());
+        self.runs.insert(id, Live { run, cancel, driven, steps, reading, under_way: 0, timer: None });
         self.eager.insert(id);
     }
 
@@ -336,7 +341,7 @@ impl Core {
         self.timers.extend(timer.map(|at| (at, id)));
     }
 
-    /// Closes what is done, and has inputs resolved.
+    /// Closes what is done, and has inputs and plans read.
     fn settle(&mut self, now: Timestamp, turn: &mut Turn) {
         for id in self.eager.iter().copied().collect::<Vec<_>>() {
             let mut again = true;
@@ -345,12 +350,12 @@ impl Core {
                 for effect in live.run.due() {
                     match effect {
                         Effect::Settle => again |= self.tell(id, Input::Settle, now, turn).unwrap_or(false),
-                        Effect::ResolveInputs { step } => {
+                        Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } => {
                             if let Some(live) = self.runs.get_mut(&id)
                                 && live.driven
-                                && live.resolving.insert(step)
+                                && live.reading.insert(effect)
                             {
-                                turn.resolve.push((id, step));
+                                turn.lookups.push((id, effect));
                             }
                         }
                         Effect::RunWorker { .. } | Effect::RunGate { .. } => {}
@@ -457,7 +462,7 @@ impl Core {
 
     /// Appends what was decided, and only then answers, and says what is to be done.
     async fn append(&mut self, now: Timestamp, turn: Turn) -> Result<Acts, Error> {
-        let Turn { appends, calls, resolve, submitted, done, .. } = turn;
+        let Turn { appends, calls, lookups, submitted, done, .. } = turn;
         let touched: Vec<RunId> = appends.keys().copied().collect();
         let appends: Vec<Append> =
             appends.into_iter().map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events }).collect();
@@ -475,11 +480,8 @@ impl Core {
             return Err(error.into());
         }
         let orders = calls.into_iter().filter_map(|(id, effect, provider)| self.order(id, effect, provider)).collect();
-        let resolve = resolve.into_iter().filter_map(|(id, step)| {
-            let live = self.runs.get(&id)?;
-            Some((id, step, Resolving::new(id, &live.run, step)))
-        });
-        let resolve = resolve.collect();
+        let lookups = lookups.into_iter().filter_map(|(id, effect)| Some((id, Lookup::new(id, &self.runs.get(&id)?.run, effect)?)));
+        let lookups = lookups.collect();
         for id in touched {
             self.let_go(id);
         }
@@ -488,7 +490,7 @@ impl Core {
                 let _ = reply.send(Ok(()));
             }
         }
-        Ok(Acts { orders, resolve })
+        Ok(Acts { orders, lookups })
     }
 
     /// What a call needs, now that its start is on record.
@@ -497,7 +499,7 @@ impl Core {
         let live = self.runs.get_mut(&id)?;
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
-        let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow, task.step, active.inputs)));
+        let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs)));
         Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone(), provider)
     }
 
@@ -519,7 +521,7 @@ impl Core {
         let waits_for_a_person = |live: &Live| live.run.status == RunStatus::Paused || live.run.waits_for_approval();
         self.under_way > 0
             || self.runs.values().any(|live| {
-                live.driven && (live.under_way > 0 || !live.resolving.is_empty() || live.timer.is_some() || !waits_for_a_person(live))
+                live.driven && (live.under_way > 0 || !live.reading.is_empty() || live.timer.is_some() || !waits_for_a_person(live))
             })
     }
 

@@ -10,7 +10,7 @@ use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Store};
-use crate::machine::{Run, StepState};
+use crate::machine::Run;
 use crate::model::artifact::INLINE_BYTES_MAX;
 use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
@@ -57,6 +57,15 @@ pub(super) async fn keep_files(store: &dyn Store, files: Vec<Artifact>) -> Resul
             list.push(store, reference).await?;
         }
     }
+}
+
+/// Keeps a list of what is kept already.
+pub(super) async fn keep_list(store: &dyn Store, inputs: impl Iterator<Item = ArtifactRef>) -> Result<Digest, journal::Error> {
+    let mut list = List::default();
+    for input in inputs {
+        list.push(store, input).await?;
+    }
+    list.finish(store).await
 }
 
 /// A list that is being made.
@@ -163,14 +172,14 @@ impl Resolving {
     pub(super) fn new(id: RunId, run: &Run, step: u32) -> Self {
         let of_step = &run.workflow.steps[step as usize];
         let from = sources(of_step).into_iter().filter_map(|(from, glob)| {
-            let place = run.workflow.steps.iter().position(|step| step.id == from)?;
-            let since = match &run.steps[place] {
-                StepState::Active(of) | StepState::Completed(of) | StepState::Failed(of) => of.since_version,
-                StepState::Waiting { .. } | StepState::Starting | StepState::Skipped | StepState::Cancelled => return None,
-            };
-            Some((from.to_owned(), place as u32, since, glob.map(str::to_owned)))
+            let named = run.workflow.steps.iter().position(|step| step.id == from)?;
+            let taken = run.stands_for(named as u32).into_iter().filter_map(move |place| {
+                let since = run.steps[place as usize].run()?.since_version;
+                Some((run.workflow.steps[place as usize].id.clone(), place, since, glob.map(str::to_owned)))
+            });
+            Some(taken)
         });
-        Self { run: id, foreach: of_step.foreach, files: run.files[step as usize], from: from.collect() }
+        Self { run: id, foreach: of_step.foreach, files: run.files[step as usize], from: from.flatten().collect() }
     }
 
     /// Lists the inputs, keeps the list, and says how many tasks that makes.

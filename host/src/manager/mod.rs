@@ -10,6 +10,7 @@ mod attempt;
 mod core;
 mod crew;
 mod inputs;
+mod lookup;
 #[cfg(test)]
 mod simulation;
 mod slots;
@@ -129,7 +130,7 @@ enum Message {
         reply: oneshot::Sender<Result<RunStatus, Error>>,
     },
     /// The inputs of a step are known.
-    Inputs {
+    Found {
         run: RunId,
         input: Input,
     },
@@ -261,15 +262,8 @@ pub async fn start(
     let means = Means { store: Arc::clone(&store), workers, notices: notices.clone() };
     let latencies = Arc::new(Latencies::default());
     let slots = Slots::start(concurrency, means, scoreboard, sender.downgrade(), threads, Arc::clone(&latencies));
-    let manager = Manager {
-        store: Arc::clone(&store),
-        core,
-        clock,
-        slots,
-        resolving: JoinSet::new(),
-        mailbox: sender.downgrade(),
-        stop: stop.clone(),
-    };
+    let manager =
+        Manager { store: Arc::clone(&store), core, clock, slots, reading: JoinSet::new(), mailbox: sender.downgrade(), stop: stop.clone() };
     let task = tokio::spawn(manager.run(mailbox));
     let running = Running { task, stop, mailbox: sender.downgrade() };
     Ok((Handle { mailbox: sender, store, notices, latencies }, running))
@@ -409,7 +403,7 @@ struct Manager {
     core: Core,
     clock: Arc<dyn Clock>,
     slots: Slots,
-    resolving: JoinSet<()>,
+    reading: JoinSet<()>,
     mailbox: mpsc::WeakSender<Message>,
     stop: CancellationToken,
 }
@@ -423,7 +417,7 @@ impl Manager {
         }
         self.stop.cancel();
         drop(mailbox); // slots that report find nobody, and end
-        self.resolving.shutdown().await;
+        self.reading.shutdown().await;
         self.slots.stop().await;
         result
     }
@@ -445,7 +439,7 @@ impl Manager {
                 () = tokio::time::sleep(timer.unwrap_or_default() + Duration::from_millis(1)), if timer.is_some() => {}
             }
             let now = self.clock.now();
-            let Acts { orders, resolve } = self.core.step(messages.drain(..), now).await?;
+            let Acts { orders, lookups } = self.core.step(messages.drain(..), now).await?;
             if self.core.host.version != breakers {
                 breakers = self.core.host.version;
                 self.slots.hold_off(self.core.host.held_off());
@@ -453,9 +447,9 @@ impl Manager {
             for order in orders {
                 self.slots.take(order);
             }
-            while self.resolving.try_join_next().is_some() {}
-            for (run, step, resolving) in resolve {
-                self.resolve(run, step, resolving);
+            while self.reading.try_join_next().is_some() {}
+            for (run, lookup) in lookups {
+                self.look_up(run, lookup);
             }
             if self.core.draining {
                 self.slots.drain();
@@ -466,19 +460,17 @@ impl Manager {
         }
     }
 
-    /// Finds out the inputs of a step, and has them told.
-    fn resolve(&mut self, run: RunId, step: u32, resolving: inputs::Resolving) {
+    /// Reads what a run asks for from the journal, and has it told.
+    fn look_up(&mut self, run: RunId, lookup: lookup::Lookup) {
         let (store, mailbox) = (Arc::clone(&self.store), self.mailbox.clone());
-        self.resolving.spawn(async move {
-            let input = match resolving.resolve(&*store).await {
-                Ok((tasks, inputs)) => Input::StepInputs { step, tasks, inputs },
-                Err(error) => {
-                    tracing::error!(%run, step, %error, "the inputs of a step cannot be read");
-                    Input::Cancel { reason: format!("the inputs of step {step} cannot be read: {error}") }
-                }
-            };
+        self.reading.spawn(async move {
+            let what = lookup.what();
+            let input = lookup.answer(&*store).await.unwrap_or_else(|error| {
+                tracing::error!(%run, %what, %error, "the journal cannot be read");
+                Input::Cancel { reason: format!("{what} cannot be read: {error}") }
+            });
             if let Some(mailbox) = mailbox.upgrade() {
-                let _ = mailbox.send(Message::Inputs { run, input }).await;
+                let _ = mailbox.send(Message::Found { run, input }).await;
             }
         });
     }

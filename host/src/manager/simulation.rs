@@ -9,11 +9,14 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::attempt::Order;
 use super::core::{Acts, Core, load};
+use super::lookup::Lookup;
 use super::*;
 use crate::clock::{Timestamp, after};
 use crate::journal::{Append, DeadLetter, Memory, RunRow};
-use crate::machine::{Event, Run, TaskReason};
-use crate::model::{Decision, Failure, FailureKind, Finding, GateUse, OnExhausted, Receipt, RetryPolicy, Severity, Step, Verdict};
+use crate::machine::{Event, Run, StepState, TaskReason};
+use crate::model::{
+    Decision, Expansion, Failure, FailureKind, Finding, GateUse, OnExhausted, Receipt, RetryPolicy, Severity, Step, Verdict,
+};
 
 /// How many worlds there are.
 const SEEDS: u64 = 10_000;
@@ -34,7 +37,7 @@ struct World {
     line: Vec<Order>,
     /// Calls that execute.
     executing: Vec<Order>,
-    resolving: Vec<(RunId, u32, inputs::Resolving)>,
+    reading: Vec<(RunId, Lookup)>,
     messages: Vec<Message>,
     runs: Vec<RunId>,
     /// A task that the host does not survive.
@@ -93,9 +96,9 @@ impl World {
         let core = core(&store);
         let poison = random.random_bool(0.3).then(|| (random.random_range(0..3), random.random_range(0..3)));
         let time = Timestamp::UNIX_EPOCH;
-        let (line, executing, resolving, messages, runs) = (vec![], vec![], vec![], vec![], vec![]);
+        let (line, executing, reading, messages, runs) = (vec![], vec![], vec![], vec![], vec![]);
         let crashes_left = u32::from(random.random_bool(0.5));
-        Self { random, time, store, core, line, executing, resolving, messages, runs, poison, crashes_left }
+        Self { random, time, store, core, line, executing, reading, messages, runs, poison, crashes_left }
     }
 
     fn workflow(&mut self) -> (Workflow, Vec<Option<Digest>>) {
@@ -122,6 +125,12 @@ impl World {
                     fallback: random.random_bool(0.2).then(|| "other".to_owned()),
                     optional: random.random_bool(0.3),
                     approval: random.random_bool(0.2),
+                    expand: random.random_bool(0.2).then(|| Expansion {
+                        workers: ["w0", "w1", "w2"].map(str::to_owned).to_vec(),
+                        gates: vec!["g".to_owned()],
+                        steps_max: 3,
+                        depth_max: 2,
+                    }),
                     retry,
                     ..Step::new(format!("s{n}"), format!("w{n}"))
                 }
@@ -144,9 +153,9 @@ impl World {
 
     /// A turn of the core, and what it asks for.
     fn turn(&mut self, messages: Vec<Message>) {
-        let Acts { orders, resolve } = now(self.core.step(messages, self.time)).expect("the journal works");
+        let Acts { orders, lookups } = now(self.core.step(messages, self.time)).expect("the journal works");
         self.line.extend(orders);
-        self.resolving.extend(resolve);
+        self.reading.extend(lookups);
         while self.executing.len() < SLOTS && !self.line.is_empty() {
             self.executing.push(self.line.remove(0));
         }
@@ -163,7 +172,7 @@ impl World {
         for order in &self.executing {
             board.entry(order.run).or_default().push(order.executing());
         }
-        (self.line, self.executing, self.resolving, self.messages) = (vec![], vec![], vec![], vec![]);
+        (self.line, self.executing, self.reading, self.messages) = (vec![], vec![], vec![], vec![]);
         loop {
             self.core = core(&self.store);
             now(self.core.recover(board.clone(), self.time)).expect("recovers");
@@ -184,6 +193,28 @@ impl World {
         Failure::new(kinds[self.random.random_range(0..kinds.len())], "drawn")
     }
 
+    /// What a worker makes: a plan, where that is asked for, which mostly fits.
+    fn artifacts(&mut self, order: &Order) -> Vec<Artifact> {
+        if !order.expands() {
+            return vec![];
+        }
+        let random = &mut self.random;
+        let mut plan = String::from("step = []");
+        for n in 0..random.random_range(0..4) {
+            if n == 0 {
+                plan.clear();
+            }
+            let needs: Vec<String> = (0..n).filter(|_| random.random_bool(0.5)).map(|need| format!("\"c{need}\"")).collect();
+            let gates = if random.random_bool(0.3) { "gates = [\"g\"]\n" } else { "" };
+            let (foreach, expand) = (random.random_bool(0.5), random.random_bool(0.2));
+            let worker = if random.random_bool(0.05) { 9 } else { n };
+            plan += &format!("[[step]]\nid = \"c{n}\"\nworker = \"w{worker}\"\nneeds = [{}]\n{gates}", needs.join(", "));
+            plan += &format!("inputs = [\"data-*\"]\nforeach = {foreach}\nexpand = {expand}\n");
+        }
+        let files = [("plan.toml", plan), ("data-1", "1".to_owned()), ("data-2", "2".to_owned())];
+        files.map(|(name, text)| Artifact { name: name.into(), media_type: String::new(), content: text.into() }).into()
+    }
+
     /// An executing call ends, somehow.
     fn end_one(&mut self) {
         let place = self.random.random_range(0..self.executing.len());
@@ -196,7 +227,9 @@ impl World {
         let fails = self.random.random_bool(0.3);
         let input = match gate {
             None => {
-                let result = if fails { Err(self.failure()) } else { Ok(vec![]) };
+                let made = self.artifacts(&order);
+                let made = now(inputs::keep(&*self.store, made)).expect("kept");
+                let result = if fails { Err(self.failure()) } else { Ok(made) };
                 Input::WorkerEnded { task, attempt, result, receipt, log, chance }
             }
             Some(gate) => {
@@ -211,8 +244,8 @@ impl World {
         };
         if self.random.random_bool(0.05) {
             // What nobody asked for, or was answered before, changes nothing.
-            self.messages.push(Message::Inputs { run, input: input.clone() });
-            self.messages.push(Message::Inputs { run, input: input.clone() });
+            self.messages.push(Message::Found { run, input: input.clone() });
+            self.messages.push(Message::Found { run, input: input.clone() });
         }
         self.messages.push(Message::Ended { run, provider: order.provider, input });
     }
@@ -238,7 +271,7 @@ impl World {
 
     /// How things stand, for who looks into a failure.
     fn told(&self) -> String {
-        let line = format!("{} in line, {} executing, {} resolving", self.line.len(), self.executing.len(), self.resolving.len());
+        let line = format!("{} in line, {} executing, {} reading", self.line.len(), self.executing.len(), self.reading.len());
         let runs = self.core.runs.values().map(|live| format!("\n{:?}: {:?} due {:?}", live.run.status, live.run.steps, live.run.due()));
         line + &runs.collect::<String>()
     }
@@ -247,10 +280,10 @@ impl World {
     fn happen(&mut self, turn: usize) {
         match self.random.random_range(0..10) {
             0..=5 if !self.executing.is_empty() => self.end_one(),
-            6 if !self.resolving.is_empty() => {
-                let (run, step, resolving) = self.resolving.remove(0);
-                let (tasks, inputs) = now(resolving.resolve(&*self.store)).expect("resolves");
-                self.messages.push(Message::Inputs { run, input: Input::StepInputs { step, tasks, inputs } });
+            6 if !self.reading.is_empty() => {
+                let (run, lookup) = self.reading.remove(0);
+                let input = now(lookup.answer(&*self.store)).expect("the journal can be read");
+                self.messages.push(Message::Found { run, input });
             }
             7 if turn < TURNS_MAX / 2 || self.executing.is_empty() => self.person(),
             8 if self.crashes_left > 0 && self.random.random_bool(0.2) => {
@@ -282,6 +315,14 @@ impl World {
                 Event::RunResumed => held(&run),
                 event => event.task().into_iter().collect(),
             };
+            if let Event::StepStarted { step, .. } = &record.event {
+                let needs = run.workflow.steps[*step as usize].needs.clone();
+                for need in needs.iter().filter_map(|need| run.workflow.steps.iter().position(|step| step.id == *need)) {
+                    let stand = run.stands_for(need as u32);
+                    let completed = |step: &u32| matches!(run.steps[*step as usize], StepState::Completed(_));
+                    assert!(completed(&(need as u32)) && stand.iter().all(completed), "a step started before what it needs had ended");
+                }
+            }
             let before: Vec<_> = held.iter().map(|task| run.task_state(*task)).collect();
             run.apply(record.at, &record.event).expect("replays");
             for (task, before) in held.into_iter().zip(before) {
@@ -433,8 +474,9 @@ fn what_the_journal_did_not_take_did_not_happen() {
             match now(core.step(std::mem::take(&mut messages), time)) {
                 Ok(acts) => {
                     orders += acts.orders.len();
-                    for (run, step, _) in acts.resolve {
-                        messages.push(Message::Inputs { run, input: Input::StepInputs { step, tasks: 1, inputs: list } });
+                    for (run, lookup) in acts.lookups {
+                        let input = now(lookup.answer(&*store)).expect("the journal can be read");
+                        messages.push(Message::Found { run, input });
                     }
                     for order in acts.orders {
                         let Executing { run, task, attempt, .. } = order.executing();

@@ -18,4 +18,4 @@ pub use finding::{Decision, Finding, Location, Metric, Severity, Span, Verdict};
 pub use limits::{Limits, LimitsPatch};
 pub use outcome::{Attempt, Blame, Failure, FailureKind, Log, LogLine, LogSource, Receipt};
 pub use task::{RunId, Subject, Task};
-pub use workflow::{GateUse, InputSource, OnExhausted, RetryPolicy, Step, Workflow};
+pub use workflow::{Expansion, GateUse, InputSource, OnExhausted, RetryPolicy, Step, Workflow};

@@ -116,6 +116,9 @@ pub struct Step {
     /// Whether a person must approve each result.
     #[serde(default)]
     pub approval: bool,
+    /// What the plans may use that the worker returns; absent when its result is not a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expand: Option<Expansion>,
 }
 
 impl Step {
@@ -137,8 +140,25 @@ impl Step {
             fallback: None,
             optional: false,
             approval: false,
+            expand: None,
         }
     }
+}
+
+/// The name of the artifact that is read as a plan, of a step that has [`Step::expand`].
+pub const PLAN_NAME: &str = "plan.toml";
+
+/// What the plans of a step's worker may use. They are written by code that is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expansion {
+    /// The plugins that may work.
+    pub workers: Vec<String>,
+    /// The plugins that may judge.
+    pub gates: Vec<String>,
+    /// How many steps one plan may have.
+    pub steps_max: u32,
+    /// How deep plans may be nested: with 1, no step of a plan may return a plan itself.
+    pub depth_max: u32,
 }
 
 /// One gate of a step.

@@ -23,6 +23,7 @@ pub enum TaskStatus {
     Blocked,
     Pending,
     Approving,
+    Expanding,
     Paused,
     Completed,
     Failed,
@@ -42,6 +43,7 @@ impl TaskStatus {
             Self::Blocked => "blocked",
             Self::Pending => "pending",
             Self::Approving => "approving",
+            Self::Expanding => "expanding",
             Self::Paused => "paused",
             Self::DeadLettered => "dead_lettered",
             Self::Completed => "completed",
@@ -111,7 +113,7 @@ pub struct StepReport {
 pub struct RunReport {
     /// The run.
     pub run: RunId,
-    /// What was executed.
+    /// What was executed, steps of plans included.
     pub workflow: Workflow,
     /// How it stands: running, completed, failed or cancelled.
     pub status: &'static str,
@@ -119,7 +121,7 @@ pub struct RunReport {
     pub started_at: Timestamp,
     /// How long it took so far.
     pub took: Duration,
-    /// The steps, in the order of the workflow.
+    /// The steps, in the order of the workflow, and behind them those of plans.
     pub steps: Vec<StepReport>,
     /// For each step whose inputs are known, their names: see [`RunReport::name_inputs`].
     pub inputs: BTreeMap<u32, Vec<String>>,
@@ -201,6 +203,16 @@ impl RunReport {
                 let report = self.tasks.entry(*task).or_default();
                 let finding = crate::machine::refusal(comment);
                 report.findings.push((report.revision, "approval".to_owned(), finding));
+            }
+            Event::PlanSubmitted { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Expanding,
+            Event::PlanAccepted { steps, .. } => {
+                self.workflow.steps.extend_from_slice(steps);
+                self.steps.resize(self.workflow.steps.len(), StepReport { status: "waiting", ..StepReport::default() });
+            }
+            Event::PlanRejected { task, findings } => {
+                let report = self.tasks.entry(*task).or_default();
+                let revision = report.revision;
+                report.findings.extend(findings.iter().map(|finding| (revision, "plan".to_owned(), finding.clone())));
             }
             Event::GateAnswered { task, gate, verdict, receipt, .. } => {
                 let name = self.workflow.steps[task.step as usize].gates[*gate as usize].gate.clone();
