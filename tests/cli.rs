@@ -179,13 +179,94 @@ fn the_shouting_example_runs() {
     assert_eq!(std::fs::read_to_string(folder.path().join("o/shout/1/shouted.txt")).expect("reads"), "AND OUT AGAIN!!!\n");
 }
 
+/// A plan is sent back for what it may not use, bounded, and run as part of the run; what needs it has its last steps' results.
+#[test]
+fn the_planning_example_runs() {
+    let folder = place();
+    let out = folder.path().join("o");
+    let state = folder.path().join("state");
+    let arguments = ["run", "examples/planner/workflow.toml", "--json", "--out", out.to_str().expect("UTF-8"), "--state-dir"];
+    let told = run(&root(), &[&arguments[..], &[state.to_str().expect("UTF-8")]].concat()).exits(0).json();
+    let steps: Vec<_> =
+        told["steps"].as_array().expect("steps").iter().map(|step| (step["id"].as_str(), step["completed"].as_u64())).collect();
+    let ids = ["plan", "outbox", "plan/by-contents", "plan/by-echo", "plan/by-shout"];
+    assert_eq!(steps, ids.map(|id| (Some(id), Some(if id == "plan/by-shout" { 2 } else { 1 }))));
+    let findings = told["tasks"][0]["findings"].as_array().expect("findings");
+    assert_eq!((findings.len(), &findings[0]["rule"]), (1, &"plan".into()));
+    assert!(findings[0]["message"].as_str().expect("text").contains("`archive` is not one that this plan may use"));
+    assert_eq!(
+        tree(&out.join("outbox")),
+        [
+            "0/plan/by-contents/0/inbox/notes.contents.md",
+            "0/plan/by-contents/0/inbox/notes.json",
+            "0/plan/by-echo/0/inbox/pumps.log",
+            "0/plan/by-shout/0/shouted.txt",
+            "0/plan/by-shout/1/shouted.txt"
+        ]
+    );
+    let shown = run(&root(), &["runs", "show", "latest", "--state-dir", state.to_str().expect("UTF-8")]).exits(0).out;
+    assert!(shown.contains("plan: planned plan/by-contents, plan/by-echo, plan/by-shout"), "{shown}");
+}
+
+/// Plans that do not fit, each told to the worker and, when it is given up, to the person.
+#[test]
+fn a_plan_that_does_not_fit_is_sent_back_and_given_up() {
+    let folder = place();
+    let given_up = |files: &[(&str, &str)], step: &str, finding: &str| {
+        for (name, text) in files {
+            write(&folder, name, text);
+        }
+        write(
+            &folder,
+            "w.toml",
+            &format!(
+                "name = \"w\"\n[[step]]\nid = \"p\"\nworker = \"echo\"\n{step}\n[[step]]\nid = \"last\"\nworker = \"echo\"\nneeds = [\"p\"]\n"
+            ),
+        );
+        let ran = run(folder.path(), &["run", "w.toml"]).exits(1);
+        let told = format!("{}{}", ran.out, ran.err);
+        assert!(told.contains(finding) && told.contains("rejected twice with the same"), "{finding:?} is missing in: {told}");
+        assert!(told.contains("last: skipped, since p did not complete"), "{told}");
+    };
+    given_up(&[("a.txt", "a")], "inputs = [\"a.txt\"]\nexpand = true", "no artifact has the name plan.toml: there are a.txt");
+    let plan = |text: &'static str| [("plan.toml", text)];
+    let step = "inputs = [\"plan.toml\"]\nexpand = { workers = [], depth_max = 1 }";
+    given_up(&plan("[[step"), step, "plan.toml:1:");
+    given_up(
+        &plan("[[step]]\nid = \"x\"\nworker = \"echo\""),
+        step,
+        "plan.toml:3:10: high plan: the worker `echo` is not one that this plan may use",
+    );
+    given_up(&plan("[[step]]\nid = \"x\"\nworker = \"echo\"\nneeds = [\"p\"]"), step, "the step `x` needs `p`, and there is no such step");
+    let large = "# ".to_owned() + &"x".repeat(70_000);
+    given_up(&[("plan.toml", &large)], step, "the plan is 70002 bytes large, and at most 65536 are read");
+    std::fs::write(folder.path().join("plan.toml"), b"\xff").expect("written");
+    given_up(&[], step, "the plan is not UTF-8");
+    // A gate may judge a plan before it is read: this one finds nothing to judge in it.
+    let judged = format!("{step}\ngates = [\"contents-check\"]");
+    write(&folder, "plan.toml", "step = []");
+    write(&folder, "w.toml", &format!("name = \"w\"\n[[step]]\nid = \"p\"\nworker = \"echo\"\n{judged}\n"));
+    run(folder.path(), &["run", "w.toml"]).exits(1);
+    // And one that plans nothing has done its work.
+    write(&folder, "w.toml", &format!("name = \"w\"\n[[step]]\nid = \"p\"\nworker = \"echo\"\n{step}\n"));
+    let ran = run(folder.path(), &["run", "w.toml"]).exits(0);
+    assert!(ran.err.contains("p: planned nothing"), "{}", ran.err);
+}
+
 #[test]
 fn every_toml_in_the_guide_is_valid() {
     let fenced = |page: &str| -> Vec<String> {
         let text = std::fs::read_to_string(root().join("docs/guide").join(page)).expect("reads");
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
     };
-    for text in fenced("workflows.md") {
+    let (plans, workflows): (Vec<String>, Vec<String>) = fenced("workflows.md").into_iter().partition(|text| !text.starts_with("name"));
+    let workers = ["contents", "echo"].map(str::to_owned).to_vec();
+    let expansion = sandhog::model::Expansion { workers, gates: vec!["contents-check".to_owned()], steps_max: 20, depth_max: 1 };
+    let parent = sandhog::model::Step { expand: Some(expansion), ..sandhog::model::Step::new("plan", "planner") };
+    assert_eq!(plans.len(), 1);
+    let planned = sandhog::config::plan::read(&plans[0], &parent, "plan", &["a.md", "b.txt"]).expect("a plan that fits");
+    assert_eq!(planned.len(), 2);
+    for text in workflows {
         sandhog::config::workflow::read("workflows.md", &text).unwrap_or_else(|problems| panic!("{problems}: {:?}", problems.problems));
     }
     for text in fenced("configuration.md").into_iter().chain(fenced("capabilities.md")) {
@@ -493,7 +574,7 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     write(
         &folder,
         "w.toml",
-        "name = \"w\"\ncolour = 1\n\n[[step]]\nid = \"one\"\nwroker = \"echo\"\nneeds = [\"tow\", \"one\"]\n\n[[step]]\nid = \"two\"\nworker = \"echo\"\ninputs = [\"../x\", \"[\", { from = \"one\" }]\nlimits = { fuel = \"lots\", time = \"1s\" }\nretry = { maximum_attempts = 0, jitter = 2 }\ngates = [{ gate = \"contents-check\", fail_on = \"hihg\" }]\n\n[[step]]\nid = \"two\"\nworker = 3\nmaximum_revisions = 1\nforeach = true\n",
+        "name = \"w\"\ncolour = 1\n\n[[step]]\nid = \"one\"\nwroker = \"echo\"\nneeds = [\"tow\", \"one\"]\n\n[[step]]\nid = \"two\"\nworker = \"echo\"\ninputs = [\"../x\", \"[\", { from = \"one\" }]\nlimits = { fuel = \"lots\", time = \"1s\" }\nretry = { maximum_attempts = 0, jitter = 2 }\ngates = [{ gate = \"contents-check\", fail_on = \"hihg\" }]\n\n[[step]]\nid = \"two\"\nworker = 3\nmaximum_revisions = 1\nforeach = true\n\n[[step]]\nid = \"three\"\nworker = \"echo\"\nexpand = { worker = [], gates = \"all\", steps_max = 0, depth_max = 11 }\n\n[[step]]\nid = \"four\"\nworker = \"echo\"\nexpand = 3\n",
     );
     let told = run(folder.path(), &["plan", "w.toml", "--json"]).exits(2).json();
     let problems = told["error"]["problems"].as_array().expect("a list").iter();
@@ -516,8 +597,13 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     15:47 unknown severity `hihg` | one of info, low, medium, high, critical
     18:6 two steps have the id `two` | give each a name of its own
     19:10 expected `worker` to be a string, found an integer | -
-    20:21 `maximum_revisions` without `gates` or `approval`: nothing can send the work back | add gates = [...], or remove it
+    20:21 `maximum_revisions` without `gates`, `approval` or `expand`: nothing can send the work back | add gates = [...], or remove it
     21:11 `foreach` without inputs: there is nothing to make tasks from | add inputs = ["docs/**/*.md"], or needs
+    26:12 unknown field `worker` | did you mean `workers`?
+    26:33 expected `gates` to be a list, found a string | -
+    26:52 `steps_max` is at least 1 | remove `expand` if no plan is to be followed
+    26:67 expected `depth_max` to be a whole number from 0 to 10 | -
+    31:10 expected `expand` to be true, false, or a table such as { workers = ["lint"], steps_max = 20 }, found an integer | -
     "#);
 }
 

@@ -43,6 +43,19 @@ impl Place {
         }
     }
 
+    /// And behind that a step whose plan has two steps, and one that needs all of the plan.
+    fn planned(&self) {
+        let steps = "[[step]]\nid = \"p\"\nworker = \"echo\"\ninputs = [\"plan.toml\", \"in/*\"]\nexpand = true\n\
+                     [[step]]\nid = \"last\"\nworker = \"echo\"\nneeds = [\"p\"]\n";
+        let workflow = std::fs::read_to_string(self.path().join("w.toml")).expect("a workflow");
+        self.write("w.toml", &(workflow + steps));
+        self.write(
+            "plan.toml",
+            "[[step]]\nid = \"a\"\nworker = \"echo\"\ninputs = [\"in/*\"]\nforeach = true\n\
+             [[step]]\nid = \"b\"\nworker = \"echo\"\nneeds = [\"a\"]\n",
+        );
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
@@ -80,12 +93,13 @@ impl Place {
     }
 
     /// How often each task completed, by run.
-    fn completions(&self) -> BTreeMap<(String, u64), usize> {
+    fn completions(&self) -> BTreeMap<(String, u64, u64), usize> {
         let mut completions = BTreeMap::new();
         for line in self.run(&["journal", "export"], 0).lines() {
             let record: Value = serde_json::from_str(line).expect("JSON");
             if record["event"] == "task_completed" {
-                let key = (record["run"].as_str().expect("a run").to_owned(), record["task"]["index"].as_u64().expect("a number"));
+                let number = |name: &str| record["task"][name].as_u64().expect("a number");
+                let key = (record["run"].as_str().expect("a run").to_owned(), number("step"), number("index"));
                 *completions.entry(key).or_default() += 1;
             }
         }
@@ -216,7 +230,8 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
     while !survived {
         points += 1;
         let place = Place::new();
-        place.wide(5);
+        place.wide(2);
+        place.planned();
         let mut started = with_fault(&place, &shim, &format!("kill:{points}"), &["run", "w.toml", "--concurrency", "2"]);
         let accepted = started.accepted();
         let output = started.ends();
@@ -227,7 +242,11 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
         let Some(run) = accepted else { continue };
         place.run(&["runs", "resume", "--open"], 0);
         let told = place.json(&["runs", "result", &run, "--json"]);
-        assert_eq!((&told["status"], &told["steps"][0]["completed"]), (&"completed".into(), &5.into()), "killed at sync {points}");
+        let steps =
+            told["steps"].as_array().expect("steps").iter().map(|step| (step["id"].as_str().expect("an id"), step["completed"].as_u64()));
+        let steps: Vec<_> = steps.collect();
+        let expected = [("s", Some(2)), ("p", Some(1)), ("last", Some(1)), ("p/a", Some(2)), ("p/b", Some(1))];
+        assert_eq!((&told["status"], &steps[..]), (&"completed".into(), &expected[..]), "killed at sync {points}");
         assert!(place.completions().values().all(|count| *count == 1), "killed at sync {points}");
         place.is_intact();
     }

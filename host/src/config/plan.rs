@@ -107,3 +107,85 @@ fn in_run(step: Step, parent: &Step, expansion: &Expansion, prefix: &str) -> Ste
         ..step
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planner(depth_max: u32) -> Step {
+        let workers = ["lint", "summarise"].map(str::to_owned).to_vec();
+        let expansion = Expansion { workers, gates: vec!["review".to_owned()], steps_max: 3, depth_max };
+        Step { expand: Some(expansion), optional: true, maximum_revisions: 4, ..Step::new("plan", "planner") }
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        let problems = read(text, &planner(1), "plan", &["a.md", "sub/b.md"]).expect_err("something is wrong").problems;
+        problems.iter().map(|problem| format!("{}:{}: {}", problem.line, problem.column, problem.message)).collect()
+    }
+
+    #[test]
+    fn a_plan_is_read_as_steps_of_the_run() {
+        let text = r#"
+            [[step]]
+            id = "one"
+            worker = "lint"
+            inputs = ["**/*.md"]
+            foreach = true
+            gates = ["review"]
+            [[step]]
+            id = "two"
+            worker = "summarise"
+            needs = ["one"]
+            inputs = [{ from = "one", name = "*.txt" }]
+            expand = true
+        "#;
+        let plan = read(text, &planner(2), "plan.7", &["a.md", "c.txt", "sub/b.md"]).expect("fits");
+        let [(one, of_one), (two, of_two)] = &plan[..] else { panic!("two steps") };
+        assert_eq!(
+            (one.id.as_str(), &of_one[..], one.foreach, one.optional, one.maximum_revisions),
+            ("plan.7/one", &[0, 2][..], true, true, 4)
+        );
+        assert_eq!((two.id.as_str(), &of_two[..], &two.needs[..]), ("plan.7/two", &[][..], &["plan.7/one".to_owned()][..]));
+        assert_eq!(two.inputs, [InputSource::Step { from: "plan.7/one".to_owned(), name: Some("*.txt".to_owned()) }]);
+        assert_eq!(two.expand.as_ref().map(|expansion| expansion.depth_max), Some(1));
+        assert!(read("step = []", &planner(1), "plan", &[]).expect("a plan to do nothing").is_empty());
+    }
+
+    #[test]
+    fn whatever_a_plan_may_not_say_is_refused_in_its_place() {
+        let said = [
+            ("limits", r#"{ fuel = "100G" }"#),
+            ("retry", "{ maximum_attempts = 9 }"),
+            ("maximum_revisions", "9"),
+            ("on_exhausted", r#""pause""#),
+            ("fallback", r#""lint""#),
+            ("optional", "true"),
+            ("approval", "false"),
+        ];
+        for (field, value) in said {
+            let found = problems(&format!("[[step]]\nid = \"a\"\nworker = \"lint\"\n{field} = {value}\n"));
+            assert_eq!(found[0], format!("4:1: `{field}` is not for a plan to say"));
+        }
+        let step = |rest: &str| problems(&format!("[[step]]\nid = \"a\"\nworker = \"lint\"\n{rest}\n"));
+        assert_eq!(step(r#"gates = [{ gate = "review", fail_on = "critical" }]"#), ["4:29: `fail_on` is not for a plan to say"]);
+        assert_eq!(step(r#"gates = ["lint"]"#), ["4:10: the gate `lint` is not one that this plan may use"]);
+        assert_eq!(step(r#"inputs = ["../*.md"]"#).len(), 2);
+        assert_eq!(step(r#"inputs = ["*.rs"]"#), ["4:11: the glob `*.rs` matches no artifact beside the plan"]);
+        assert_eq!(step("expand = true"), ["4:10: no plan may be nested deeper than this one"]);
+        assert_eq!(step("expand = { steps_max = 9 }").len(), 1);
+        assert_eq!(problems("[[step]]\nid = \"0\"\nworker = \"lint\""), ["2:6: the id `0` is a number"]);
+        assert_eq!(problems("[[step]]\nid = \"a\"\nworker = \"rm\""), ["3:10: the worker `rm` is not one that this plan may use"]);
+        assert_eq!(problems("name = \"x\"\nstep = []"), ["1:1: unknown field `name`"]);
+        assert_eq!(problems(""), ["1:1: there is no step"]);
+        let many: String = (0..4).map(|n| format!("[[step]]\nid = \"a{n}\"\nworker = \"lint\"\n")).collect();
+        assert_eq!(problems(&many), ["1:1: 4 steps are more than the 3 that this plan may have"]);
+    }
+
+    proptest::proptest! {
+        /// Plans come from code that nobody trusts.
+        #[test]
+        fn no_text_panics(text in r#"([\[\]={}",.\na-z0-9*]|step|id|worker|inputs|\[\[step\]\]\n){0,60}"#) {
+            let _ = read(&text, &planner(1), "plan", &["a.md"]);
+        }
+    }
+}

@@ -285,7 +285,7 @@ proptest! {
                         Effect::Settle => { told.tell(Input::Settle); }
                         Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b"") }); }
                         Effect::ReadPlan { task } => {
-                            let prefix = format!("{}/{}", told.run.workflow.steps[task.step as usize].id, task.index);
+                            let prefix = format!("{}.{}", told.run.workflow.steps[task.step as usize].id, task.index);
                             let plan: Vec<Step> = (0..draw() as usize % 4).map(|n| of_plan(&prefix, n, draw())).collect();
                             let result = if draw() % 3 == 0 { Err(verdict(Decision::Fail, &["bad"]).findings) } else { Ok((plan.clone(), vec![None; plan.len()])) };
                             told.tell(Input::PlanRead { task, result });

@@ -45,7 +45,7 @@ impl Lookup {
                 Ok(Input::StepInputs { step, tasks, inputs })
             }
             Self::Plan { task, parent, artifacts } => {
-                let prefix = if parent.foreach { format!("{}/{}", parent.id, task.index) } else { parent.id.clone() };
+                let prefix = if parent.foreach { format!("{}.{}", parent.id, task.index) } else { parent.id.clone() };
                 Ok(Input::PlanRead { task, result: read_plan(store, &parent, &prefix, artifacts).await? })
             }
         }
