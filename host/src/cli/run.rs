@@ -13,7 +13,7 @@ use super::output::OutFolder;
 use super::progress::{Progress, finding_line};
 use super::workflow::{load_plugins, prepare, read_inputs};
 use crate::api::Command;
-use crate::journal::Store;
+use crate::journal::{READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Notice};
 use crate::model::limits::{parse_duration, show_bytes, show_fuel};
@@ -280,14 +280,24 @@ impl Watch<'_> {
 
 /// Writes what completed tasks made.
 pub async fn write(mut out: OutFolder, store: &dyn Store, report: &RunReport) -> Result<usize, Error> {
-    for (key, task) in report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Completed) {
-        let step = &report.workflow.steps[key.step as usize].id;
-        for artifact in &task.artifacts {
-            let content = store.content(artifact).await?;
-            out.add(&format!("{step}/{}/{}", key.index, artifact.name), &content)?;
+    let mut version = 1;
+    loop {
+        let records = store.read(&report.run, version, READ_MAX).await?;
+        let Some(last) = records.last() else { return out.finish() };
+        version = last.version + 1;
+        for record in &records {
+            let Event::AttemptCompleted { task: key, artifacts, .. } = &record.event else { continue };
+            let made = report.tasks.get(key).filter(|task| task.status == TaskStatus::Completed && task.made_at == record.version);
+            if made.is_none() {
+                continue;
+            }
+            let step = &report.workflow.steps[key.step as usize].id;
+            for artifact in artifacts {
+                let content = store.content(artifact).await?;
+                out.add(&format!("{step}/{}/{}", key.index, artifact.name), &content)?;
+            }
         }
     }
-    out.finish()
 }
 
 /// What came of the run, and where its time and fuel went.

@@ -184,12 +184,13 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// The artifacts of the completed tasks of a step, by the tasks' places. `since_version` is where the step started.
+    /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. Content that
+    /// is not small is left out, so that a wide step is not in memory as a whole: [`Store::made`] has it.
     ///
     /// # Errors
     /// [`Error::Medium`].
-    async fn results(&self, run: &RunId, step: u32, since_version: u64) -> Result<Vec<(u32, Vec<ArtifactRef>)>, Error> {
-        let mut last: std::collections::BTreeMap<u32, Vec<ArtifactRef>> = std::collections::BTreeMap::new();
+    async fn results(&self, run: &RunId, step: u32, since_version: u64) -> Result<Vec<Made>, Error> {
+        let mut last: std::collections::BTreeMap<u32, Made> = std::collections::BTreeMap::new();
         let mut completed = std::collections::BTreeMap::new();
         let mut version = since_version.max(1);
         loop {
@@ -198,19 +199,47 @@ pub trait Store: Send + Sync + 'static {
             version = end.version + 1;
             for record in records {
                 match record.event {
-                    Event::AttemptCompleted { task, artifacts, .. } if task.step == step => {
-                        last.insert(task.index, artifacts);
+                    Event::AttemptCompleted { task, mut artifacts, .. } if task.step == step => {
+                        for artifact in &mut artifacts {
+                            artifact.content = artifact.content.take().filter(|content| content.len() <= AT_HAND_BYTES_MAX);
+                        }
+                        last.insert(task.index, Made { index: task.index, version: record.version, artifacts });
                     }
                     Event::TaskCompleted { task } if task.step == step => {
-                        completed.extend(last.remove(&task.index).map(|artifacts| (task.index, artifacts)));
+                        completed.extend(last.remove(&task.index).map(|made| (task.index, made)));
                     }
                     _ => {}
                 }
             }
         }
-        Ok(completed.into_iter().collect())
+        Ok(completed.into_values().collect())
+    }
+
+    /// All that an attempt made, by the run's version at its record; nothing where that is another record.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn made(&self, run: &RunId, version: u64) -> Result<Vec<ArtifactRef>, Error> {
+        match self.read(run, version, 1).await?.pop().map(|record| record.event) {
+            Some(Event::AttemptCompleted { artifacts, .. }) => Ok(artifacts),
+            Some(_) | None => Ok(Vec::new()),
+        }
     }
 }
+
+/// What a completed task made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The task's place in its step.
+    pub index: u32,
+    /// The run's version at the record that says so.
+    pub version: u64,
+    /// The artifacts; content is left out unless it is small.
+    pub artifacts: Vec<ArtifactRef>,
+}
+
+/// The largest content that is listed with the results of a step, in bytes.
+const AT_HAND_BYTES_MAX: usize = 256;
 
 /// How many records are read at a time: a few hundred kilobytes of ordinary events.
 pub const READ_MAX: usize = 1024;
@@ -269,7 +298,13 @@ mod tests {
 
         // Results are those of completed tasks, in their order, of the last attempt.
         let task = |index| TaskKey { step: 0, index };
-        let made = |name: &str| vec![ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None }];
+        let inline = |bytes: usize| {
+            let content = Bytes::from(vec![b'x'; bytes]);
+            ArtifactRef::inline(crate::model::Artifact { name: "inline".into(), media_type: String::new(), content })
+        };
+        let blob = |name: &str| ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None };
+        let made = |name: &str| vec![blob(name), inline(3), inline(300)];
+        let listed = |name: &str| vec![blob(name), inline(3), ArtifactRef { content: None, ..inline(300) }];
         let attempt = |index, name| Event::AttemptCompleted {
             task: task(index),
             attempt: 1,
@@ -280,7 +315,10 @@ mod tests {
         let events = vec![attempt(1, "old"), attempt(0, "zero"), attempt(1, "one"), attempt(2, "two")];
         let ends = vec![Event::TaskCompleted { task: task(1) }, Event::TaskCompleted { task: task(0) }];
         assert_eq!(store.append(vec![append(2, 1, [events, ends].concat())]).await, [Ok(7)]);
-        assert_eq!(store.results(&id(2), 0, 1).await, Ok(vec![(0, made("zero")), (1, made("one"))]));
+        let expected = [(0, 3, "zero"), (1, 4, "one")].map(|(index, version, name)| Made { index, version, artifacts: listed(name) });
+        assert_eq!(store.results(&id(2), 0, 1).await, Ok(expected.to_vec()));
+        assert_eq!(store.made(&id(2), 4).await, Ok(made("one")));
+        assert_eq!(store.made(&id(2), 7).await, Ok(vec![]));
         assert_eq!(store.results(&id(2), 1, 1).await, Ok(vec![]));
 
         // An event of any size is what it was.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{self, Store};
+use crate::journal::{self, Made, Store};
 use crate::machine::Run;
 use crate::model::artifact::INLINE_BYTES_MAX;
 use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
@@ -106,6 +106,17 @@ async fn read<T: serde::de::DeserializeOwned>(store: &dyn Store, digest: &Digest
     serde_json::from_slice(&bytes).map_err(|error| journal::Error::Medium(format!("the list of inputs {digest} does not parse: {error}")))
 }
 
+/// Every input of a list, without content.
+pub(super) async fn described(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
+    let manifest: Manifest = read(store, list).await?;
+    let mut inputs = Vec::with_capacity(manifest.count as usize);
+    for chunk in &manifest.chunks {
+        let chunk = read::<Vec<ArtifactRef>>(store, chunk).await?;
+        inputs.extend(chunk.into_iter().map(|input| ArtifactRef { content: None, ..input }));
+    }
+    Ok(inputs)
+}
+
 /// Every input of a list.
 pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
     let manifest: Manifest = read(store, list).await?;
@@ -198,7 +209,10 @@ impl Resolving {
             // A glob that was read with the workflow parses.
             let matcher = glob.as_deref().and_then(|glob| GlobBuilder::new(glob).literal_separator(true).build().ok());
             let matcher = matcher.map(|glob| glob.compile_matcher());
-            for (index, artifacts) in store.results(&self.run, *place, *since).await? {
+            for Made { index, version, mut artifacts } in store.results(&self.run, *place, *since).await? {
+                if artifacts.iter().any(|artifact| artifact.content.is_none() && artifact.size_bytes <= INLINE_BYTES_MAX as u64) {
+                    artifacts = store.made(&self.run, version).await?;
+                }
                 for artifact in artifacts {
                     if matcher.as_ref().is_none_or(|matcher| matcher.is_match(&artifact.name)) {
                         list.push(store, ArtifactRef { name: format!("{from}/{index}/{}", artifact.name), ..artifact }).await?;

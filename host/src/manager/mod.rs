@@ -354,12 +354,12 @@ impl Handle {
     }
 }
 
-/// The inputs of a step that has started, by the digest in its event.
+/// The inputs of a step that has started, without content, by the digest in its event.
 ///
 /// # Errors
 /// When the journal fails.
 pub async fn inputs_of(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
-    inputs::all(store, list).await
+    inputs::described(store, list).await
 }
 
 /// The records of one run, in order, with nothing skipped, to its end.

@@ -70,8 +70,10 @@ pub struct TaskReport {
     pub due_at: Option<Timestamp>,
     /// What gates found: of each round, which gate, and what.
     pub findings: Vec<(u32, String, Finding)>,
-    /// What it made last.
+    /// What it made last, without content: that is in the record which says so.
     pub artifacts: Vec<ArtifactRef>,
+    /// The run's version at that record.
+    pub made_at: u64,
     /// What its worker used.
     pub worker: Receipt,
     /// What its gates used.
@@ -89,6 +91,7 @@ impl Default for TaskReport {
             due_at: None,
             findings: Vec::new(),
             artifacts: Vec::new(),
+            made_at: 0,
             worker: Receipt::default(),
             gates: Receipt::default(),
         }
@@ -182,7 +185,8 @@ impl RunReport {
             }
             Event::AttemptCompleted { task, artifacts, receipt, .. } => {
                 let report = self.tasks.entry(*task).or_default();
-                report.artifacts.clone_from(artifacts);
+                report.artifacts = artifacts.iter().map(|artifact| ArtifactRef { content: None, ..artifact.clone() }).collect();
+                report.made_at = record.version;
                 report.failure = None;
                 report.worker.add(receipt);
                 report.status = TaskStatus::Validating;
