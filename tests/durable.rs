@@ -665,6 +665,11 @@ fn a_key_of_a_run_that_nobody_runs_goes_on_with_it() {
     started.kill();
     let result = place.json(&["run", "w.toml", "--json", "--idempotency-key", "k"]);
     assert_eq!((&result["run"], &result["status"]), (&run.as_str().into(), &"completed".into()));
+    place.write("other.toml", "name = \"other\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\n");
+    let refused = place.command(&["run", "other.toml", "--idempotency-key", "k"]).output().expect("runs");
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("the idempotency key is that of the run") && said.contains(&run), "{said}");
     assert!(place.completions().values().all(|count| *count == 1));
     place.is_intact();
 }

@@ -92,7 +92,7 @@ impl From<manager::Error> for Failed {
     fn from(error: manager::Error) -> Self {
         let (status, code) = match &error {
             manager::Error::NoSuchRun(_) => (StatusCode::NOT_FOUND, "not_found"),
-            manager::Error::Rejected(_) => (StatusCode::CONFLICT, "conflict"),
+            manager::Error::Rejected(_) | manager::Error::KeyIsTaken(_) => (StatusCode::CONFLICT, "conflict"),
             manager::Error::Stopped | manager::Error::Journal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
         };
         Self(status, Problem { code: code.to_owned(), message: error.to_string() })

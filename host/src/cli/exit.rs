@@ -126,7 +126,9 @@ impl From<crate::runtime::Error> for Error {
 impl From<crate::manager::Error> for Error {
     fn from(error: crate::manager::Error) -> Self {
         match error {
-            crate::manager::Error::NoSuchRun(_) | crate::manager::Error::Rejected(_) => Self::usage(error),
+            crate::manager::Error::NoSuchRun(_) | crate::manager::Error::KeyIsTaken(_) | crate::manager::Error::Rejected(_) => {
+                Self::usage(error)
+            }
             crate::manager::Error::Stopped => Self::engine(error),
             crate::manager::Error::Journal(error) => error.into(),
         }

@@ -19,7 +19,7 @@ use crate::journal::{self, Append, Executing, READ_MAX, Store};
 use crate::machine::{
     Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
 };
-use crate::model::RunId;
+use crate::model::{RunId, Workflow};
 
 /// A run in memory, and what of it lives only there.
 pub(super) struct Live {
@@ -177,6 +177,10 @@ impl Core {
                         None => self.store.run_with_key(key).await?,
                     };
                     if let Some(run) = known {
+                        if !self.is_of(run, &workflow).await? {
+                            drop(reply.send(Err(Error::KeyIsTaken(run))));
+                            return Ok(());
+                        }
                         // It may be one that nobody runs since its host ended.
                         if !self.runs.contains_key(&run)
                             && let Some(found) = load(&*self.store, run).await?.filter(|found| !found.status.is_final())
@@ -258,6 +262,18 @@ impl Core {
             Message::Drain => self.draining = true,
         }
         Ok(())
+    }
+
+    /// Whether a run was accepted with a workflow.
+    async fn is_of(&self, id: RunId, workflow: &Workflow) -> Result<bool, Error> {
+        if let Some(live) = self.runs.get(&id) {
+            let Workflow { name, priority, concurrency, steps } = &live.run.workflow; // plans may have added steps
+            let accepted = live.run.origins.iter().take_while(|origin| origin.is_none()).count();
+            let as_accepted = (name, priority, concurrency, &steps[..accepted]);
+            return Ok(as_accepted == (&workflow.name, &workflow.priority, &workflow.concurrency, &workflow.steps[..]));
+        }
+        let first = self.store.read(&id, 1, 1).await?.pop().map(|record| record.event);
+        Ok(matches!(first, Some(Event::RunStarted { workflow: accepted, .. }) if accepted == *workflow))
     }
 
     fn adopt(&mut self, id: RunId, run: Run, driven: bool) {

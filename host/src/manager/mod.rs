@@ -56,6 +56,9 @@ pub enum Error {
     /// The run is in no state for it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// The idempotency key is that of a run of another workflow.
+    #[error("the idempotency key is that of the run {0}, of another workflow; submit with another key")]
+    KeyIsTaken(RunId),
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] journal::Error),
@@ -66,6 +69,7 @@ impl Error {
         match self {
             Self::Stopped => Self::Stopped,
             Self::NoSuchRun(run) => Self::NoSuchRun(*run),
+            Self::KeyIsTaken(run) => Self::KeyIsTaken(*run),
             Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
             Self::Journal(error) => Self::Journal(error.clone()),
         }

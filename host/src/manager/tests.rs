@@ -194,8 +194,11 @@ async fn a_hundred_submissions_with_one_key_make_one_run() {
     let run = *runs.first().expect("one");
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
     // Also when it has long ended.
-    let (workflow, files) = workflow(vec![step("one", &[], 0)]);
-    assert_eq!(handle.submit(workflow, files, Some("key".to_owned())).await.expect("accepted"), run);
+    let (same, files) = workflow(vec![step("one", &[], 0)]);
+    assert_eq!(handle.submit(same, files, Some("key".to_owned())).await.expect("accepted"), run);
+    let (other, files) = workflow(vec![step("another", &[], 0)]);
+    let refused = handle.submit(other, files, Some("key".to_owned())).await;
+    assert!(matches!(refused, Err(Error::KeyIsTaken(of)) if of == run), "{refused:?}");
     assert_eq!(script.tasks.lock().expect("no panic").len(), 1);
     running.shutdown().await.expect("in good order");
 }
