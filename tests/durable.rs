@@ -199,7 +199,10 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
     assert!(!accepted.is_empty());
     for run in &accepted {
         let row = status.get(run.as_str()).unwrap_or_else(|| panic!("{run} was accepted, and is not there"));
-        assert_eq!((&row["status"], &row["completed"], &row["failed"]), (&"completed".into(), &TASKS.into(), &0.into()), "{run}");
+        if row["status"] != "completed" {
+            panic!("{run}: {row}\n{}", place.run(&["runs", "show", run], 0));
+        }
+        assert_eq!((&row["completed"], &row["failed"]), (&TASKS.into(), &0.into()), "{run}");
     }
     let completions = place.completions();
     assert_eq!(completions.len(), status.len() * TASKS);
@@ -420,6 +423,9 @@ fn a_holder_is_asked_to_cancel_and_to_run_more() {
     place.run(&["runs", "retry", "latest"], 0);
     let row = || place.json(&["runs", "list", "--json"])["runs"][0].clone();
     assert!((0..1000).any(|_| row()["status"] == "failed" && row()["attempts"] == 2), "{}", row());
+    let story = place.command(&["runs", "events", "latest", "--follow", "--json"]).output().expect("runs");
+    let ends = told_lines(&story).iter().filter(|record| record["event"] == "run_failed").count();
+    assert_eq!(ends, 2, "its first end is not the last");
     place.run(&["runs", "cancel", &run, "--reason", "enough"], 0);
     let followed = follower.wait_with_output().expect("ends");
     let followed = told_lines(&followed);
@@ -428,6 +434,24 @@ fn a_holder_is_asked_to_cancel_and_to_run_more() {
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "nothing skipped, nothing doubled");
     told(&holder.ends(), 1);
     place.is_intact();
+}
+
+#[test]
+fn who_follows_a_run_that_the_next_holder_does_not_run_is_told() {
+    let place = Place::new();
+    place.write("forever.toml", FOREVER);
+    let mut holder = place.spawn(&["run", "forever.toml"]);
+    assert!(holder.until("s: 1 task").is_some());
+    let mut beside = place.spawn(&["run", "forever.toml"]);
+    let run = beside.accepted().expect("accepted");
+    assert!(beside.until("s: 1 task").is_some());
+    holder.kill();
+    let mut next = place.spawn(&["run", "forever.toml"]);
+    assert!(next.until("s: 1 task").is_some());
+    let ended = beside.ends();
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains(&format!("gone on with by: sandhog runs resume {run}")), "{ended:?}");
+    next.kill();
 }
 
 fn told_lines(output: &Output) -> Vec<Value> {

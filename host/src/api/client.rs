@@ -72,13 +72,14 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until the journal goes further than `after`, and says how far.
+    /// Waits until the journal goes further than `after`, and says how far; at once where a run is named that the holder
+    /// does not go on with.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn head(&self, after: u64) -> Result<u64, Error> {
-        let head: Head = self.ask(Method::GET, &format!("/v1/head?after={after}"), None::<&()>).await?;
-        Ok(head.head)
+    pub async fn head(&self, after: u64, run: Option<RunId>) -> Result<Head, Error> {
+        let run = run.map_or_else(String::new, |run| format!("&run={run}"));
+        self.ask(Method::GET, &format!("/v1/head?after={after}{run}"), None::<&()>).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&(impl Serialize + Sync)>) -> Result<T, Error> {

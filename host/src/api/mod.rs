@@ -117,8 +117,11 @@ impl Command {
 
 /// How far the journal goes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Head {
-    head: u64,
+pub struct Head {
+    /// The `seq` of the last record.
+    pub head: u64,
+    /// Whether the holder goes on with the run that was named; true where none was.
+    pub driven: bool,
 }
 
 /// Why something was not done.

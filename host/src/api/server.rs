@@ -126,18 +126,24 @@ async fn command(
 struct After {
     #[serde(default)]
     after: u64,
+    run: Option<RunId>,
 }
 
-/// Answers as soon as the journal goes further than the reader has come.
-async fn head(State(shared): State<Shared>, Query(After { after }): Query<After>) -> Result<Json<Head>, Failed> {
+/// Answers as soon as the journal goes further than the reader has come, or nothing of the reader's run is to be waited for.
+async fn head(State(shared): State<Shared>, Query(After { after, run }): Query<After>) -> Result<Json<Head>, Failed> {
     let mut head = shared.handle.store().head();
-    if after == 0 {
-        return Ok(Json(Head { head: *head.borrow() })); // to be sure that somebody is here
+    let driven = match run {
+        Some(run) => shared.handle.drives(run).await?,
+        None => true,
+    };
+    if after == 0 || !driven {
+        let head = *head.borrow(); // to be sure that somebody is here
+        return Ok(Json(Head { head, driven }));
     }
     tokio::select! {
         grown = head.wait_for(|head| *head > after) => {
             let head = *grown.map_err(|_| manager::Error::Stopped)?;
-            Ok(Json(Head { head }))
+            Ok(Json(Head { head, driven }))
         }
         () = shared.stop.cancelled() => Err(manager::Error::Stopped.into()),
     }

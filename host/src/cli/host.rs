@@ -81,7 +81,7 @@ async fn open(folder: &Path) -> Result<Opened, Error> {
             Err(error) => return Err(error.into()),
         };
         let client = Client::of(folder);
-        match client.head(0).await {
+        match client.head(0, None).await {
             Ok(_) | Err(api::Error::Refused { .. }) => return Ok(Opened::Theirs(client)),
             Err(api::Error::Nobody { .. } | api::Error::Gone(_)) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
             Err(api::Error::Nobody { .. } | api::Error::Gone(_)) => {
@@ -288,17 +288,22 @@ impl Remote {
                 self.ended = record.event.ends_the_run();
                 return Ok(Some(record));
             }
-            if self.ended {
-                return Ok(None);
-            }
             let records = self.store.read(&self.run, self.version, journal::READ_MAX).await?;
             if !records.is_empty() {
                 self.ready = records.into_iter();
                 continue;
             }
+            if self.ended {
+                return Ok(None); // a run that was opened again would have gone on behind its end
+            }
             let Some(client) = &self.client else { return Ok(None) };
-            match client.head(self.seq).await {
-                Ok(head) => self.seq = head,
+            match client.head(self.seq, Some(self.run)).await {
+                Ok(head) => {
+                    self.seq = head.head;
+                    if !head.driven {
+                        self.client = None;
+                    }
+                }
                 // It may listen no more, and still be about to end what it accepted.
                 Err(_) if Sqlite::is_held(&self.folder) => tokio::time::sleep(LOOK).await,
                 // What was written before it went away is read, and then nothing more comes.

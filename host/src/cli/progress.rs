@@ -1,5 +1,6 @@
 //! A run, shown while it runs: a line for each running task on a terminal, a line for each event otherwise.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::manager::Notice;
 use crate::model::Finding;
 use crate::model::limits::show_fuel;
 use crate::model::text::sanitize;
-use crate::report::RunReport;
+use crate::report::{RunReport, TaskStatus};
 
 /// How many running tasks have a line of their own at once.
 const LINES_MAX: usize = 12;
@@ -20,6 +21,8 @@ const TURN: Duration = Duration::from_millis(120);
 
 /// Shows a run.
 pub struct Progress {
+    /// The run's version up to which its story is old, and not told again.
+    known: u64,
     bars: Option<Bars>,
 }
 
@@ -27,25 +30,30 @@ struct Bars {
     all: MultiProgress,
     total: ProgressBar,
     tasks: BTreeMap<TaskKey, ProgressBar>,
-    known: u64,
+    tasks_known: u64,
+    given_up: u64,
 }
 
 impl Progress {
-    /// A view of a run that begins; `live` on a terminal.
-    pub fn new(live: bool) -> Self {
+    /// A view of a run from behind a version on, 0 for all of it; `live` on a terminal.
+    pub fn new(live: bool, known: u64) -> Self {
         let bars = live.then(|| {
             let all = MultiProgress::new();
             let total = all.add(ProgressBar::new(0));
             total.set_style(style("{spinner} {pos}/{len} tasks  {elapsed}  {msg}"));
             total.enable_steady_tick(TURN);
-            Bars { all, total, tasks: BTreeMap::new(), known: 0 }
+            Bars { all, total, tasks: BTreeMap::new(), tasks_known: 0, given_up: 0 }
         });
-        Self { bars }
+        Self { known, bars }
     }
 
     /// A record has come.
     pub fn record(&mut self, record: &Record, report: &RunReport) {
-        let line = line(record, report);
+        let line = match record.version.cmp(&self.known) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(goes_on(report)),
+            Ordering::Greater => line(record, report),
+        };
         let Some(bars) = &mut self.bars else {
             if let Some(line) = line {
                 eprintln!("{line}");
@@ -54,8 +62,8 @@ impl Progress {
         };
         match &record.event {
             Event::StepStarted { tasks, .. } => {
-                bars.known += u64::from(*tasks);
-                bars.total.set_length(bars.known);
+                bars.tasks_known += u64::from(*tasks);
+                bars.total.set_length(bars.tasks_known);
             }
             Event::AttemptStarted { task, attempt, revision, .. } if bars.tasks.len() < LINES_MAX || bars.tasks.contains_key(task) => {
                 let bar = bars.tasks.entry(*task).or_insert_with(|| {
@@ -84,9 +92,9 @@ impl Progress {
                     bar.finish_and_clear();
                 }
                 bars.total.inc(1);
-                let failed = report.tasks.values().filter(|task| task.failure.is_some()).count();
-                if failed > 0 {
-                    bars.total.set_message(format!("{failed} failed"));
+                if matches!(record.event, Event::TaskFailed { .. } | Event::TaskDeadLettered { .. }) {
+                    bars.given_up += 1;
+                    bars.total.set_message(format!("{} given up", bars.given_up));
                 }
             }
             _ => {}
@@ -141,6 +149,13 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// What had come of a run before it is watched.
+fn goes_on(report: &RunReport) -> String {
+    let tasks: u64 = report.steps.iter().filter_map(|step| step.tasks).map(u64::from).sum();
+    let completed = report.tasks.values().filter(|task| task.status == TaskStatus::Completed).count();
+    format!("run {} of {} goes on: {completed} of {tasks} tasks known so far had completed", report.run, report.workflow.name)
 }
 
 /// An event as a line; `None` for those that say nothing to a person.

@@ -104,12 +104,12 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
             Ok(held) => {
                 let run = held.handle.submit(workflow, files, key).await?;
                 let seat = Seat::Ours(held.handle.clone());
-                let ended = watch(&seat, run, &watching, out).await;
+                let ended = watch(&seat, run, 0, &watching, out).await;
                 leave(held, ended).await
             }
             Err(HoldError::Held(client)) => {
                 let (run, client) = host::submit_there(common, Some(client), &path, key).await?;
-                watch(&Seat::Theirs(client, host::journal(common)?), run, &watching, out).await.map(|(exit, _)| exit)
+                watch(&Seat::Theirs(client, host::journal(common)?), run, 0, &watching, out).await.map(|(exit, _)| exit)
             }
             Err(HoldError::Failed(error)) => Err(error),
         }
@@ -129,10 +129,10 @@ pub async fn leave(held: Host, ended: Result<(Exit, Ended), Error>) -> Result<Ex
     }
 }
 
-/// Watches a run to its end, and says how to exit.
-pub async fn watch(seat: &Seat, run: RunId, watching: &Watching, out: Option<OutFolder>) -> Result<(Exit, Ended), Error> {
+/// Watches a run to its end, and says how to exit. What it did up to the version `known` is not told again.
+pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out: Option<OutFolder>) -> Result<(Exit, Ended), Error> {
     let quiet = watching.json && !super::is_live();
-    let watched = Watch { seat, progress: Progress::new(super::is_live()), quiet, logs: watching.logs };
+    let watched = Watch { seat, progress: Progress::new(super::is_live(), known), quiet, logs: watching.logs };
     let (report, ended) = watched.until_it_ends(run, watching.wait_timeout).await?;
     let store = seat.store();
     let written = match out {

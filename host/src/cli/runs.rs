@@ -421,8 +421,8 @@ async fn top(common: &Common) -> Result<Exit, Error> {
         }
         // A turn of the loop a tick, and only when there is something new.
         tokio::select! {
-            grown = client.head(head) => match grown {
-                Ok(grown) => head = grown,
+            grown = client.head(head, None) => match grown {
+                Ok(grown) => head = grown.head,
                 Err(_) => {
                     outln!("nobody runs them: `sandhog runs resume --open` goes on with them");
                     return Ok(Exit::Passed);
@@ -447,7 +447,7 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
         Ok(text) if json => outln!("{text}"),
         _ => outln!("{}  {}  {}  {}", record.seq, record.at, record.run, describe(&record.event)),
     };
-    let mut version = 1;
+    let (mut version, mut ended) = (1, false);
     loop {
         let records = match &only {
             Some(run) => store.read(run, version, READ_MAX).await?,
@@ -461,9 +461,7 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
             }
             print(&record);
             printed += 1;
-            if follow && only.is_some() && record.event.ends_the_run() {
-                return Ok(Exit::Passed);
-            }
+            ended = only.is_some() && record.event.ends_the_run();
         }
         if more {
             if !follow && !json && printed >= LIST_MAX {
@@ -472,13 +470,13 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
             }
             continue;
         }
-        if !follow {
+        if !follow || ended {
             return Ok(Exit::Passed);
         }
         tokio::select! {
-            head = client.head(seq) => match head {
+            head = client.head(seq, None) => match head {
                 // Of another run, if this one has nothing new.
-                Ok(head) => seq = if only.is_some() { head } else { seq },
+                Ok(grown) => seq = if only.is_some() { grown.head } else { seq },
                 Err(_) => {
                     eprintln!("nobody holds the state directory: no more comes");
                     return Ok(Exit::Passed);
@@ -610,19 +608,24 @@ async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -
 
 async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
-    let wanted: Vec<RunId> = match run {
+    let wanted: Vec<(RunId, u64)> = match run {
         Some(run) if !open => {
             let run = find(&*store, run).await?;
-            if let Some(row) = store.run(&run).await?.filter(|row| row.ended_at.is_some()) {
+            let row = store.run(&run).await?;
+            if let Some(row) = row.as_ref().filter(|row| row.ended_at.is_some()) {
                 return Err(
                     Error::usage(format!("the run is {} already", row.status)).help("`sandhog runs retry` runs again what was given up")
                 );
             }
-            vec![run]
+            vec![(run, row.map_or(0, |row| row.version))]
         }
-        Some(_) | None => {
-            store.runs(None, true, 10_000).await?.into_iter().filter(|row| row.status != "paused").map(|row| row.run).collect()
-        }
+        Some(_) | None => store
+            .runs(None, true, 10_000)
+            .await?
+            .into_iter()
+            .filter(|row| row.status != "paused")
+            .map(|row| (row.run, row.version))
+            .collect(),
     };
     drop(store);
     if wanted.is_empty() {
@@ -634,14 +637,14 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
     match Host::hold(common, context).await {
         Err(HoldError::Failed(error)) => Err(error),
         Err(HoldError::Held(client)) => {
-            for run in &wanted {
+            for (run, _) in &wanted {
                 client.command(*run, &Command::Resume).await?;
             }
             let seat = Seat::Theirs(client, host::journal(common)?);
             follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit)
         }
         Ok(held) => {
-            for run in &wanted {
+            for (run, _) in &wanted {
                 match held.handle.resume(*run).await {
                     // It ended when what the host before was executing was put on record: its story is told all the same.
                     Ok(()) | Err(manager::Error::Rejected(Rejection::RunIsOver(_))) => {}
@@ -655,11 +658,11 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
     }
 }
 
-/// Watches runs to their ends, one after another: what they did meanwhile is told then.
-async fn follow_all(seat: &Seat, runs: &[RunId], watching: &Watching) -> Result<(Exit, super::run::Ended), Error> {
+/// Watches runs to their ends, one after another: what they did meanwhile is told then. With each, its version so far.
+async fn follow_all(seat: &Seat, runs: &[(RunId, u64)], watching: &Watching) -> Result<(Exit, super::run::Ended), Error> {
     let mut worst = (Exit::Passed, super::run::Ended::ByItself);
-    for run in runs {
-        let (exit, ended) = watch(seat, *run, watching, None).await?;
+    for (run, known) in runs {
+        let (exit, ended) = watch(seat, *run, *known, watching, None).await?;
         if exit != Exit::Passed {
             worst.0 = exit;
         }

@@ -258,6 +258,7 @@ impl Core {
                     tracing::debug!(%run, %error, "an answer came too late");
                 }
             }
+            Message::Drives { run, reply } => drop(reply.send(Ok(self.runs.get(&run).is_some_and(|live| live.driven)))),
             Message::Idle { reply } => self.idle.push(reply),
             Message::Drain => self.draining = true,
         }

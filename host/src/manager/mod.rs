@@ -133,7 +133,11 @@ enum Message {
         run: RunId,
         reply: oneshot::Sender<Result<RunStatus, Error>>,
     },
-    /// The inputs of a step are known.
+    Drives {
+        run: RunId,
+        reply: oneshot::Sender<Result<bool, Error>>,
+    },
+    /// What a run asked for was read.
     Found {
         run: RunId,
         input: Input,
@@ -317,6 +321,14 @@ impl Handle {
         self.ask(|reply| Message::Resume { run, reply }).await
     }
 
+    /// Whether a run is gone on with here.
+    ///
+    /// # Errors
+    /// When the manager has stopped.
+    pub async fn drives(&self, run: RunId) -> Result<bool, Error> {
+        self.ask(|reply| Message::Drives { run, reply }).await
+    }
+
     /// Waits for the end of a run that is under way, and says how it ended.
     ///
     /// # Errors
@@ -388,12 +400,10 @@ impl Feed {
                 self.ended = record.event.ends_the_run();
                 return Ok(Some(record));
             }
-            if self.ended {
-                return Ok(None);
-            }
             self.head.mark_unchanged(); // before reading, so that a record appended behind the read wakes us
             let records = self.store.read(&self.run, self.version, READ_MAX).await?;
-            if records.is_empty() && self.head.changed().await.is_err() {
+            // A run that was opened again goes on behind its end.
+            if records.is_empty() && (self.ended || self.head.changed().await.is_err()) {
                 return Ok(None);
             }
             self.ready = records.into_iter();
