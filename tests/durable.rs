@@ -559,6 +559,21 @@ fn people_approve_refuse_pause_retry_and_prune() {
     place.run(&["runs", "show", &run], 2);
     place.run(&["journal", "prune"], 2);
     place.is_intact();
+
+    // The file gives back the room, and no record has the number of one that is gone.
+    let seqs = || -> Vec<u64> {
+        let exported = place.run(&["journal", "export"], 0);
+        exported.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["seq"].as_u64().expect("a number")).collect()
+    };
+    let size = || std::fs::metadata(place.path().join(".sandhog/journal.sqlite")).expect("a file").len();
+    place.wide(500);
+    place.run(&["run", "w.toml"], 0);
+    let (last, large) = (seqs().last().copied().expect("a record"), size());
+    place.run(&["journal", "prune", "--keep", "0"], 0);
+    assert!(seqs().is_empty() && size() < large / 2, "{} of {large} bytes are left", size());
+    place.run(&["run", "w.toml"], 0);
+    assert_eq!(seqs().first(), Some(&(last + 1)));
+    place.is_intact();
 }
 
 #[test]

@@ -46,7 +46,8 @@ const READERS_MAX: usize = 8;
 const BLOB_GRACE: Duration = Duration::from_hours(1);
 
 /// What brings a file from one format to the next; the number of those applied is its `user_version`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE streams (
         id INTEGER PRIMARY KEY,
         name BLOB NOT NULL UNIQUE,
@@ -82,7 +83,22 @@ const MIGRATIONS: &[&str] = &["
         row TEXT NOT NULL,
         PRIMARY KEY (run, step, task)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- The `seq` of the latest record that was ever written: pruning removes records, and never gives a number twice.
+    CREATE TABLE pruned (seq INTEGER NOT NULL) STRICT;
+    INSERT INTO pruned SELECT coalesce(max(seq), 0) FROM records;
+",
+];
+
+/// The `seq` of the latest record.
+fn last_seq(connection: &Connection) -> Result<u64, Error> {
+    let last = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let kept = last("SELECT coalesce(max(seq), 0) FROM records").map_err(medium)?;
+    // A file of the first format, opened to be read, has no such table.
+    let pruned = if check_format(connection)? > 1 { last("SELECT max(seq) FROM pruned").map_err(medium)? } else { 0 };
+    Ok(kept.max(pruned))
+}
 
 enum Job {
     Append { appends: Vec<Append>, reply: oneshot::Sender<Vec<Result<u64, Error>>> },
@@ -158,7 +174,7 @@ impl Sqlite {
         if !ignore.exists() {
             std::fs::write(&ignore, "*\n").map_err(failed)?;
         }
-        let last: u64 = connection.query_row("SELECT coalesce(max(seq), 0) FROM records", [], |row| row.get(0)).map_err(medium)?;
+        let last = last_seq(&connection)?;
         let head = watch::Sender::new(last);
         let (sender, jobs) = mpsc::channel(QUEUE);
         let writer = Writer { connection, streams: HashMap::new(), seq: last, head: head.clone(), failed: None };
@@ -177,10 +193,7 @@ impl Sqlite {
         }
         Self::check_owner(folder)?;
         let store = Self { folder: folder.to_owned(), writer: None, readers: Arc::default(), head: watch::Sender::new(0), _lock: None };
-        let last = store.reading(|connection| {
-            check_format(connection)?;
-            connection.query_row("SELECT coalesce(max(seq), 0) FROM records", [], |row| row.get(0)).map_err(medium)
-        })?;
+        let last = store.reading(|connection| last_seq(connection))?;
         store.head.send_replace(last);
         Ok(Some(store))
     }
@@ -236,7 +249,7 @@ impl Sqlite {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Removes runs that have ended, and blobs that nothing names any more.
+    /// Removes runs that have ended, and blobs that nothing names any more, and gives their room back.
     ///
     /// # Errors
     /// [`Error::Medium`].
@@ -411,6 +424,7 @@ impl Writer {
     /// Does a group of jobs in one transaction, and answers when it is on the disk.
     fn commit(&mut self, group: Vec<Job>) {
         let (seq, mut answers): (u64, Vec<Answer>) = (self.seq, Vec::with_capacity(group.len()));
+        let prunes = group.iter().any(|job| matches!(job, Job::Prune { .. }));
         let mut ended = Vec::new();
         let result = match &self.failed {
             Some(reason) => Err(Error::Medium(reason.clone())),
@@ -434,6 +448,13 @@ impl Writer {
         }
         if self.seq > seq {
             self.head.send_replace(self.seq);
+        }
+        if prunes && broken.is_none() {
+            // What was removed is gone already: a disk without room for the copy keeps the file as large as it is.
+            let shrunk = self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+            if let Err(error) = shrunk {
+                tracing::warn!(%error, "the journal's file does not shrink");
+            }
         }
         for answer in answers {
             answer(broken.clone());
@@ -560,6 +581,7 @@ impl Writer {
 
     fn prune(&mut self, runs: &[RunId], now: Timestamp) -> rusqlite::Result<Pruned> {
         let mut pruned = Pruned::default();
+        self.connection.execute("UPDATE pruned SET seq = ?1", [self.seq])?;
         for run in runs {
             let sql = "SELECT s.id FROM streams s JOIN view_runs v ON v.run = s.name WHERE s.name = ?1 AND v.open = 0";
             let id: Option<i64> = self.connection.query_row(sql, [run.0.as_bytes()], |row| row.get(0)).optional()?;
