@@ -370,6 +370,11 @@ fn blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp) -> Stri
         if held > 0 {
             text.push_str(&format!("{held} tasks are BLOCKED: {}", breaker_line(breaker, now)));
         }
+        let judges = |step: u32| report.workflow.steps[step as usize].gates.iter().any(|gate| gate.gate == breaker.plugin);
+        let judged = report.tasks.iter().filter(|(key, task)| task.status == TaskStatus::Validating && judges(key.step)).count();
+        if judged > 0 && breaker.state != BreakerState::Closed {
+            text.push_str(&format!("{judged} tasks wait for a gate: {}", breaker_line(breaker, now)));
+        }
     }
     text
 }
@@ -389,17 +394,27 @@ fn waits(report: &RunReport, now: Timestamp) -> String {
             (TaskStatus::Paused, _) => "waits for the run to be resumed".to_owned(),
             (TaskStatus::DeadLettered, _) => "is a dead letter: `sandhog dead-letters list` shows what can be done".to_owned(),
             (TaskStatus::Pending | TaskStatus::Revising, _) => "waits for a free place".to_owned(),
-            (TaskStatus::Running | TaskStatus::Validating, _) if report.status == "running" => "is under way".to_owned(),
+            (TaskStatus::Running | TaskStatus::Validating | TaskStatus::Expanding, _) if report.status == "running" => {
+                "is under way".to_owned()
+            }
             _ => continue,
         };
         text.push_str(&format!("{} {what}\n", report.name(*key)));
     }
-    for (place, step) in report.steps.iter().enumerate().filter(|(_, step)| step.status == "waiting" && report.status == "running") {
-        let _ = step;
+    for (place, _) in report.steps.iter().enumerate().filter(|(_, step)| step.status == "waiting" && report.status == "running") {
         let of_step = &report.workflow.steps[place];
-        text.push_str(&format!("{} waits for {}\n", of_step.id, of_step.needs.join(", ")));
+        let outstanding: Vec<&str> = of_step.needs.iter().flat_map(|need| outstanding(report, need)).collect();
+        text.push_str(&format!("{} waits for {}\n", of_step.id, outstanding.join(", ")));
     }
     text
+}
+
+/// A step that is needed, where it has not completed, and those of its plan that have not.
+fn outstanding<'r>(report: &'r RunReport, need: &'r str) -> Vec<&'r str> {
+    let of_plan = |id: &str| id.strip_prefix(need).is_some_and(|rest| rest.starts_with(['/', '.']));
+    let steps = report.workflow.steps.iter().zip(&report.steps);
+    let open = steps.filter(|(step, state)| state.status != "completed" && (step.id == need || of_plan(&step.id)));
+    open.map(|(step, _)| step.id.as_str()).collect()
 }
 
 async fn top(common: &Common) -> Result<Exit, Error> {
