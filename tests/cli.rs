@@ -700,7 +700,7 @@ fn a_rejected_task_fails_the_run_and_skips_who_needs_it() {
     let ran = run(folder.path(), &["run", "w.toml", "--out", "out"]).exits(1);
     assert!(ran.out.contains("its gates rejected it") && ran.out.contains("a.md:3:1: low broken-link"), "{}", ran.out);
     assert!(ran.out.contains("skipped"), "{}", ran.out);
-    assert!(ran.err.contains("rejected twice with the same 1 findings"), "{}", ran.err);
+    assert!(ran.err.contains("rejected twice with the same 1 finding"), "{}", ran.err);
     assert_eq!(tree(&folder.path().join("out")), Vec::<String>::new());
 }
 

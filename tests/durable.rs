@@ -532,6 +532,8 @@ fn people_approve_refuse_pause_retry_and_prune() {
     let run = started.accepted().expect("accepted");
     assert!(started.until("waits for approval").is_some());
     assert!(place.run(&["runs", "show", &run], 0).contains("sandhog runs approve"));
+    place.run(&["runs", "result", &run, "--approving", "--out", "look"], 0);
+    assert_eq!(std::fs::read_to_string(place.path().join("look/s/0/in/a")).expect("what is to be approved"), "a");
     place.run(&["runs", "reject", &run, "--comment", "shorter"], 0);
     assert!(started.until("refused: shorter").is_some());
     assert!(started.until("waits for approval").is_some());

@@ -86,6 +86,17 @@ fn no_test_sleeps_or_is_ignored() {
     }
 }
 
+/// What help texts and errors show can be typed.
+#[test]
+fn files_that_help_texts_name_are_there() {
+    for (path, text) in sources("host/src/cli") {
+        let words = text.split(|c: char| c.is_whitespace() || "\"\\`,".contains(c));
+        for named in words.filter(|word| word.starts_with("examples/") || word.starts_with("docs/")) {
+            assert!(root().join(named).exists(), "{}: {named}", path.display());
+        }
+    }
+}
+
 /// The picture of a task's states is drawn from the code.
 #[test]
 fn the_state_diagram_is_that_of_the_machine() {

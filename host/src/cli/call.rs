@@ -11,6 +11,7 @@ use super::exit::{Error, Exit};
 use super::output::OutFolder;
 use super::workflow::media_type;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
+use crate::model::text::counted;
 use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Grant, Receipt, Subject, Task, Verdict, artifact};
 use crate::registry::Loaded;
 use crate::report::{artifact_json, attempt_json, log_text, verdict_json};
@@ -24,7 +25,7 @@ const INPUT_BYTES_MAX: u64 = 1 << 30;
 #[command(after_help = "A worker runs the inputs as one task; a gate judges them as its subject; a command gets them on standard\n\
 input, and its arguments from --param 'args=[\"-n\",\"TODO\"]'. A single artifact goes to standard output as it\n\
 is, several with their names between; --out writes them as files.\n\n\
-Examples:\n  echo hello | sandhog call echo --input -\n  sandhog call contents --input docs/guide.md --param depth=2 --json\n  \
+Examples:\n  echo hello | sandhog call echo --input -\n  sandhog call contents --input docs/guide/runs.md --param depth=2 --json\n  \
 sandhog call ./target/wasm32-wasip2/release/mine.wasm --input in.txt --fuel 50M --memory 16MiB --timeout 2s")]
 pub struct CallArguments {
     /// The plugin: its name in the plugin folders, or a path to a component
@@ -138,7 +139,7 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
     eprint!("{}", log_text(&log));
     match &result {
         Ok(Answer::Artifacts(artifacts)) if written == 0 => print_artifacts(artifacts)?,
-        Ok(Answer::Artifacts(_)) => eprintln!("wrote {written} files"),
+        Ok(Answer::Artifacts(_)) => eprintln!("wrote {}", counted(written, "file")),
         Ok(Answer::Verdict(verdict)) => print_verdict(verdict),
         Err(failure) => print_failure(loaded, failure),
     }

@@ -11,6 +11,7 @@ use crate::clock::{Clock as _, SystemClock, between};
 use crate::journal::{READ_MAX, Sqlite, Store};
 use crate::model::RunId;
 use crate::model::limits::show_bytes;
+use crate::model::text::counted;
 use crate::report::SCHEMA_VERSION;
 
 /// What of the journal.
@@ -90,7 +91,7 @@ fn verify(store: &Sqlite, json: bool) -> Result<Exit, Error> {
         outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "intact": damages.is_empty(), "damages": damages }));
     } else if damages.is_empty() {
         let usage = store.usage()?;
-        outln!("intact: {} records of {} runs, {} blobs", usage.records, usage.runs, usage.blobs);
+        outln!("intact: {} of {}, {}", counted(usage.records, "record"), counted(usage.runs, "run"), counted(usage.blobs, "blob"));
     } else {
         for damage in &damages {
             let run = damage.run.map(|run| format!("run {run}, ")).unwrap_or_default();
@@ -107,7 +108,7 @@ async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Erro
         // Only the one that holds the directory writes.
         let store = Sqlite::open(&common.state_folder()?)?;
         let runs = store.rebuild().await?;
-        eprintln!("made anew: {runs} runs");
+        eprintln!("made anew: {}", counted(runs, "run"));
     }
     let differences = host::journal(common)?.differences()?;
     if json {
@@ -181,12 +182,18 @@ async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry
         for run in &gone {
             outln!("{run}");
         }
-        eprintln!("{} runs would be removed", gone.len());
+        eprintln!("{} would be removed", counted(gone.len(), "run"));
         return Ok(Exit::Passed);
     }
     let store = Sqlite::open(&common.state_folder()?)?;
     let pruned = store.prune(gone, now).await?;
-    outln!("removed {} runs, {} records, {} blobs of {}", pruned.runs, pruned.records, pruned.blobs, show_bytes(pruned.blob_bytes));
+    outln!(
+        "removed {}, {}, {} of {}",
+        counted(pruned.runs, "run"),
+        counted(pruned.records, "record"),
+        counted(pruned.blobs, "blob"),
+        show_bytes(pruned.blob_bytes)
+    );
     Ok(Exit::Passed)
 }
 
@@ -196,10 +203,10 @@ fn usage(store: &Sqlite, json: bool) -> Result<Exit, Error> {
         outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "usage": usage }));
     } else {
         outln!(
-            "{} runs, {} records, {} blobs of {}; {} on disk in {}",
-            usage.runs,
-            usage.records,
-            usage.blobs,
+            "{}, {}, {} of {}; {} on disk in {}",
+            counted(usage.runs, "run"),
+            counted(usage.records, "record"),
+            counted(usage.blobs, "blob"),
             show_bytes(usage.blob_bytes),
             show_bytes(usage.file_bytes),
             store.folder().display()

@@ -7,13 +7,14 @@ use serde_json::json;
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::workflow::{prepare, read_inputs};
+use crate::model::text::counted;
 use crate::model::{InputSource, Step, Workflow};
 use crate::report::SCHEMA_VERSION;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Nothing is run. Checks everything that `run` checks: fields, units, needs and cycles, plugins and what\n\
-they are granted, and that every glob matches. All problems are shown at once.\n\nExample:\n  sandhog plan examples/contents/workflow.toml")]
+they are granted, and that every glob matches. All problems are shown at once.\n\nExample:\n  sandhog plan docs/contents.toml")]
 pub struct PlanArguments {
     /// The workflow file
     workflow: PathBuf,
@@ -65,13 +66,12 @@ fn json(workflow: &Workflow, files: &[usize]) -> serde_json::Value {
 /// The graph, level by level: steps of one level may run at the same time.
 fn draw(workflow: &Workflow, files: &[usize]) -> String {
     let levels = workflow.levels();
-    let count = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     let mut text = format!(
         "{}: {}, {} in {}\n",
         workflow.name,
         workflow.shape().as_str(),
-        count(workflow.steps.len(), "step"),
-        count(levels.len(), "level")
+        counted(workflow.steps.len(), "step"),
+        counted(levels.len(), "level")
     );
     for (depth, level) in levels.iter().enumerate() {
         text.push('\n');
@@ -98,9 +98,9 @@ fn describe(step: &Step, files: usize) -> String {
     if step.foreach && from_steps && !step.needs.is_empty() {
         text.push_str(" × one task per artifact");
     } else if step.foreach {
-        text.push_str(&format!(" × {files} {}", if files == 1 { "task" } else { "tasks" }));
+        text.push_str(&format!(" × {}", counted(files, "task")));
     } else if files > 0 {
-        text.push_str(&format!(", {files} {}", if files == 1 { "file" } else { "files" }));
+        text.push_str(&format!(", {}", counted(files, "file")));
     }
     if !step.needs.is_empty() {
         text.push_str(&format!(", needs {}", step.needs.join(", ")));
@@ -114,11 +114,11 @@ fn describe(step: &Step, files: usize) -> String {
                 None => gate.gate.clone(),
             })
             .collect();
-        text.push_str(&format!(", judged by {}, up to {} revisions", gates.join(" and "), step.maximum_revisions));
+        text.push_str(&format!(", judged by {}, up to {}", gates.join(" and "), counted(step.maximum_revisions, "revision")));
     }
     if let Some(expansion) = &step.expand {
         let workers = if expansion.workers.is_empty() { "no worker".to_owned() } else { expansion.workers.join(", ") };
-        text.push_str(&format!(", plans up to {} steps of {workers}", expansion.steps_max));
+        text.push_str(&format!(", plans up to {} of {workers}", counted(expansion.steps_max, "step")));
     }
     text
 }

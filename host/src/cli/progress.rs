@@ -11,7 +11,7 @@ use crate::machine::{Event, TaskKey, TaskReason};
 use crate::manager::Notice;
 use crate::model::Finding;
 use crate::model::limits::show_fuel;
-use crate::model::text::sanitize;
+use crate::model::text::{counted, sanitize};
 use crate::report::{RunReport, TaskStatus};
 
 /// How many running tasks have a line of their own at once.
@@ -166,12 +166,12 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
     let gate = |task: &TaskKey, gate: &u32| &workflow.steps[task.step as usize].gates[*gate as usize].gate;
     Some(match &record.event {
         Event::RunStarted { workflow, .. } => format!("run {} of {}", record.run, workflow.name),
-        Event::StepStarted { step: place, tasks, .. } => format!("{}: {tasks} {}", step(place), if *tasks == 1 { "task" } else { "tasks" }),
+        Event::StepStarted { step: place, tasks, .. } => format!("{}: {}", step(place), counted(*tasks, "task")),
         Event::AttemptStarted { .. } | Event::GateStarted { .. } => return None,
         Event::AttemptCompleted { task, receipt, artifacts, .. } => format!(
             "{}: made {} in {:.1} ms, fuel {}",
             name(task),
-            if artifacts.len() == 1 { "1 artifact".to_owned() } else { format!("{} artifacts", artifacts.len()) },
+            counted(artifacts.len(), "artifact"),
             receipt.wall_time.as_secs_f64() * 1000.0,
             show_fuel(receipt.fuel)
         ),

@@ -17,6 +17,7 @@ use crate::journal::{READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Notice};
 use crate::model::limits::{parse_duration, show_bytes, show_fuel};
+use crate::model::text::counted;
 use crate::model::{Receipt, RunId};
 use crate::report::{RunReport, TaskStatus, log_text};
 
@@ -33,7 +34,7 @@ const KEY_BYTES_MAX: usize = 200;
 stop its neighbours; steps that need it are skipped, and the exit code is 1. Ctrl-C cancels. SIGTERM lets what\n\
 executes end, and leaves the rest to `sandhog runs resume`, with exit code 0.\n\n\
 The run is on disk before it is shown: after a crash, `sandhog runs resume` goes on with it.\n\n\
-Examples:\n  sandhog run examples/contents/workflow.toml --out out\n  sandhog run examples/contents/workflow.toml --json | jq .status\n  sandhog run nightly.toml --detach --idempotency-key nightly-2026-11-24")]
+Examples:\n  sandhog run docs/contents.toml --out out\n  sandhog run docs/contents.toml --json | jq .status\n  sandhog run nightly.toml --detach --idempotency-key nightly-2026-11-24")]
 pub struct RunArguments {
     /// The workflow file
     workflow: PathBuf,
@@ -136,7 +137,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
     let (report, ended) = watched.until_it_ends(run, watching.wait_timeout).await?;
     let store = seat.store();
     let written = match out {
-        Some(out) if ended != Ended::Drained => Some(write(out, &*store, &report).await?),
+        Some(out) if ended != Ended::Drained => Some(write(out, &*store, &report, TaskStatus::Completed).await?),
         Some(_) | None => None,
     };
     if watching.json {
@@ -144,7 +145,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
     } else {
         out!("{}", summary(&report));
         if let (Some(written), Some(folder)) = (written, &watching.out) {
-            outln!("wrote {written} files into {}", folder.display());
+            outln!("wrote {} into {}", counted(written, "file"), folder.display());
         }
     }
     if matches!(ended, Ended::Drained | Ended::Abandoned) && !watching.json {
@@ -278,8 +279,8 @@ impl Watch<'_> {
     }
 }
 
-/// Writes what completed tasks made.
-pub async fn write(mut out: OutFolder, store: &dyn Store, report: &RunReport) -> Result<usize, Error> {
+/// Writes what the tasks made that stand so: completed, or waiting for approval.
+pub async fn write(mut out: OutFolder, store: &dyn Store, report: &RunReport, of: TaskStatus) -> Result<usize, Error> {
     let mut version = 1;
     loop {
         let records = store.read(&report.run, version, READ_MAX).await?;
@@ -287,7 +288,7 @@ pub async fn write(mut out: OutFolder, store: &dyn Store, report: &RunReport) ->
         version = last.version + 1;
         for record in &records {
             let Event::AttemptCompleted { task: key, artifacts, .. } = &record.event else { continue };
-            let made = report.tasks.get(key).filter(|task| task.status == TaskStatus::Completed && task.made_at == record.version);
+            let made = report.tasks.get(key).filter(|task| task.status == of && task.made_at == record.version);
             if made.is_none() {
                 continue;
             }

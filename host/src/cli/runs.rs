@@ -18,6 +18,7 @@ use crate::machine::{Breaker, BreakerState, Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
+use crate::model::text::counted;
 use crate::report::{RunReport, SCHEMA_VERSION, TaskStatus, log_text};
 
 /// How many records `runs events` prints for a person at once; what follows is behind `--after`.
@@ -80,6 +81,9 @@ pub enum RunsCommand {
         /// Write the artifacts of completed tasks into this folder, as STEP/INDEX/NAME
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
+        /// Write those of tasks that wait for approval in their place
+        #[arg(long, requires = "out")]
+        approving: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -174,7 +178,10 @@ pub fn runs(common: &Common, command: RunsCommand) -> Result<Exit, Error> {
             RunsCommand::Top => top(common).await,
             RunsCommand::Events { run, follow, after, json } => events(common, run.as_deref(), follow, after, json).await,
             RunsCommand::Logs { run, step, task } => logs(common, &run, step.as_deref(), task).await,
-            RunsCommand::Result { run, out, json } => result(common, &run, out, json).await,
+            RunsCommand::Result { run, out, approving, json } => {
+                let of = if approving { TaskStatus::Approving } else { TaskStatus::Completed };
+                result(common, &run, out, of, json).await
+            }
             RunsCommand::Cancel { run, reason } => tell(common, &run, Command::Cancel { reason }, "cancelling").await,
             RunsCommand::Pause { run, reason } => tell(common, &run, Command::Pause { reason }, "paused").await,
             RunsCommand::Resume { run, open, json } => resume(common, run.as_deref(), open, json).await,
@@ -233,7 +240,7 @@ fn table(rows: &[RunRow], now: Timestamp) -> String {
         let status = if row.degraded.is_empty() { row.status.clone() } else { format!("{} *", row.status) };
         let mut waits = Vec::new();
         if row.approving > 0 {
-            waits.push(format!("{} approvals", row.approving));
+            waits.push(counted(row.approving, "approval"));
         }
         if row.dead_letters > 0 {
             waits.push(format!("{} dead letters", row.dead_letters));
@@ -390,7 +397,10 @@ fn waits(report: &RunReport, now: Timestamp) -> String {
             (TaskStatus::Retrying, Some(due_at)) => {
                 format!("is tried again in {:.1} s, at {}", between(now, due_at).as_secs_f64(), due_at.strftime("%H:%M:%S"))
             }
-            (TaskStatus::Approving, _) => format!("waits for `sandhog runs approve {}`", report.run),
+            (TaskStatus::Approving, _) => format!(
+                "waits for `sandhog runs approve {0}`; `sandhog runs result {0} --approving --out FOLDER` writes what it made",
+                report.run
+            ),
             (TaskStatus::Paused, _) => "waits for the run to be resumed".to_owned(),
             (TaskStatus::DeadLettered, _) => "is a dead letter: `sandhog dead-letters list` shows what can be done".to_owned(),
             (TaskStatus::Pending | TaskStatus::Revising, _) => "waits for a free place".to_owned(),
@@ -545,14 +555,17 @@ async fn logs(common: &Common, run: &str, step: Option<&str>, task: Option<u32>)
     Ok(Exit::Passed)
 }
 
-async fn result(common: &Common, run: &str, out: Option<PathBuf>, json: bool) -> Result<Exit, Error> {
+async fn result(common: &Common, run: &str, out: Option<PathBuf>, of: TaskStatus, json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
     let run = find(&*store, run).await?;
     let report = fold(&*store, run).await?;
     if let Some(folder) = &out {
-        let written = write(OutFolder::open(folder)?, &*store, &report).await?;
+        let written = write(OutFolder::open(folder)?, &*store, &report, of).await?;
         if !json {
-            eprintln!("wrote {written} files into {}", folder.display());
+            eprintln!("wrote {} into {}", counted(written, "file"), folder.display());
+        }
+        if of == TaskStatus::Approving {
+            return if written > 0 { Ok(Exit::Passed) } else { Err(Error::usage("nothing that waits for approval has files")) };
         }
     }
     if json {

@@ -25,8 +25,8 @@ pub enum Input {
     PlanRead {
         /// The task that made it.
         task: TaskKey,
-        /// Its steps, and for each the list of the artifacts beside the plan that its globs matched; or what is wrong with it.
-        result: Result<(Vec<Step>, Vec<Option<Digest>>), Vec<Finding>>,
+        /// Its steps; or what is wrong with it.
+        result: Result<Vec<Planned>, Vec<Finding>>,
     },
     /// There is a free place for an effect that was due; and the plugin that is called, where that is not the one named.
     Start(Effect, Option<String>),
@@ -112,6 +112,15 @@ pub enum Input {
     },
     /// Close what is done.
     Settle,
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The step, under the name that it has in the run.
+    pub step: Step,
+    /// The list of the artifacts beside the plan that its globs matched.
+    pub files: Option<Digest>,
 }
 
 /// How much of what a successful attempt wrote is kept, in bytes: the end.
@@ -366,18 +375,19 @@ fn sent_back(run: &Run, task: TaskKey, live: &LiveTask, found: &[(Option<u32>, &
     }
 }
 
-fn plan_read(run: &Run, task: TaskKey, result: Result<(Vec<Step>, Vec<Option<Digest>>), Vec<Finding>>) -> Result<Vec<Event>, Rejection> {
+fn plan_read(run: &Run, task: TaskKey, result: Result<Vec<Planned>, Vec<Finding>>) -> Result<Vec<Event>, Rejection> {
     let live = run.live(task).ok_or(Rejection::NotUnderWay)?;
     let TaskState::Expanding { reading: Reading::Awaited, .. } = &live.state else { return Err(Rejection::NotUnderWay) };
     let findings = match result {
-        Ok((steps, files)) if run.workflow.steps.len() + steps.len() <= STEPS_MAX => {
+        Ok(planned) if run.workflow.steps.len() + planned.len() <= STEPS_MAX => {
+            let (steps, files) = planned.into_iter().map(|planned| (planned.step, planned.files)).unzip();
             return Ok(vec![Event::PlanAccepted { task, steps, files }, Event::TaskCompleted { task }]);
         }
-        Ok((steps, _)) => {
+        Ok(planned) => {
             let message = format!(
                 "the run has {} steps, and with the {} of this plan more than the {STEPS_MAX} that it may have",
                 run.workflow.steps.len(),
-                steps.len()
+                planned.len()
             );
             vec![Finding { rule: "plan".to_owned(), severity: Severity::High, message, location: None, suggestion: None, help_url: None }]
         }

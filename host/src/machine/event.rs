@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host::BreakerState;
 use crate::clock::Timestamp;
+use crate::model::text::counted;
 use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, Receipt, Step, Verdict, Workflow};
 
 /// A task: the step's place in the workflow, and the task's place in the step.
@@ -54,8 +55,8 @@ impl TaskReason {
         match self {
             Self::Failed { failure } => failure.to_string(),
             Self::GateFailed { failure, .. } => format!("a gate could not answer: {failure}"),
-            Self::Rejected { findings } => format!("rejected with {} findings, and no revision is left", findings.len()),
-            Self::RejectedAgain { findings } => format!("rejected twice with the same {} findings", findings.len()),
+            Self::Rejected { findings } => format!("rejected with {}, and no revision is left", counted(findings.len(), "finding")),
+            Self::RejectedAgain { findings } => format!("rejected twice with the same {}", counted(findings.len(), "finding")),
             Self::Lost { times } => format!("the host ended {times} times while it was executing"),
         }
     }

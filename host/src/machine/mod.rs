@@ -20,7 +20,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Input, Rejection, decide};
+pub use decide::{Input, Planned, Rejection, decide};
 pub use diagram::{TRANSITIONS, diagram};
 pub use event::{Event, TaskKey, TaskReason};
 pub use host::{Balance, Breaker, BreakerPolicy, BreakerState, Counted, Host, Provider};

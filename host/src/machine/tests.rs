@@ -46,6 +46,10 @@ fn of_plan(prefix: &str, n: usize, bits: u32) -> Step {
     Step { id: format!("{prefix}/c{n}"), needs, ..step(n, vec![], (bits >> 8) as usize % 2, 1, 2) }
 }
 
+fn planned(steps: Vec<Step>) -> Vec<Planned> {
+    steps.into_iter().map(|step| Planned { step, files: None }).collect()
+}
+
 /// A run and its history, told things as a manager would.
 struct Told {
     run: Run,
@@ -220,21 +224,21 @@ fn what_needs_a_step_that_plans_waits_for_all_of_the_plan() {
     let task = TaskKey { step: 0, index: 0 };
     let nested = Step { expand: Some(expansion()), ..of_plan("s0", 1, 1) }; // needs c0
     let plan = vec![of_plan("s0", 0, 0), nested, of_plan("s0", 2, 0)];
-    told.tell(Input::PlanRead { task, result: Ok((plan, vec![None; 3])) });
-    assert!(decide(&told.run, Input::PlanRead { task, result: Ok((vec![], vec![])) }, at(0)).is_err(), "a plan is read once");
+    told.tell(Input::PlanRead { task, result: Ok(planned(plan)) });
+    assert!(decide(&told.run, Input::PlanRead { task, result: Ok(vec![]) }, at(0)).is_err(), "a plan is read once");
     assert_eq!(told.run.stands_for(0), [4]); // c1 does not stand for itself, and has made no plan yet
 
     let (c0, c1, c2, of_c1) = (2, 3, 4, 5);
     told.start_all(); // inputs of c0 and c2, and of nothing else
     told.start_all();
-    let planned = |told: &mut Told| {
+    let plans = |told: &mut Told| {
         let task = TaskKey { step: c1, index: 0 };
-        told.tell(Input::PlanRead { task, result: Ok((vec![of_plan("s0/c1", 0, 0)], vec![None])) });
+        told.tell(Input::PlanRead { task, result: Ok(planned(vec![of_plan("s0/c1", 0, 0)])) });
     };
     for ends in [c2, c0, c1, of_c1] {
         made(&mut told, ends, 1);
         if ends == c1 {
-            planned(&mut told);
+            plans(&mut told);
         }
         assert_eq!(told.run.steps[1].as_str(), "waiting", "until all of the plan has ended");
         told.start_all();
@@ -287,7 +291,7 @@ proptest! {
                         Effect::ReadPlan { task } => {
                             let prefix = format!("{}.{}", told.run.workflow.steps[task.step as usize].id, task.index);
                             let plan: Vec<Step> = (0..draw() as usize % 4).map(|n| of_plan(&prefix, n, draw())).collect();
-                            let result = if draw() % 3 == 0 { Err(verdict(Decision::Fail, &["bad"]).findings) } else { Ok((plan.clone(), vec![None; plan.len()])) };
+                            let result = if draw() % 3 == 0 { Err(verdict(Decision::Fail, &["bad"]).findings) } else { Ok(planned(plan)) };
                             told.tell(Input::PlanRead { task, result });
                         }
                         Effect::RunGate { .. } | Effect::RunWorker { .. } => { told.tell(Input::Start(effect, None)); under_way.push(effect); }

@@ -5,9 +5,9 @@ use std::fmt;
 use super::inputs::{Resolving, keep_list};
 use crate::config::plan::{self, PLAN_BYTES_MAX};
 use crate::journal::{self, Store};
-use crate::machine::{Effect, Input, Run, TaskKey, TaskState};
+use crate::machine::{Effect, Input, Planned, Run, TaskKey, TaskState};
 use crate::model::workflow::PLAN_NAME;
-use crate::model::{ArtifactRef, Digest, Finding, Location, RunId, Severity, Step};
+use crate::model::{ArtifactRef, Finding, Location, RunId, Severity, Step};
 
 /// Something to be read, of which the run is told when that is done.
 pub(super) enum Lookup {
@@ -52,15 +52,13 @@ impl Lookup {
     }
 }
 
-type Plan = (Vec<Step>, Vec<Option<Digest>>);
-
 /// Reads a plan; what is wrong with it is for the worker to mend.
 async fn read_plan(
     store: &dyn Store,
     parent: &Step,
     prefix: &str,
     mut artifacts: Vec<ArtifactRef>,
-) -> Result<Result<Plan, Vec<Finding>>, journal::Error> {
+) -> Result<Result<Vec<Planned>, Vec<Finding>>, journal::Error> {
     let Some(place) = artifacts.iter().position(|artifact| artifact.name == PLAN_NAME) else {
         let made: Vec<&str> = artifacts.iter().take(10).map(|artifact| artifact.name.as_str()).collect();
         let made = if made.is_empty() { "there is none".to_owned() } else { format!("there are {}", made.join(", ")) };
@@ -83,15 +81,15 @@ async fn read_plan(
         Ok(plan) => plan,
         Err(problems) => return Ok(Err(problems.problems.iter().map(|problem| problem.finding("plan")).collect())),
     };
-    let (mut steps, mut files) = (Vec::with_capacity(plan.len()), Vec::with_capacity(plan.len()));
+    let mut planned = Vec::with_capacity(plan.len());
     for (step, matched) in plan {
-        files.push(match matched.is_empty() {
+        let files = match matched.is_empty() {
             true => None,
             false => Some(keep_list(store, matched.iter().map(|place| artifacts[*place].clone())).await?),
-        });
-        steps.push(step);
+        };
+        planned.push(Planned { step, files });
     }
-    Ok(Ok((steps, files)))
+    Ok(Ok(planned))
 }
 
 fn finding(message: String) -> Finding {

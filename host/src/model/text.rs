@@ -60,6 +60,15 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
         .map(|(_, candidate)| candidate)
 }
 
+/// A number of things, in words: one is named by the word itself, and others with an `s` behind it.
+#[must_use]
+pub fn counted(number: impl TryInto<u64>, word: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {word}"),
+        number => format!("{number} {word}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
