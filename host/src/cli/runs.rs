@@ -444,7 +444,6 @@ async fn top(common: &Common) -> Result<Exit, Error> {
         if !terminal.is_term() || rows.is_empty() {
             return Ok(Exit::Passed);
         }
-        // A turn of the loop a tick, and only when there is something new.
         tokio::select! {
             grown = client.head(head, None) => match grown {
                 Ok(grown) => head = grown.head,
@@ -453,6 +452,7 @@ async fn top(common: &Common) -> Result<Exit, Error> {
                     return Ok(Exit::Passed);
                 }
             },
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {} // time passes without news too
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Passed),
         }
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
