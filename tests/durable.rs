@@ -2,7 +2,7 @@
 //! commands from beside. The oracle is what the client was told.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
@@ -121,6 +121,14 @@ struct Started {
     lines: Lines<BufReader<ChildStderr>>,
 }
 
+/// A test that fails leaves nothing running.
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Started {
     fn of(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("runs");
@@ -143,16 +151,15 @@ impl Started {
         assert!(sent.success());
     }
 
-    fn kill(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    /// Ends it without a word, as leaving its scope does.
+    fn kill(self) {}
 
     fn ends(mut self) -> Output {
         let rest: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
-        let mut output = self.child.wait_with_output().expect("ends");
-        output.stderr = rest.join("\n").into_bytes();
-        output
+        let mut stdout = Vec::new();
+        self.child.stdout.take().expect("a pipe").read_to_end(&mut stdout).expect("read");
+        let status = self.child.wait().expect("ends");
+        Output { status, stdout, stderr: rest.join("\n").into_bytes() }
     }
 }
 
@@ -576,6 +583,57 @@ fn people_approve_refuse_pause_retry_and_prune() {
     place.run(&["run", "w.toml"], 0);
     assert_eq!(seqs().first(), Some(&(last + 1)));
     place.is_intact();
+}
+
+/// A step of a plan is one like any other: its logs, its dead letters, and their names.
+#[test]
+fn planned_steps_have_logs_and_dead_letters() {
+    let place = Place::new();
+    place.write("plan.toml", "[[step]]\nid = \"two\"\nworker = \"shout\"\ninputs = [\"a.txt\"]\n");
+    place.write("a.txt", "a");
+    let step = "[[step]]\nid = \"p\"\nworker = \"echo\"\ninputs = [\"plan.toml\", \"a.txt\"]\nexpand = { workers = [\"shout\"] }\n";
+    place.write("w.toml", &format!("name = \"w\"\n{step}on_exhausted = \"dead_letter\"\n"));
+    place.run(&["run", "w.toml"], 1);
+    place.run(&["runs", "logs", "latest"], 0);
+    place.run(&["runs", "logs", "latest", "--step", "p/two"], 0);
+    place.run(&["runs", "logs", "latest", "--step", "two"], 2);
+    let letter = place.json(&["dead-letters", "list", "--json"])["dead_letters"][0]["letter"].as_str().expect("a name").to_owned();
+    assert!(letter.ends_with("/p/two/0"), "{letter}");
+    assert!(place.run(&["dead-letters", "show", &letter], 0).contains("input a.txt"));
+    place.run(&["dead-letters", "requeue", &letter], 0);
+    place.run(&["runs", "resume", "latest"], 1);
+    place.run(&["dead-letters", "discard", &letter], 0);
+    place.is_intact();
+}
+
+/// Read models can be damaged, deleted and made anew; what records name and is gone is found.
+#[test]
+fn what_is_folded_from_the_records_is_compared_and_can_be_made_anew() {
+    let place = Place::new();
+    place.wide(1);
+    place.write("in/large", &"x".repeat(100_000));
+    place.run(&["run", "w.toml", "--idempotency-key", "k"], 0);
+    for damage in [
+        "UPDATE view_runs SET open = 1",
+        "UPDATE view_runs SET idempotency_key = NULL",
+        "UPDATE view_runs SET row = '{}'",
+        "DELETE FROM view_runs",
+        "DROP TABLE view_runs; DROP TABLE view_dead_letters",
+    ] {
+        place.database().execute_batch(damage).expect("damaged");
+        let output = place.command(&["journal", "replay"]).output().expect("runs");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_ne!(output.status.code(), Some(0), "{damage}: {said}");
+        assert!(said.contains("--rebuild") || said.contains("not what its records make"), "{damage}: {said}");
+        assert!(place.run(&["journal", "verify"], 0).starts_with("intact: "), "the records are whole: {damage}");
+        place.run(&["journal", "replay", "--rebuild"], 0);
+        place.is_intact();
+        assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["idempotency_key"], "k");
+    }
+    place.database().execute_batch("DELETE FROM blobs WHERE length(content) = 100000").expect("damaged");
+    assert!(place.run(&["journal", "verify"], 1).contains("which the record names, is missing"));
+    place.database().execute_batch("DELETE FROM records; DELETE FROM streams").expect("damaged");
+    assert!(place.run(&["journal", "verify"], 1).contains("all of its records are missing"));
 }
 
 #[test]

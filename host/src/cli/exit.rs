@@ -148,7 +148,10 @@ impl From<crate::journal::Error> for Error {
     fn from(error: crate::journal::Error) -> Self {
         use crate::journal::Error as Journal;
         match &error {
-            Journal::TooNew { .. } | Journal::Held { .. } => Self::usage(error),
+            Journal::TooNew { .. } => Self::usage(error),
+            Journal::Held { .. } => {
+                Self::usage(error).help("this needs the directory to itself: wait until that process has ended, or end it")
+            }
             Journal::Refused { .. } => Self::usage(error).help("remove it, or name another with --state-dir"),
             Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) => Self::engine(error),
         }

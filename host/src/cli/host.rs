@@ -1,5 +1,6 @@
 //! The state directory: held by this process, or asked for through the one that holds it.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -338,7 +339,8 @@ pub async fn submit_there(common: &Common, holder: Option<Client>, workflow: &Pa
 pub async fn in_background(common: &Common) -> Result<Client, Error> {
     let folder = common.state_folder()?;
     let binary = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
-    std::fs::create_dir_all(&folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|error| Error::usage(format!("{}: {error}", folder.display())))?;
     let log = folder.join("host.log");
     let log = std::fs::File::create(&log).map_err(|error| Error::usage(format!("{}: {error}", log.display())))?;
     let mut command = std::process::Command::new(binary);

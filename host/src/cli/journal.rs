@@ -117,7 +117,7 @@ async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Erro
         outln!("identical");
     } else {
         for difference in &differences {
-            outln!("run {}: {} is another", difference.run, difference.what);
+            outln!("run {}: {}", difference.run, difference.what);
         }
         eprintln!("`sandhog journal replay --rebuild` makes what is shown anew from the records");
     }

@@ -138,8 +138,8 @@ async fn list(common: &Common, filter: &Filter, json: bool) -> Result<Exit, Erro
 async fn one(store: &dyn Store, text: &str) -> Result<DeadLetter, Error> {
     let expected =
         || Error::usage(format!("`{text}` names no dead letter")).help("expected RUN/STEP/TASK, as `sandhog dead-letters list` prints it");
-    let mut parts = text.rsplitn(3, '/');
-    let (Some(task), Some(step), Some(run)) = (parts.next(), parts.next(), parts.next()) else { return Err(expected()) };
+    let parts = text.split_once('/').and_then(|(run, rest)| Some((run, rest.rsplit_once('/')?))); // a step's name may have some
+    let Some((run, (step, task))) = parts else { return Err(expected()) };
     let task: u32 = task.parse().map_err(|_| expected())?;
     let run = find(store, run).await?;
     let letters = store.dead_letters(Some(run)).await?;

@@ -389,7 +389,7 @@ fn blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp) -> Stri
 /// What of a run waits, for what, and until when.
 fn waits(report: &RunReport, now: Timestamp) -> String {
     let mut text = String::new();
-    if let Some(reason) = &report.paused_because {
+    if let Some(reason) = report.paused_because.as_ref().filter(|_| report.status == "paused") {
         text.push_str(&format!("paused: {reason}; `sandhog runs resume {}` goes on\n", report.run));
     }
     for (key, task) in &report.tasks {
@@ -436,6 +436,11 @@ async fn top(common: &Common) -> Result<Exit, Error> {
     loop {
         let rows = store.runs(None, true, 50).await?;
         let text = if rows.is_empty() { "no runs under way\n".to_owned() } else { table(&rows, SystemClock.now()) };
+        let text = match terminal.size_checked() {
+            // A line that is wrapped would not be cleared as a whole.
+            Some((_, width)) => text.lines().map(|line| console::truncate_str(line, width.into(), "…") + "\n").collect(),
+            None => text,
+        };
         if terminal.is_term() {
             let _ = terminal.clear_last_lines(lines);
         }
@@ -526,11 +531,15 @@ async fn logs(common: &Common, run: &str, step: Option<&str>, task: Option<u32>)
     let mut report: Option<RunReport> = None;
     let mut found = false;
     each(&*store, run, async |record| {
-        if report.is_none() {
-            report = RunReport::begin(&record);
+        match &mut report {
+            None => report = RunReport::begin(&record),
+            Some(report) => report.add(&record),
         }
         let Some(report) = &report else { return Ok(()) };
-        let only = step.map(|step| place(report, step)).transpose()?;
+        let only = step.and_then(|step| place(report, step).ok()); // one of a plan is known from there on
+        if step.is_some() && only.is_none() {
+            return Ok(());
+        }
         let (key, who, attempt, log) = match &record.event {
             Event::AttemptCompleted { task, attempt, log, .. } | Event::AttemptFailed { task, attempt, log, .. } => {
                 (task, report.workflow.steps[task.step as usize].worker.clone(), attempt, log)
@@ -549,6 +558,9 @@ async fn logs(common: &Common, run: &str, step: Option<&str>, task: Option<u32>)
         Ok(())
     })
     .await?;
+    if let (Some(report), Some(step)) = (&report, step) {
+        place(report, step)?;
+    }
     if !found {
         eprintln!("nothing was written");
     }

@@ -24,7 +24,7 @@ use super::views::{Difference, Views};
 use super::{Append, Damage, DeadLetter, Error, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
 use crate::machine::{Event, Host, Run};
-use crate::model::{Digest, RunId};
+use crate::model::{ArtifactRef, Digest, RunId};
 
 /// The file in the directory.
 const FILE: &str = "journal.sqlite";
@@ -46,8 +46,9 @@ const READERS_MAX: usize = 8;
 const BLOB_GRACE: Duration = Duration::from_hours(1);
 
 /// What brings a file from one format to the next; the number of those applied is its `user_version`.
-const MIGRATIONS: &[&str] = &[
-    "
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "
     CREATE TABLE streams (
         id INTEGER PRIMARY KEY,
         name BLOB NOT NULL UNIQUE,
@@ -68,28 +69,34 @@ const MIGRATIONS: &[&str] = &[
         content BLOB NOT NULL,
         kept_at INTEGER NOT NULL
     ) STRICT;
-    CREATE TABLE view_runs (
+",
+        VIEWS,
+    ],
+    &["
+    -- The `seq` of the latest record that was ever written: pruning removes records, and never gives a number twice.
+    CREATE TABLE pruned (seq INTEGER NOT NULL) STRICT;
+    INSERT INTO pruned SELECT coalesce(max(seq), 0) FROM records;
+"],
+];
+
+/// What is folded from the records, and can be made anew from them.
+const VIEWS: &str = "
+    CREATE TABLE IF NOT EXISTS view_runs (
         run BLOB PRIMARY KEY,
         open INTEGER NOT NULL,
         idempotency_key TEXT,
         row TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX view_runs_by_key ON view_runs (idempotency_key) WHERE idempotency_key IS NOT NULL;
-    CREATE INDEX view_runs_open ON view_runs (run) WHERE open = 1;
-    CREATE TABLE view_dead_letters (
+    CREATE INDEX IF NOT EXISTS view_runs_by_key ON view_runs (idempotency_key) WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS view_runs_open ON view_runs (run) WHERE open = 1;
+    CREATE TABLE IF NOT EXISTS view_dead_letters (
         run BLOB NOT NULL,
         step INTEGER NOT NULL,
         task INTEGER NOT NULL,
         row TEXT NOT NULL,
         PRIMARY KEY (run, step, task)
     ) STRICT, WITHOUT ROWID;
-",
-    "
-    -- The `seq` of the latest record that was ever written: pruning removes records, and never gives a number twice.
-    CREATE TABLE pruned (seq INTEGER NOT NULL) STRICT;
-    INSERT INTO pruned SELECT coalesce(max(seq), 0) FROM records;
-",
-];
+";
 
 /// The `seq` of the latest record.
 fn last_seq(connection: &Connection) -> Result<u64, Error> {
@@ -151,9 +158,20 @@ impl std::fmt::Debug for Sqlite {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+/// An error of the medium, with what can be done about it.
 fn medium(error: rusqlite::Error) -> Error {
-    Error::Medium(error.to_string())
+    let advice = match (&error, error.sqlite_error_code()) {
+        (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+            format!(": {FILE} in the state directory is damaged or cut; move it away to begin anew, or put back a copy")
+        }
+        (rusqlite::Error::FromSqlConversionFailure(..), _) => ADVICE.to_owned(),
+        (error, _) if error.to_string().contains("no such table: view_") => ADVICE.to_owned(),
+        _ => String::new(),
+    };
+    Error::Medium(format!("{error}{advice}"))
 }
+
+const ADVICE: &str = ": what is shown of runs is damaged, and the records may be whole; `sandhog journal replay --rebuild` makes it anew";
 
 impl Sqlite {
     /// Opens the journal in a directory, and holds the directory until it is dropped. What is not there is made, for this
@@ -193,7 +211,9 @@ impl Sqlite {
         }
         Self::check_owner(folder)?;
         let store = Self { folder: folder.to_owned(), writer: None, readers: Arc::default(), head: watch::Sender::new(0), _lock: None };
-        let last = store.reading(|connection| last_seq(connection))?;
+        let Some(last) = store.reading(|connection| if is_empty(connection)? { Ok(None) } else { last_seq(connection).map(Some) })? else {
+            return Ok(None);
+        };
         store.head.send_replace(last);
         Ok(Some(store))
     }
@@ -273,7 +293,7 @@ impl Sqlite {
         let mut usage = self.reading(|connection| {
             let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).map_err(medium);
             Ok(Usage {
-                runs: count("SELECT count(*) FROM view_runs")?,
+                runs: count("SELECT count(*) FROM streams WHERE name <> zeroblob(16)")?,
                 records: count("SELECT count(*) FROM records")?,
                 blobs: count("SELECT count(*) FROM blobs")?,
                 blob_bytes: count("SELECT coalesce(sum(length(content)), 0) FROM blobs")?,
@@ -344,12 +364,17 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     Ok(connection)
 }
 
+/// Whether there is nothing in the file yet.
+fn is_empty(connection: &Connection) -> Result<bool, Error> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(medium)?;
+    Ok(tables == 0)
+}
+
 /// Says whether the file is ours, and of a format that is known.
 fn check_format(connection: &Connection) -> Result<usize, Error> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).map_err(medium);
     let (application, found) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(medium)?;
-    if application != APPLICATION_ID && tables > 0 {
+    if application != APPLICATION_ID && !is_empty(connection)? {
         return Err(Error::Medium(format!("{FILE} is a database, and not one of sandhog's")));
     }
     match usize::try_from(found) {
@@ -366,7 +391,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     connection.set_prepared_statement_cache_capacity(64);
     for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(found) {
         let transaction = connection.transaction().map_err(medium)?;
-        transaction.execute_batch(sql).map_err(medium)?;
+        transaction.execute_batch(&sql.concat()).map_err(medium)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(medium)?;
         transaction.pragma_update(None, "user_version", number).map_err(medium)?;
         transaction.commit().map_err(medium)?;
@@ -664,7 +689,7 @@ fn write_views(connection: &Connection, views: &mut Views) -> rusqlite::Result<(
     let row = &views.row;
     let run = row.run.0.as_bytes();
     let sql = "INSERT INTO view_runs (run, open, idempotency_key, row) VALUES (?1, ?2, ?3, ?4)
-        ON CONFLICT (run) DO UPDATE SET open = excluded.open, row = excluded.row";
+        ON CONFLICT (run) DO UPDATE SET open = excluded.open, row = excluded.row, idempotency_key = excluded.idempotency_key";
     let text = serde_json::to_string(row).map_err(json)?;
     connection.prepare_cached(sql)?.execute(params![run, row.ended_at.is_none(), row.idempotency_key, text])?;
     if std::mem::take(&mut views.dead_changed) {
@@ -759,6 +784,12 @@ fn verify(connection: &mut Connection) -> Result<Vec<Damage>, Error> {
         let (seq, version) = orphan.map_err(medium)?;
         damages.push(Damage { run: None, version: Some(version), seq: Some(seq), what: "the record belongs to no run".to_owned() });
     }
+    if let Ok(mut gone) = connection.prepare("SELECT run FROM view_runs WHERE run NOT IN (SELECT name FROM streams)") {
+        for run in gone.query_map([], |row| row.get::<_, [u8; 16]>(0)).map_err(medium)? {
+            let run = Some(RunId(uuid::Uuid::from_bytes(run.map_err(medium)?)));
+            damages.push(Damage { run, version: None, seq: None, what: "all of its records are missing".to_owned() });
+        }
+    }
     let mut blobs = connection.prepare("SELECT digest, content FROM blobs").map_err(medium)?;
     let mut rows = blobs.query([]).map_err(medium)?;
     while let Some(row) = rows.next().map_err(medium)? {
@@ -769,6 +800,44 @@ fn verify(connection: &mut Connection) -> Result<Vec<Damage>, Error> {
         }
     }
     Ok(damages)
+}
+
+/// The contents that a record needs and that are not there: artifacts, and lists of inputs with what is on them.
+fn missing(connection: &Connection, json: &str) -> Result<Vec<Digest>, Error> {
+    #[derive(serde::Deserialize)]
+    struct List {
+        chunks: Vec<Digest>,
+    }
+    let named = ["run_started", "step_started", "plan_accepted", "attempt_completed"];
+    if !named.iter().any(|event| json.starts_with(&format!("{{\"event\":\"{event}\""))) {
+        return Ok(Vec::new());
+    }
+    let mut blobs = connection.prepare_cached("SELECT content FROM blobs WHERE digest = ?1").map_err(medium)?;
+    let mut missing = Vec::new();
+    let mut content = |digest: Digest| {
+        let content: Option<Vec<u8>> = blobs.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(medium)?;
+        if content.is_none() {
+            missing.push(digest);
+        }
+        Ok::<_, Error>(content.unwrap_or_default())
+    };
+    let (lists, artifacts) = match serde_json::from_str(json) {
+        Ok(Event::RunStarted { files, .. } | Event::PlanAccepted { files, .. }) => (files.into_iter().flatten().collect(), Vec::new()),
+        Ok(Event::StepStarted { inputs, .. }) => (vec![inputs], Vec::new()),
+        Ok(Event::AttemptCompleted { artifacts, .. }) => (Vec::new(), artifacts),
+        Ok(_) | Err(_) => (Vec::new(), Vec::new()),
+    };
+    let mut refs = artifacts;
+    for list in lists {
+        let chunks = serde_json::from_slice(&content(list)?).map_or(Vec::new(), |list: List| list.chunks);
+        for chunk in chunks {
+            refs.extend(serde_json::from_slice::<Vec<ArtifactRef>>(&content(chunk)?).unwrap_or_default());
+        }
+    }
+    for reference in refs.iter().filter(|reference| reference.content.is_none()) {
+        content(reference.digest)?;
+    }
+    Ok(missing)
 }
 
 fn verify_run(connection: &Connection, id: i64, run: RunId, version: u64, head: &[u8]) -> Result<Vec<Damage>, Error> {
@@ -798,6 +867,10 @@ fn verify_run(connection: &Connection, id: i64, run: RunId, version: u64, head: 
                 let computed = chain::link(hash, seq, version, at, json.as_bytes());
                 if computed.as_bytes()[..] != found[..] {
                     damage(Some(version), Some(seq), "the record was changed, or another stands in its place".to_owned());
+                } else {
+                    for digest in missing(connection, &json)? {
+                        damage(Some(version), Some(seq), format!("the blob {digest}, which the record names, is missing"));
+                    }
                 }
             }
             Ok(_) => {} // behind a gap nothing can be said of the first record
@@ -867,15 +940,18 @@ fn differences(connection: &mut Connection) -> Result<Vec<Difference>, Error> {
         let (folded, illegal) = fold(&transaction, run)?;
         differences.extend(illegal);
         let name = run.0.as_bytes();
-        let sql = "SELECT row FROM view_runs WHERE run = ?1";
-        let row = transaction.query_row(sql, [name], parse::<RunRow>).optional().map_err(medium)?;
-        if row.as_ref() != folded.as_ref().map(|views| &views.row) {
-            differences.push(Difference { run, what: "the read model of the run".to_owned() });
+        // One that does not even parse is another, too.
+        let sql = "SELECT row, open, idempotency_key FROM view_runs WHERE run = ?1";
+        let kept = transaction.query_row(sql, [name], |row| Ok((parse::<RunRow>(row).ok(), row.get::<_, bool>(1)?, row.get(2)?)));
+        let kept: Option<(Option<RunRow>, bool, Option<String>)> = kept.optional().map_err(medium)?;
+        let expected = folded.as_ref().map(|views| &views.row);
+        if kept != expected.map(|row| (Some(row.clone()), row.ended_at.is_none(), row.idempotency_key.clone())) {
+            differences.push(Difference { run, what: "what is shown of it is not what its records make".to_owned() });
         }
-        let letters = letters(&transaction, Some(run))?;
+        let letters = letters(&transaction, Some(run)).ok();
         let expected: Vec<DeadLetter> = folded.map(|views| views.dead.into_values().collect()).unwrap_or_default();
-        if letters != expected {
-            differences.push(Difference { run, what: "the read model of dead letters".to_owned() });
+        if letters != Some(expected) {
+            differences.push(Difference { run, what: "its dead letters are not what its records make".to_owned() });
         }
     }
     let sql = "SELECT run FROM view_runs WHERE run NOT IN (SELECT name FROM streams)";
@@ -883,13 +959,14 @@ fn differences(connection: &mut Connection) -> Result<Vec<Difference>, Error> {
     let runs = superfluous.query_map([], |row| row.get::<_, [u8; 16]>(0)).map_err(medium)?;
     for run in runs {
         let run = RunId(uuid::Uuid::from_bytes(run.map_err(medium)?));
-        differences.push(Difference { run, what: "a read model of a run that has no records".to_owned() });
+        differences.push(Difference { run, what: "it is shown, and has no records".to_owned() });
     }
     Ok(differences)
 }
 
 fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
     let failed = |error: Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    connection.execute_batch(VIEWS)?;
     connection.execute_batch("DELETE FROM view_runs; DELETE FROM view_dead_letters;")?;
     let mut runs = 0;
     for (_, run, _, _) in streams(connection).map_err(failed)?.into_iter().filter(|(_, run, _, _)| *run != RunId::HOST) {

@@ -1324,7 +1324,7 @@ pub fn refusal(comment: &str) -> Finding {
     Finding {
         rule: "approval".to_owned(),
         severity: crate::model::Severity::High,
-        message: comment.to_owned(),
+        message: if comment.is_empty() { "refused, and not said why".to_owned() } else { comment.to_owned() },
         location: None,
         suggestion: None,
         help_url: None,
