@@ -333,7 +333,7 @@ fn verify_finds_any_changed_missing_or_swapped_record_and_names_it() {
 
     // What is shown is another than the records make it: found, and made anew.
     place.database().execute_batch("UPDATE view_runs SET row = replace(row, '\"completed\":3', '\"completed\":2')").expect("changed");
-    assert!(place.run(&["journal", "replay"], 1).contains("the read model of the run"));
+    assert!(place.run(&["journal", "replay"], 1).contains("what is shown of it is not what its records make"));
     place.run(&["journal", "replay", "--rebuild"], 0);
     place.database().execute_batch("DELETE FROM view_runs").expect("deleted");
     assert_eq!(place.run(&["journal", "replay", "--rebuild"], 0), "identical\n");
@@ -510,6 +510,40 @@ fn sigterm_lets_what_executes_end_and_leaves_the_rest_to_be_resumed() {
     assert_eq!((&told["status"], &told["steps"][0]["completed"]), (&"completed".into(), &1000.into()));
     let lost: u64 = told["tasks"].as_array().expect("tasks").iter().map(|task| task["lost"].as_u64().expect("a number")).sum();
     assert_eq!(lost, 0, "a stop in good order loses nothing");
+    place.is_intact();
+}
+
+/// What ended in the time that it was given to end has ended, and is not said to be left.
+#[test]
+fn sigterm_tells_what_came_of_the_run_meanwhile() {
+    let place = Place::new();
+    place.write("w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"1000T\", timeout = \"2s\" }\nretry = { maximum_attempts = 1 }\n");
+    let mut started = place.spawn(&["run", "w.toml"]);
+    assert!(started.until("s: 1 task").is_some());
+    started.signal("-TERM");
+    let output = started.ends();
+    let said = told(&output, 1);
+    assert!(said.contains("w failed in") && !String::from_utf8_lossy(&output.stderr).contains("what is left"), "{output:?}");
+    place.is_intact();
+}
+
+/// A process that has nothing more to do goes on for those who follow a run that waits for a person.
+#[test]
+fn who_follows_a_run_that_waits_for_a_person_is_not_left() {
+    let place = Place::new();
+    place.write("w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\n");
+    place.write("a.toml", "name = \"a\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\napproval = true\n");
+    place.write("forever.toml", FOREVER);
+    let mut holder = place.spawn(&["run", "forever.toml"]);
+    let run = holder.accepted().expect("accepted");
+    let mut follower = place.spawn(&["run", "a.toml"]);
+    let waits = follower.accepted().expect("accepted");
+    assert!(follower.until("waits for approval").is_some());
+    place.run(&["runs", "cancel", &run], 0);
+    assert!(holder.until("another command waits here for a run").is_some());
+    place.run(&["runs", "approve", &waits], 0);
+    told(&follower.ends(), 0);
+    told(&holder.ends(), 1);
     place.is_intact();
 }
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
@@ -26,11 +27,18 @@ pub type Prepare = Arc<dyn Fn(&Path) -> Result<(Workflow, Vec<Vec<Artifact>>), S
 /// A socket that is served until this is dropped or stopped.
 pub struct Server {
     path: PathBuf,
+    followers: Arc<AtomicUsize>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Server {
+    /// How many wait here for news of a run that is gone on with.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
     /// Takes the socket away, and lets requests under way end.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.path);
@@ -43,7 +51,24 @@ impl Server {
 struct Shared {
     handle: Handle,
     prepare: Prepare,
+    followers: Arc<AtomicUsize>,
     stop: CancellationToken,
+}
+
+/// One that waits, as long as it waits.
+struct Follower(Arc<AtomicUsize>);
+
+impl Follower {
+    fn new(followers: &Arc<AtomicUsize>) -> Self {
+        followers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(followers))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Serves the socket of a directory, which the caller holds: whatever lies there is of one that is no more.
@@ -63,13 +88,13 @@ pub fn serve(folder: &Path, handle: Handle, prepare: Prepare) -> std::io::Result
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let stop = CancellationToken::new();
+    let (followers, stop) = (Arc::default(), CancellationToken::new());
     let router = Router::new()
         .route("/v1/runs", post(submit))
         .route("/v1/runs/{run}/commands", post(command))
         .route("/v1/head", get(head))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Shared { handle, prepare, stop: stop.clone() });
+        .with_state(Shared { handle, prepare, followers: Arc::clone(&followers), stop: stop.clone() });
     let stopped = stop.clone();
     let task = tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await;
@@ -77,7 +102,7 @@ pub fn serve(folder: &Path, handle: Handle, prepare: Prepare) -> std::io::Result
             tracing::warn!(%error, "the socket is served no more");
         }
     });
-    Ok(Server { path, stop, task })
+    Ok(Server { path, followers, stop, task })
 }
 
 struct Failed(StatusCode, Problem);
@@ -140,6 +165,7 @@ async fn head(State(shared): State<Shared>, Query(After { after, run }): Query<A
         let head = *head.borrow(); // to be sure that somebody is here
         return Ok(Json(Head { head, driven }));
     }
+    let _follower = run.map(|_| Follower::new(&shared.followers));
     tokio::select! {
         grown = head.wait_for(|head| *head > after) => {
             let head = *grown.map_err(|_| manager::Error::Stopped)?;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::context::{Common, Context};
 use super::exit::Error;
 use super::workflow::{check_plugins, load_plugins, read_inputs, read_workflow};
@@ -46,12 +48,35 @@ impl Host {
         Ok(Self { handle, running, server })
     }
 
-    /// Goes on until everything that others asked for has ended, and lets go of the directory.
+    /// Goes on until everything that others asked for has ended, and nobody follows a run here that waits for a person; then
+    /// lets go of the directory. Told to end, it drains.
     pub async fn finish(self) -> Result<(), Error> {
-        self.handle.idle().await?;
+        let mut terminated = signal(SignalKind::terminate()).map_err(|error| Error::engine(format!("no signals: {error}")))?;
+        tokio::select! {
+            idle = self.is_needed_no_more() => idle?,
+            _ = terminated.recv() => return self.drain().await,
+            _ = tokio::signal::ctrl_c() => return self.drain().await,
+        }
         self.server.stop().await;
         self.handle.idle().await?; // what was accepted at the last moment ends too
         Ok(self.running.shutdown().await?)
+    }
+
+    async fn is_needed_no_more(&self) -> Result<(), Error> {
+        let mut told = false;
+        loop {
+            self.handle.idle().await?;
+            if self.server.followers() == 0 {
+                tokio::time::sleep(LOOK).await; // who has just been told something asks again
+                if self.server.followers() == 0 {
+                    return Ok(());
+                }
+            }
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("another command waits here for a run; Ctrl-C ends this one");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Starts nothing more, lets what executes end within the grace period, and lets go of the directory.

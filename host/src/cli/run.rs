@@ -106,7 +106,7 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
                 let run = held.handle.submit(workflow, files, key).await?;
                 let seat = Seat::Ours(held.handle.clone());
                 let ended = watch(&seat, run, 0, &watching, out).await;
-                leave(held, ended).await
+                leave(common, held, &[run], watching.json, ended).await
             }
             Err(HoldError::Held(client)) => {
                 let (run, client) = host::submit_there(common, Some(client), &path, key).await?;
@@ -118,9 +118,12 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
 }
 
 /// Lets go of the directory: at once when told to end, else when what others asked for has ended too.
-pub async fn leave(held: Host, ended: Result<(Exit, Ended), Error>) -> Result<Exit, Error> {
+pub async fn leave(common: &Common, held: Host, runs: &[RunId], json: bool, ended: Result<(Exit, Ended), Error>) -> Result<Exit, Error> {
     match ended {
-        Ok((exit, Ended::Drained)) => held.drain().await.map(|()| exit),
+        Ok((_, Ended::Drained)) => {
+            held.drain().await?;
+            tell_left(common, runs, json).await
+        }
         Ok((exit, _)) => held.finish().await.map(|()| exit),
         Err(error) => {
             // What the manager says of its end is the better reason.
@@ -130,11 +133,35 @@ pub async fn leave(held: Host, ended: Result<(Exit, Ended), Error>) -> Result<Ex
     }
 }
 
+/// What came of runs whose process was told to end, now that it has drained: the last of them may have ended meanwhile.
+async fn tell_left(common: &Common, runs: &[RunId], json: bool) -> Result<Exit, Error> {
+    let store = host::journal(common)?;
+    let mut exit = Exit::Passed;
+    for run in runs {
+        let report = super::runs::fold(&*store, *run).await?;
+        match json {
+            true => outln!("{}", report.to_json()),
+            false => out!("{}", summary(&report)),
+        }
+        match report.status {
+            "completed" => {}
+            "failed" | "cancelled" => exit = Exit::Failed,
+            _ => eprintln!("what is left is gone on with by: sandhog runs resume {run}"),
+        }
+    }
+    Ok(exit)
+}
+
 /// Watches a run to its end, and says how to exit. What it did up to the version `known` is not told again.
 pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out: Option<OutFolder>) -> Result<(Exit, Ended), Error> {
     let quiet = watching.json && !super::is_live();
     let watched = Watch { seat, progress: Progress::new(super::is_live(), known), quiet, logs: watching.logs };
     let (report, ended) = watched.until_it_ends(run, watching.wait_timeout).await?;
+    match (ended, seat) {
+        (Ended::Drained, Seat::Ours(_)) => return Ok((Exit::Passed, ended)), // told when that has happened
+        (Ended::Drained, Seat::Theirs(..)) => eprintln!("the run {run} goes on in the process that holds the directory"),
+        _ => {}
+    }
     let store = seat.store();
     let written = match out {
         Some(out) if ended != Ended::Drained => Some(write(out, &*store, &report, TaskStatus::Completed).await?),
@@ -148,7 +175,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
             outln!("wrote {} into {}", counted(written, "file"), folder.display());
         }
     }
-    if matches!(ended, Ended::Drained | Ended::Abandoned) && !watching.json {
+    if ended == Ended::Abandoned {
         eprintln!("what is left is gone on with by: sandhog runs resume {run}");
     }
     let exit = match (ended, report.status) {

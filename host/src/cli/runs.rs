@@ -262,7 +262,7 @@ fn table(rows: &[RunRow], now: Timestamp) -> String {
 }
 
 /// A run, folded from all of its records.
-async fn fold(store: &dyn Store, run: RunId) -> Result<RunReport, Error> {
+pub(super) async fn fold(store: &dyn Store, run: RunId) -> Result<RunReport, Error> {
     let mut report: Option<RunReport> = None;
     each(store, run, async |record| {
         match &mut report {
@@ -688,12 +688,13 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
                 match held.handle.resume(*run).await {
                     // It ended when what the host before was executing was put on record: its story is told all the same.
                     Ok(()) | Err(manager::Error::Rejected(Rejection::RunIsOver(_))) => {}
-                    Err(error) => return leave(held, Err(error.into())).await,
+                    Err(error) => return leave(common, held, &[], json, Err(error.into())).await,
                 }
             }
             let seat = Seat::Ours(held.handle.clone());
             let ended = follow_all(&seat, &wanted, &watching).await;
-            leave(held, ended).await
+            let runs: Vec<RunId> = wanted.iter().map(|(run, _)| *run).collect();
+            leave(common, held, &runs, json, ended).await
         }
     }
 }
