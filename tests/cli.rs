@@ -527,7 +527,7 @@ fn a_plugin_runs_with_what_it_is_granted_and_no_more() {
     run(folder.path(), &["call", "reader"]).exits(2).complains(&[
         "known by its `digest`",
         "NOT_SET_ANYWHERE",
-        "at least 1",
+        "from 1 to 10000",
         "did you mean `grants`",
         "sandhog.toml:",
     ]);
@@ -601,8 +601,8 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     21:11 `foreach` without inputs: there is nothing to make tasks from | add inputs = ["docs/**/*.md"], or needs
     26:12 unknown field `worker` | did you mean `workers`?
     26:33 expected `gates` to be a list, found a string | -
-    26:52 `steps_max` is at least 1 | remove `expand` if no plan is to be followed
-    26:67 expected `depth_max` to be a whole number from 0 to 10 | -
+    26:52 expected `steps_max` to be a whole number from 1 to 10000 | -
+    26:67 expected `depth_max` to be a whole number from 1 to 10 | -
     31:10 expected `expand` to be true, false, or a table such as { workers = ["lint"], steps_max = 20 }, found an integer | -
     "#);
 }

@@ -749,7 +749,7 @@ fn mistakes_in_the_new_fields_are_told_with_what_to_do() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     for part in [
-        "`priority` is at least 1",
+        "expected `priority` to be a whole number from 1 to 9",
         "the fallback is the worker itself",
         "one of fail, dead_letter, pause",
         "`trapped` is never tried again",
@@ -761,7 +761,12 @@ fn mistakes_in_the_new_fields_are_told_with_what_to_do() {
     place.write("sandhog.toml", "balance = \"fair\"\n[breaker]\nmax_requests = 0\ntimeout = \"soon\"\n[plugin.echo]\nconcurrency = 0\n");
     let output = place.command(&["plugins", "list"]).output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    for part in ["one of least_busy, round_robin", "`max_requests` is at least 1", "`timeout`", "`concurrency` is at least 1"] {
+    for part in [
+        "one of least_busy, round_robin",
+        "`max_requests` to be a whole number from 1",
+        "`timeout`",
+        "`concurrency` to be a whole number from 1",
+    ] {
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }
     place.write("sandhog.toml", "");

@@ -424,8 +424,11 @@ pub async fn find(store: &dyn Store, name: &str) -> Result<RunId, Error> {
         found.extend(rows.iter().map(|row| row.run).filter(|run| run.to_string().starts_with(name) || run.to_string().ends_with(name)));
     }
     match found.as_slice() {
-        [run] if name.len() >= 4 => Ok(*run),
+        _ if name.len() < 4 => {
+            Err(Error::usage(format!("`{name}` is too short to name a run")).help("give at least four characters, or `latest`"))
+        }
         [] => Err(Error::usage(format!("there is no run {name}")).help("`sandhog runs list` shows those that are there")),
+        [run] => Ok(*run),
         _ => Err(Error::usage(format!("`{name}` may mean {} runs", found.len())).help("name more of it")),
     }
 }

@@ -13,7 +13,7 @@ use super::progress::line;
 use super::run::{Watching, leave, watch, write};
 use crate::api::{Client, Command};
 use crate::clock::{Clock as _, SystemClock, Timestamp, between};
-use crate::journal::{READ_MAX, Record, RunRow, Store};
+use crate::journal::{READ_MAX, Record, RunRow, Sqlite, Store};
 use crate::machine::{Breaker, BreakerState, Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
@@ -227,6 +227,9 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
         for breaker in breakers(&*store).await? {
             out!("{}", breaker_line(&breaker, now));
         }
+        if rows.iter().any(|row| row.ended_at.is_none()) && !Sqlite::is_held(store.folder()) {
+            outln!("nobody runs what has not ended: `sandhog runs resume --open` goes on with it");
+        }
     }
     Ok(Exit::Passed)
 }
@@ -243,7 +246,7 @@ fn table(rows: &[RunRow], now: Timestamp) -> String {
             waits.push(counted(row.approving, "approval"));
         }
         if row.dead_letters > 0 {
-            waits.push(format!("{} dead letters", row.dead_letters));
+            waits.push(counted(row.dead_letters, "dead letter"));
         }
         text.push_str(&format!(
             "{:36}  {:<20}  {status:<10}  {:>15}  {:>6}  {:>8.1}s  {}\n",
@@ -326,7 +329,8 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
     let now = SystemClock.now();
     let breakers = breakers(&*store).await?;
     out!("{}", blocked(&mut report, &breakers, now));
-    out!("{}", waits(&report, now));
+    let held = Sqlite::is_held(store.folder());
+    out!("{}", waits(&report, now, held));
     Ok(Exit::Passed)
 }
 
@@ -387,8 +391,11 @@ fn blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp) -> Stri
 }
 
 /// What of a run waits, for what, and until when.
-fn waits(report: &RunReport, now: Timestamp) -> String {
+fn waits(report: &RunReport, now: Timestamp, held: bool) -> String {
     let mut text = String::new();
+    if report.status == "running" && !held {
+        text.push_str(&format!("nobody runs it: `sandhog runs resume {}` goes on with it\n", report.run));
+    }
     if let Some(reason) = report.paused_because.as_ref().filter(|_| report.status == "paused") {
         text.push_str(&format!("paused: {reason}; `sandhog runs resume {}` goes on\n", report.run));
     }
@@ -405,7 +412,11 @@ fn waits(report: &RunReport, now: Timestamp) -> String {
             (TaskStatus::DeadLettered, _) => "is a dead letter: `sandhog dead-letters list` shows what can be done".to_owned(),
             (TaskStatus::Pending | TaskStatus::Revising, _) => "waits for a free place".to_owned(),
             (TaskStatus::Running | TaskStatus::Validating | TaskStatus::Expanding, _) if report.status == "running" => {
-                "is under way".to_owned()
+                if held {
+                    "is under way".to_owned()
+                } else {
+                    "was under way when its host ended".to_owned()
+                }
             }
             _ => continue,
         };
@@ -643,7 +654,7 @@ async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -
     };
     let command = Command::Approve { step, index: arguments.task, approved, comment: arguments.comment };
     drop(store);
-    tell_id(common, run, command, if approved { "approved" } else { "sent back" }).await
+    tell_id(common, run, command, if approved { "approved" } else { "refused" }).await
 }
 
 async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> Result<Exit, Error> {

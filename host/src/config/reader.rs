@@ -237,14 +237,14 @@ impl<'t, 'i> Fields<'t, 'i> {
         strings
     }
 
-    /// A whole number from 0 up to a bound.
-    pub(super) fn whole(&self, out: &mut Collector, name: &str, max: u32) -> Option<u32> {
+    /// A whole number within bounds.
+    pub(super) fn whole(&self, out: &mut Collector, name: &str, bounds: std::ops::RangeInclusive<u32>) -> Option<u32> {
         let value = self.get(name)?;
         let number = value.get_ref().as_integer().and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
-        match number.and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= max) {
+        match number.and_then(|n| u32::try_from(n).ok()).filter(|n| bounds.contains(n)) {
             Some(number) => Some(number),
             None => {
-                out.push(value.span(), format!("expected `{name}` to be a whole number from 0 to {max}"), None);
+                out.push(value.span(), format!("expected `{name}` to be a whole number from {} to {}", bounds.start(), bounds.end()), None);
                 None
             }
         }

@@ -84,11 +84,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
     let mut settings = Settings { file: Some(file.to_owned()), ..Settings::default() };
     settings.plugins = fields.strings(&mut out, "plugins").into_iter().map(|(folder, _)| base.join(folder)).collect();
     for (name, setting) in [("concurrency", &mut settings.concurrency), ("in_flight", &mut settings.in_flight)] {
-        *setting = fields.whole(&mut out, name, CONCURRENCY_MAX);
-        if *setting == Some(0) {
-            let span = fields.get(name).map_or(0..0, toml::Spanned::span);
-            out.push(span, format!("`{name}` is at least 1"), None);
-        }
+        *setting = fields.whole(&mut out, name, 1..=CONCURRENCY_MAX);
     }
     settings.balance = match fields.string(&mut out, "balance") {
         None | Some(("least_busy", _)) => Balance::LeastBusy,
@@ -102,14 +98,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         let breaker = out.fields(table, &["consecutive_failures", "timeout", "max_requests"]);
         let policy = &mut settings.breaker;
         for (name, value) in [("consecutive_failures", &mut policy.consecutive_failures), ("max_requests", &mut policy.max_requests)] {
-            match breaker.whole(&mut out, name, 1_000_000) {
-                Some(0) => {
-                    let span = breaker.get(name).map_or(0..0, toml::Spanned::span);
-                    out.push(span, format!("`{name}` is at least 1"), None);
-                }
-                Some(number) => *value = number,
-                None => {}
-            }
+            *value = breaker.whole(&mut out, name, 1..=1_000_000).unwrap_or(*value);
         }
         if let Some((text, span)) = breaker.quantity(&mut out, "timeout") {
             match parse_duration(&text) {
@@ -125,10 +114,8 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                 continue;
             };
             let plugin = out.fields(plugin, &["concurrency"]);
-            match plugin.whole(&mut out, "concurrency", CONCURRENCY_MAX) {
-                Some(0) => out.push(value.span(), "`concurrency` is at least 1", None),
-                Some(most) => drop(settings.plugin_concurrency.insert(name.get_ref().to_string(), most)),
-                None => {}
+            if let Some(most) = plugin.whole(&mut out, "concurrency", 1..=CONCURRENCY_MAX) {
+                settings.plugin_concurrency.insert(name.get_ref().to_string(), most);
             }
         }
     }

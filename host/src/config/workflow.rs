@@ -99,16 +99,8 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
         }
         None => String::new(),
     };
-    let mut positive = |name: &str, most: u32| {
-        let value = fields.whole(&mut out, name, most);
-        if value == Some(0) {
-            let span = fields.get(name).map_or(0..0, toml::Spanned::span);
-            out.push(span, format!("`{name}` is at least 1"), None);
-        }
-        value
-    };
-    let priority = positive("priority", 9).map_or(PRIORITY, |priority| priority as u8);
-    let concurrency = positive("concurrency", CONCURRENCY_MAX);
+    let priority = fields.whole(&mut out, "priority", 1..=9).map_or(PRIORITY, |priority| priority as u8);
+    let concurrency = fields.whole(&mut out, "concurrency", 1..=CONCURRENCY_MAX);
     let mut reading = Reading::new(out, false);
     reading.all_steps(fields);
     reading.fill_expansions();
@@ -263,14 +255,7 @@ impl Reading {
         for (name, most, place) in
             [("steps_max", STEPS_MAX as u32, &mut expansion.steps_max), ("depth_max", PLAN_DEPTH_MAX, &mut expansion.depth_max)]
         {
-            match fields.whole(out, name, most) {
-                Some(0) => {
-                    let span = fields.get(name).map_or(0..0, toml::Spanned::span);
-                    out.push(span, format!("`{name}` is at least 1"), Some("remove `expand` if no plan is to be followed".to_owned()));
-                }
-                Some(number) => *place = number,
-                None => {}
-            }
+            *place = fields.whole(out, name, 1..=most).unwrap_or(*place);
         }
         Some((expansion, open))
     }
@@ -322,7 +307,7 @@ impl Reading {
         let (expand, open) = self.expand(fields).unzip();
         let out = &mut self.out;
         let foreach = fields.boolean(out, "foreach").unwrap_or(false);
-        let revisions = fields.whole(out, "maximum_revisions", REVISIONS_MAX);
+        let revisions = fields.whole(out, "maximum_revisions", 0..=REVISIONS_MAX);
         let approval = fields.boolean(out, "approval").unwrap_or(false);
         let optional = fields.boolean(out, "optional").unwrap_or(false);
         let on_exhausted = fields.string(out, "on_exhausted").and_then(|(word, span)| {
@@ -624,13 +609,13 @@ fn read_retry(out: &mut Collector, table: &DeTable<'_>) -> RetryPolicy {
         }
     }
     let policy = RetryPolicy {
-        maximum_attempts: fields.whole(out, "maximum_attempts", ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
+        maximum_attempts: fields.whole(out, "maximum_attempts", 0..=ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
         initial_interval: initial.unwrap_or(default.initial_interval),
         backoff_coefficient: fields.number(out, "backoff_coefficient", 1.0..=100.0).unwrap_or(default.backoff_coefficient),
         maximum_interval: maximum.unwrap_or_else(|| default.maximum_interval.max(initial.unwrap_or_default())),
         jitter: fields.number(out, "jitter", 0.0..=1.0).unwrap_or(default.jitter),
         non_retryable,
-        maximum_lost: fields.whole(out, "maximum_lost", ATTEMPTS_MAX).unwrap_or(default.maximum_lost),
+        maximum_lost: fields.whole(out, "maximum_lost", 0..=ATTEMPTS_MAX).unwrap_or(default.maximum_lost),
     };
     if policy.maximum_attempts == 0 {
         let span = fields.get("maximum_attempts").map_or(0..0, toml::Spanned::span);
