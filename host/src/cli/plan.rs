@@ -14,7 +14,7 @@ use crate::report::SCHEMA_VERSION;
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Nothing is run. Checks everything that `run` checks: fields, units, needs and cycles, plugins and what\n\
-they are granted, and that every glob matches. All problems are shown at once.\n\nExample:\n  sandhog plan docs/contents.toml")]
+they are granted, and that every glob matches. All problems are shown at once, those with globs when there is no other.\n\nExample:\n  sandhog plan docs/contents.toml")]
 pub struct PlanArguments {
     /// The workflow file
     workflow: PathBuf,

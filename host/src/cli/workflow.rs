@@ -9,7 +9,8 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::context::{Common, Context, read_text};
 use super::exit::Error;
-use crate::config::workflow::{Source, Use, read};
+use crate::config::Problems;
+use crate::config::workflow::{Source, Use, read, read_all};
 use crate::model::{Artifact, InputSource};
 use crate::registry::Registry;
 use crate::runtime::Kind;
@@ -26,7 +27,7 @@ pub fn read_workflow(path: &Path) -> Result<Source, Error> {
 }
 
 /// Makes sure of every plugin that the workflow names: it is there, of the right kind, and may do what it asks for.
-pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Error> {
+pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Problems> {
     let judge = |plugin: &Use| {
         let needed = match plugin {
             Use::Worker(_) => Kind::Worker,
@@ -51,7 +52,7 @@ pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Error> 
         },
         Err(_) => Vec::new(),
     };
-    Ok(source.plugin_problems(judge, over)?)
+    source.plugin_problems(judge, over)
 }
 
 /// Loads every plugin that the workflow names, with a word where that takes a while.
@@ -179,8 +180,15 @@ pub fn media_type(name: &str) -> &'static str {
 
 /// A workflow, checked, with its plugins at hand.
 pub fn prepare(common: &Common, path: &Path, slots: Option<u32>) -> Result<(Source, Context), Error> {
-    let source = read_workflow(path)?;
-    let context = common.open(slots)?;
-    check_plugins(&source, &context.registry)?;
-    Ok((source, context))
+    let (source, problems) = read_all(&path.display().to_string(), &read_text(path)?);
+    let context = match (common.open(slots), problems.clone()) {
+        (Ok(context), _) => context,
+        (Err(_), Some(problems)) => return Err(problems.into()),
+        (Err(error), None) => return Err(error),
+    };
+    match (problems, check_plugins(&source, &context.registry)) {
+        (None, Ok(())) => Ok((source, context)),
+        (Some(problems), Ok(())) | (None, Err(problems)) => Err(problems.into()),
+        (Some(problems), Err(others)) => Err(problems.and(others).into()),
+    }
 }

@@ -82,6 +82,16 @@ pub struct Problems {
     pub problems: Vec<Problem>,
 }
 
+impl Problems {
+    /// These and others of the same file, in its order.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.problems.extend(others.problems);
+        self.problems.sort_by_key(|problem| problem.span.start);
+        self
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.len() {

@@ -84,6 +84,16 @@ impl Use {
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
 pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
+    match read_all(file, text) {
+        (source, None) => Ok(source),
+        (_, Some(problems)) => Err(problems),
+    }
+}
+
+/// Reads a workflow from its text as far as that goes, and everything that is wrong with it. What can be said of the plugins
+/// that it names can then be said all the same.
+#[must_use]
+pub fn read_all(file: &str, text: &str) -> (Source, Option<Problems>) {
     let mut out = Collector::new(file, text);
     let table = out.parse(text);
     let fields = out.fields(&table, WORKFLOW_FIELDS);
@@ -105,8 +115,8 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
     reading.all_steps(fields);
     reading.fill_expansions();
     let Reading { out, steps, plugins, limits, .. } = reading;
-    let workflow = out.finish(Workflow { name, priority, concurrency, steps })?;
-    Ok(Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits })
+    let workflow = Workflow { name, priority, concurrency, steps };
+    (Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits }, out.finish(()).err())
 }
 
 impl Source {
