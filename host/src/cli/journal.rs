@@ -151,7 +151,9 @@ async fn export(common: &Common, run: Option<&str>) -> Result<Exit, Error> {
 fn span(text: &str) -> Result<Duration, Error> {
     let span: jiff::SignedDuration = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
         Some(days) => jiff::SignedDuration::from_hours(days.saturating_mul(24).min(i64::from(i32::MAX))),
-        None => text.parse().map_err(|error| Error::usage(format!("--older-than: {error}")).help("a span such as 30d or 12h"))?,
+        None => text.parse().map_err(|_| {
+            Error::usage(format!("--older-than: expected a span of time, found `{text}`")).help("write a span such as 30d, 12h or 10m")
+        })?,
     };
     Duration::try_from(span).map_err(|_| Error::usage("--older-than: a span is not negative"))
 }

@@ -363,7 +363,13 @@ pub fn summary(report: &RunReport) -> String {
         match &task.failure {
             Some(failure) => text.push_str(&format!(": {}\n  {}\n", failure.kind, failure.message)),
             None => {
-                text.push_str(": its gates rejected it\n");
+                let by = |who: &str| task.findings.iter().any(|(revision, gate, _)| *revision == task.revision && gate == who);
+                let who = match (by("plan"), by("approval")) {
+                    (true, _) => "its plan does not fit",
+                    (_, true) => "a person refused it",
+                    (false, false) => "its gates rejected it",
+                };
+                text.push_str(&format!(": {who}\n"));
                 let last = task.findings.iter().filter(|(revision, _, _)| *revision == task.revision);
                 for (_, gate, finding) in last.take(FINDINGS_SHOWN) {
                     text.push_str(&format!("  {gate}: {}\n", finding_line(finding)));
