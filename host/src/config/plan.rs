@@ -13,6 +13,12 @@ use crate::model::{Expansion, InputSource, Step};
 /// The largest plan that is read, in bytes: it is kept in one event.
 pub const PLAN_BYTES_MAX: u64 = 64 << 10;
 
+/// How many globs a plan may have, how many artifacts may come with it, and how many of those its steps may be given in all:
+/// who wrote it must not keep the host busy, or fill its disk.
+const GLOBS_MAX: usize = 1_000;
+const BESIDE_MAX: usize = 10_000;
+const GIVEN_MAX: usize = 100_000;
+
 /// Reads a plan from its text. Each step comes under the name that it has in the run, `prefix/id`, with the places of the
 /// artifacts beside the plan that its globs match; `beside` has their names. What a plan may not say, its steps have from
 /// `parent`, the step that the plan is of: `retry`, `on_exhausted`, `optional` and `maximum_revisions`.
@@ -33,6 +39,14 @@ pub fn read(text: &str, parent: &Step, prefix: &str, beside: &[&str]) -> Result<
     for (plugin, span) in plugins {
         check_allowed(&mut out, expansion, &plugin, span);
     }
+    let globs: usize = places.iter().map(|places| places.globs.len()).sum();
+    for (found, most, what) in [(globs, GLOBS_MAX, "globs"), (beside.len(), BESIDE_MAX, "artifacts beside the plan")] {
+        if found > most {
+            out.push(0..0, format!("{found} {what} are more than the {most} that there may be"), None);
+            return out.finish(Vec::new());
+        }
+    }
+    let mut given = 0;
     let mut plan = Vec::with_capacity(steps.len());
     for (step, places) in steps.into_iter().zip(places) {
         if !step.id.is_empty() && step.id.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -44,6 +58,12 @@ pub fn read(text: &str, parent: &Step, prefix: &str, beside: &[&str]) -> Result<
             out.push(span, "no plan may be nested deeper than this one", Some("remove `expand`".to_owned()));
         }
         let matched = matches(&mut out, &step, &places.globs, beside);
+        given += matched.len();
+        if given > GIVEN_MAX {
+            let message = format!("the globs of this step and those before match more than {GIVEN_MAX} artifacts together");
+            out.push(places.id.clone(), message, None);
+            break;
+        }
         plan.push((in_run(step, parent, expansion, prefix), matched));
     }
     out.finish(plan)
@@ -68,7 +88,7 @@ fn check_allowed(out: &mut Collector, expansion: &Expansion, plugin: &Use, span:
 
 /// The artifacts beside the plan that a step's globs match, each once, in the order of the globs.
 fn matches(out: &mut Collector, step: &Step, spans: &[Range<usize>], beside: &[&str]) -> Vec<usize> {
-    let mut matched = Vec::new();
+    let (mut matched, mut seen) = (Vec::new(), vec![false; beside.len()]);
     let globs = step.inputs.iter().filter_map(|input| match input {
         InputSource::Files(glob) => Some(glob),
         InputSource::Step { .. } => None,
@@ -82,7 +102,7 @@ fn matches(out: &mut Collector, step: &Step, spans: &[Range<usize>], beside: &[&
             let help = "globs of a plan match the names of the artifacts that came with it".to_owned();
             out.push(span.clone(), format!("the glob `{glob}` matches no artifact beside the plan"), Some(help));
         }
-        matched.extend(fits.into_iter().filter(|place| !matched.contains(place)).collect::<Vec<_>>());
+        matched.extend(fits.into_iter().filter(|place| !std::mem::replace(&mut seen[*place], true)));
     }
     matched
 }
@@ -177,6 +197,14 @@ mod tests {
         assert_eq!(problems("[[step]]\nid = \"a\"\nworker = \"rm\""), ["3:10: the worker `rm` is not one that this plan may use"]);
         assert_eq!(problems("name = \"x\"\nstep = []"), ["1:1: unknown field `name`"]);
         assert_eq!(problems(""), ["1:1: there is no step"]);
+        let globs = format!("[[step]]\nid = \"a\"\nworker = \"lint\"\ninputs = [{}]\n", "\"*\", ".repeat(1_001));
+        assert_eq!(problems(&globs), ["1:1: 1001 globs are more than the 1000 that there may be"]);
+        let names: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+        let beside: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all: String = (0..11).map(|n| format!("[[step]]\nid = \"a{n}\"\nworker = \"lint\"\ninputs = [\"*\"]\n")).collect();
+        let parent = Step { expand: planner(1).expand.map(|expand| Expansion { steps_max: 100, ..expand }), ..planner(1) };
+        let told = read(&all, &parent, "plan", &beside).expect_err("too much").problems;
+        assert_eq!((told.len(), told[0].line), (1, 42), "{told:?}");
         let many: String = (0..4).map(|n| format!("[[step]]\nid = \"a{n}\"\nworker = \"lint\"\n")).collect();
         assert_eq!(problems(&many), ["1:1: 4 steps are more than the 3 that this plan may have"]);
     }
