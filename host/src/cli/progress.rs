@@ -179,11 +179,11 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
             format!("{}: attempt {attempt} failed: {}: {}", name(task), failure.kind, first_line(&failure.message))
         }
         Event::AttemptLost { task, attempt, executing } => {
-            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back before its turn" };
+            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back, and does not count" };
             format!("{}: attempt {attempt} {what}", name(task))
         }
         Event::GateLost { task, gate: g, executing, .. } => {
-            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back before its turn" };
+            let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back, and does not count" };
             format!("{}: {} {what}", name(task), gate(task, g))
         }
         Event::ApprovalRequested { task } => format!("{}: waits for approval: sandhog runs approve {}", name(task), record.run),
