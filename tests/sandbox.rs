@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sandhog::model::snapshot::{Look, Looks};
 use sandhog::model::{Access, Artifact, Attempt, Blame, Decision, Digest, FailureKind, FileGrant, Grant, Limits, Receipt, Subject, Task};
 use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, Plugin, Runtime, Settings};
 use tokio_util::sync::CancellationToken;
@@ -450,7 +451,7 @@ fn subject(files: &[(&str, &'static str)]) -> Subject {
         media_type: String::new(),
         content: Bytes::from_static(text.as_bytes()),
     });
-    Subject { files: files.collect(), ..Subject::default() }
+    Subject::of(&files.collect::<Vec<_>>()).expect("a subject")
 }
 
 #[test]
@@ -467,6 +468,36 @@ fn judges_files() {
     assert_eq!(failure.kind, FailureKind::InvalidInput);
     let failure = block_on(runtime().run(&plugin, task("{}"), defaults())).result.expect_err("no worker");
     assert_eq!(failure.kind, FailureKind::InvalidInput);
+}
+
+#[test]
+fn explores_subject() {
+    let files = [("src/deep/c.txt", "deep"), ("a.txt", "one"), ("src/b.txt", "12345")];
+    let looks = Looks::default();
+    let call = Call { looks: Some(looks.clone()), ..defaults() };
+    let verdict = block_on(runtime().check(&load("explores_subject"), subject(&files), call)).result.expect("a verdict");
+    let said: Vec<String> = verdict.findings.iter().map(|f| format!("{}: {}", f.rule, f.message)).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    root: a.txt src
+    folder: b.txt deep
+    not-a-folder: NotADirectory
+    metadata: 4 bytes, file true, at 1577836800
+    read src/../a.txt: one
+    read ./src//deep/./c.txt: deep
+    read src/deep/../../a.txt: one
+    read a.txt/: NotADirectory
+    read a.txt/b: NotADirectory
+    read none/../a.txt: NotFound
+    read ../subject/a.txt: PermissionDenied
+    read src/../../etc/passwd: PermissionDenied
+    read : IsADirectory
+    read /a.txt: one
+    read none: NotFound
+    seek: 345, 0 bytes beyond the end
+    changed:
+    ");
+    let content: Vec<Look> = looks.take().expect("a record").into_iter().filter(|look| matches!(look, Look::Content(_))).collect();
+    assert_eq!(content, ["a.txt", "src/b.txt", "src/deep/c.txt"].map(|path| Look::Content(path.into())));
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub mod bindings {
 
 use bindings::sandhog::plugin::types;
 pub use bindings::sandhog::plugin::types::{
-    Artifact, Decision, Failure, Finding, Location, Metric, Severity, Span, SubjectFile, Usage, Verdict,
+    Artifact, Decision, Edit, Failure, Finding, Fix, Location, Metric, Severity, Span, SubjectFile, Usage, Verdict,
 };
 
 /// What a worker is asked to do, with its params read into `P`.
@@ -184,7 +184,7 @@ impl Artifact {
 impl Finding {
     /// A finding about the subject as a whole; add a place with [`Finding::at`].
     pub fn new(rule: impl Into<String>, severity: Severity, message: impl Into<String>) -> Self {
-        Self { rule: rule.into(), severity, message: message.into(), location: None, suggestion: None, help_url: None }
+        Self { rule: rule.into(), severity, message: message.into(), location: None, suggestion: None, help_url: None, fix: None }
     }
 
     /// Says where: a file, and a line counted from 1.
@@ -199,6 +199,27 @@ impl Finding {
     #[must_use]
     pub fn in_file(mut self, path: impl Into<String>) -> Self {
         self.location = Some(Location { path: path.into(), span: None });
+        self
+    }
+
+    /// Says exactly where: from one line and column to another, counted from 1; the end is behind the last character.
+    #[must_use]
+    pub fn spanning(mut self, path: impl Into<String>, (start_line, start_column): (u32, u32), (end_line, end_column): (u32, u32)) -> Self {
+        self.location = Some(Location { path: path.into(), span: Some(Span { start_line, start_column, end_line, end_column }) });
+        self
+    }
+
+    /// Says which page tells more.
+    #[must_use]
+    pub fn help(mut self, url: impl Into<String>) -> Self {
+        self.help_url = Some(url.into());
+        self
+    }
+
+    /// Says how a program can mend it.
+    #[must_use]
+    pub fn fix(mut self, fix: Fix) -> Self {
+        self.fix = Some(fix);
         self
     }
 

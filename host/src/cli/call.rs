@@ -70,14 +70,14 @@ pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
     let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
     let loaded = context.registry.load(&entry)?;
     let cancel = tokio_util::sync::CancellationToken::new();
-    let call = Call { limits, grant: Arc::clone(&loaded.grant), cancel: cancel.clone(), progress: None };
+    let call = Call { limits, grant: Arc::clone(&loaded.grant), cancel: cancel.clone(), ..Call::default() };
     let runtime = context.runtime.clone();
     let plugin = Arc::clone(&loaded.plugin);
+    let subject = Subject::of(&inputs).map_err(|collision| Error::usage(format!("the inputs: {collision}")))?;
     let (attempt, interrupted) = super::block_on(async move {
         let work = async {
             if plugin.kind() == Kind::Gate {
-                let subject = Subject { files: inputs, params, ..Subject::default() };
-                let ended = runtime.check(&plugin, subject, call).await;
+                let ended = runtime.check(&plugin, Subject { params, ..subject }, call).await;
                 Attempt { result: ended.result.map(Answer::Verdict), receipt: ended.receipt, log: ended.log }
             } else {
                 let task = Task {

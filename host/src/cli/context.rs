@@ -93,7 +93,6 @@ impl Common {
             memory_total_bytes: settings.memory_total.unwrap_or(defaults.memory_total_bytes).max(settings.limits_ceiling.memory),
             memory_max_bytes: settings.limits_ceiling.memory,
             allocator: Allocator::Auto,
-            scratch: cache_folder.clone().unwrap_or_else(std::env::temp_dir).join("subjects"),
             ..defaults
         })?;
         let concurrency = self.concurrency.or(settings.concurrency).map_or(defaults.threads * 2, |n| n as usize);

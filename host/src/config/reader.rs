@@ -47,6 +47,7 @@ impl Problem {
             location: Some(Location { path: self.file.clone(), span: Some(span) }),
             suggestion: self.help.clone(),
             help_url: None,
+            fix: None,
         }
     }
 }

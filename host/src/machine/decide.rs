@@ -389,7 +389,15 @@ fn plan_read(run: &Run, task: TaskKey, result: Result<Vec<Planned>, Vec<Finding>
                 run.workflow.steps.len(),
                 planned.len()
             );
-            vec![Finding { rule: "plan".to_owned(), severity: Severity::High, message, location: None, suggestion: None, help_url: None }]
+            vec![Finding {
+                rule: "plan".to_owned(),
+                severity: Severity::High,
+                message,
+                location: None,
+                suggestion: None,
+                help_url: None,
+                fix: None,
+            }]
         }
         Err(findings) => findings,
     };

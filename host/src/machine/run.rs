@@ -1328,5 +1328,6 @@ pub fn refusal(comment: &str) -> Finding {
         location: None,
         suggestion: None,
         help_url: None,
+        fix: None,
     }
 }

@@ -128,6 +128,7 @@ fn verdict(decision: Decision, messages: &[&str]) -> Verdict {
         location: None,
         suggestion: None,
         help_url: None,
+        fix: None,
     };
     Verdict { decision, findings: messages.iter().map(finding).collect(), metrics: vec![], summary: String::new() }
 }

@@ -172,7 +172,10 @@ impl Order {
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
         let params = Arc::clone(&self.context.gate_params[gate as usize]);
-        let subject = Subject { files, task: Some(task), usage: uses.usage.then_some(*receipt), params, unit: None };
+        let subject = match Subject::of(&files) {
+            Ok(subject) => Subject { task: Some(task), usage: uses.usage.then_some(*receipt), params, ..subject },
+            Err(collision) => return failed(Failure::new(FailureKind::ContractViolation, collision.to_string())),
+        };
         let ended = means.workers.check(&self.provider.name, uses, subject, self.cancel.clone()).await;
         self.tell_log(&means.notices, Some(gate), &ended.log);
         ended

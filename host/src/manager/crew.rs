@@ -121,7 +121,7 @@ impl Workers for Crew {
         let call = Call { cancel, ..call };
         match loaded.entry.manifest.scope.as_deref() {
             Some("file") => {
-                let parts = subject.files.iter().map(|file| (file.name.clone(), Subject { files: vec![file.clone()], ..subject.clone() }));
+                let parts = subject.files.iter().map(|file| (file.path.clone(), Subject { files: vec![file.clone()], ..subject.clone() }));
                 self.parts(&loaded, parts.collect(), call, PartFailure::FailsAll).await
             }
             Some("unit") if loaded.plugin.has_units() => {
@@ -184,6 +184,7 @@ impl Crew {
                         location: None,
                         suggestion: None,
                         help_url: None,
+                        fix: None,
                     });
                 }
                 Err(failure) => return Attempt { result: Err(failure), receipt, log },

@@ -94,5 +94,5 @@ async fn read_plan(
 
 fn finding(message: String) -> Finding {
     let location = Some(Location { path: PLAN_NAME.to_owned(), span: None });
-    Finding { rule: "plan".to_owned(), severity: Severity::High, message, location, suggestion: None, help_url: None }
+    Finding { rule: "plan".to_owned(), severity: Severity::High, message, location, suggestion: None, help_url: None, fix: None }
 }

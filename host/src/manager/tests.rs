@@ -48,8 +48,15 @@ impl Workers for Script {
     async fn check(&self, _plugin: &str, _gate: &GateUse, subject: Subject, _cancel: CancellationToken) -> Attempt<Verdict> {
         let said = self.gate.lock().expect("no panic").pop_front().unwrap_or(Ok(Decision::Pass));
         let seen = String::from_utf8_lossy(&subject.files[0].content).into_owned();
-        let finding =
-            Finding { rule: "r".into(), severity: Severity::High, message: seen, location: None, suggestion: None, help_url: None };
+        let finding = Finding {
+            rule: "r".into(),
+            severity: Severity::High,
+            message: seen,
+            location: None,
+            suggestion: None,
+            help_url: None,
+            fix: None,
+        };
         ended(said.map(|decision| Verdict { decision, findings: vec![finding], metrics: vec![], summary: String::new() }))
     }
 }

@@ -68,6 +68,28 @@ pub struct Location {
     pub span: Option<Span>,
 }
 
+/// One replacement within a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// The first byte that is replaced, counted from 0.
+    pub start: u64,
+    /// The byte behind the last one that is replaced.
+    pub end: u64,
+    /// What stands there then.
+    pub replacement: String,
+}
+
+/// A mend that a program can make: all its edits or none, in the file of the finding's location.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fix {
+    /// What it does, in a few words.
+    pub description: String,
+    /// Edits that do not overlap.
+    pub edits: Vec<Edit>,
+    /// Whether it keeps what the program means.
+    pub safe: bool,
+}
+
 /// One thing that a gate says about what it judged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -86,6 +108,9 @@ pub struct Finding {
     /// A page about the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help_url: Option<String>,
+    /// How a program can mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<Fix>,
 }
 
 impl Finding {
@@ -100,7 +125,9 @@ impl Finding {
     pub fn cost_bytes(&self) -> u64 {
         let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let location = self.location.as_ref().map_or(0, |l| l.path.len());
-        (self.rule.len() + self.message.len() + location + optional(&self.suggestion) + optional(&self.help_url)) as u64
+        let fix =
+            self.fix.as_ref().map_or(0, |fix| fix.description.len() + fix.edits.iter().map(|e| e.replacement.len() + 16).sum::<usize>());
+        (fix + self.rule.len() + self.message.len() + location + optional(&self.suggestion) + optional(&self.help_url)) as u64
     }
 }
 

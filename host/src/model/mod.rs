@@ -8,14 +8,16 @@ pub mod capability;
 pub mod finding;
 pub mod limits;
 pub mod outcome;
+pub mod snapshot;
 pub mod task;
 pub mod text;
 pub mod workflow;
 
 pub use artifact::{Artifact, ArtifactRef, Digest};
 pub use capability::{Access, FileGrant, Grant, Request};
-pub use finding::{Decision, Finding, Location, Metric, Severity, Span, Verdict};
+pub use finding::{Decision, Edit, Finding, Fix, Location, Metric, Severity, Span, Verdict};
 pub use limits::{Limits, LimitsPatch};
 pub use outcome::{Attempt, Blame, Failure, FailureKind, Log, LogLine, LogSource, Receipt};
-pub use task::{RunId, Subject, Task};
+pub use snapshot::Snapshot;
+pub use task::{RunId, Subject, SubjectFile, Task};
 pub use workflow::{Expansion, GateUse, InputSource, OnExhausted, RetryPolicy, Step, Workflow};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::snapshot::{Collision, Snapshot};
 use super::{Artifact, Finding, Receipt};
 
 /// The name of one execution of a workflow: a UUID of version 7 (RFC 9562), so that names sort by time.
@@ -81,8 +82,10 @@ impl Task {
 /// What a gate judges: a read-only snapshot of artifacts, and how they came to be.
 #[derive(Debug, Clone, Default)]
 pub struct Subject {
-    /// The files of the snapshot. Their names are the paths below `/subject`.
-    pub files: Vec<Artifact>,
+    /// The files that are judged, by their paths below `/subject`.
+    pub files: Vec<SubjectFile>,
+    /// What is served at `/subject`: these files, and whatever else the judging of them may need.
+    pub snapshot: Arc<Snapshot>,
     /// The task whose artifacts these are.
     pub task: Option<Task>,
     /// What the judged attempt used, where the workflow asks for it.
@@ -91,4 +94,38 @@ pub struct Subject {
     pub params: Arc<str>,
     /// The unit to judge.
     pub unit: Option<String>,
+}
+
+impl Subject {
+    /// Artifacts as a subject.
+    ///
+    /// # Errors
+    /// When one's name is a folder of another's.
+    pub fn of(artifacts: &[Artifact]) -> Result<Self, Collision> {
+        let file = |artifact: &Artifact| SubjectFile {
+            path: artifact.name.clone(),
+            size_bytes: artifact.content.len() as u64,
+            media_type: artifact.media_type.clone(),
+        };
+        Ok(Self { files: artifacts.iter().map(file).collect(), snapshot: Arc::new(Snapshot::of(artifacts)?), ..Self::default() })
+    }
+}
+
+/// One file that a gate judges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectFile {
+    /// Its path below `/subject`.
+    pub path: String,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Its IANA media type; empty where it is not known.
+    pub media_type: String,
+}
+
+impl SubjectFile {
+    /// What this entry counts towards the `input` limit, in bytes.
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        (self.path.len() + self.media_type.len()) as u64 + 8
+    }
 }

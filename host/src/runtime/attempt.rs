@@ -16,14 +16,15 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings;
 use super::capture::{Capture, OutputCapture};
+use super::filesystem::Mount;
 use super::plugin::{CommandFindings, CommandPass, Entry};
 use super::state::{CommandIo, Parts, Progress, State};
-use super::subject::SubjectDir;
 use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
 use crate::clock::Stopwatch;
+use crate::model::snapshot::Looks;
 use crate::model::{
-    Artifact, Attempt, Decision, Failure, FailureKind, Finding, Grant, Limits, Location, Log, Receipt, Severity, Span, Subject, Task,
-    Verdict, artifact,
+    Artifact, Attempt, Decision, Failure, FailureKind, Finding, Grant, Limits, Location, Log, Receipt, Severity, Span, Subject,
+    SubjectFile, Task, Verdict, artifact,
 };
 
 /// How long a cancelled guest has to notice by itself, before it is ended.
@@ -47,6 +48,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Is told how far the task has come.
     pub progress: Option<Progress>,
+    /// Is told what a gate looks at in its subject.
+    pub looks: Option<Looks>,
 }
 
 /// What is to be called.
@@ -178,11 +181,6 @@ impl<'a> Execution<'a> {
             let message = format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
             return refuse(Failure::new(FailureKind::InvalidInput, message), receipt);
         }
-        let subject_dir = match tokio::time::timeout_at(self.deadline, self.lay_out(&entrance)).await {
-            Ok(Ok(dir)) => dir,
-            Err(_) => return refuse(Failure::new(FailureKind::Host, "the subject could not be laid out within the `timeout`"), receipt),
-            Ok(Err(error)) => return refuse(Failure::new(FailureKind::Host, format!("failed to lay out the subject: {error}")), receipt),
-        };
         let command = match self.command_io(&entrance) {
             Ok(command) => command,
             Err(failure) => return refuse(failure, receipt),
@@ -195,7 +193,7 @@ impl<'a> Execution<'a> {
             progress: self.call.progress.clone(),
             seed: self.seed(&entrance),
             command,
-            subject: subject_dir.as_ref().map(SubjectDir::path),
+            mount: self.mount(&entrance),
         });
         let state = match state {
             Ok(state) => state,
@@ -287,19 +285,17 @@ impl<'a> Execution<'a> {
                 add(subject.params.as_bytes());
                 add(subject.unit.as_deref().unwrap_or_default().as_bytes());
                 for file in &subject.files {
-                    add(file.name.as_bytes());
-                    add(&file.content);
+                    add(file.path.as_bytes());
+                    add(&file.size_bytes.to_le_bytes());
                 }
             }
         }
         hasher.finalize()
     }
 
-    async fn lay_out(&self, entrance: &Entrance) -> std::io::Result<Option<SubjectDir>> {
-        let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return Ok(None) };
-        let (scratch, files) = (self.inner.scratch.clone(), subject.files.clone());
-        let dir = tokio::task::spawn_blocking(move || SubjectDir::new(&scratch, &files)).await;
-        dir.map_err(std::io::Error::other)?.map(Some)
+    fn mount(&self, entrance: &Entrance) -> Option<Mount> {
+        let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return None };
+        Some(Mount { snapshot: Arc::clone(&subject.snapshot), looks: self.call.looks.clone() })
     }
 
     /// Arguments and streams, when the plugin is a command.
@@ -426,7 +422,8 @@ fn cost_bytes(entrance: &Entrance) -> u64 {
     match entrance {
         Entrance::Worker(task) => task.cost_bytes(),
         Entrance::Gate(subject) | Entrance::Units(subject) => {
-            let files = subject.files.iter().map(Artifact::cost_bytes).sum::<u64>();
+            // Their content is served, not handed in.
+            let files = subject.files.iter().map(SubjectFile::cost_bytes).sum::<u64>();
             // Inputs and previous artifacts of the judged task are named, not handed in.
             let task =
                 subject.task.as_ref().map_or(0, |task| Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() }.cost_bytes());
@@ -482,6 +479,7 @@ fn plain_finding(message: &str) -> Finding {
         location: None,
         suggestion: None,
         help_url: None,
+        fix: None,
     }
 }
 

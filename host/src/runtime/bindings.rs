@@ -80,10 +80,10 @@ fn artifact_name(artifact: model::Artifact) -> types::Artifact {
 
 /// A subject, as the contract has it. The files' content is served at `/subject`.
 pub(super) fn subject(subject: model::Subject) -> types::Subject {
-    let model::Subject { files, task: judged, usage, params, unit } = subject;
+    let model::Subject { files, snapshot: _, task: judged, usage, params, unit } = subject;
     let mut files: Vec<_> = files
         .into_iter()
-        .map(|file| types::SubjectFile { path: file.name, size_bytes: file.content.len() as u64, media_type: file.media_type })
+        .map(|model::SubjectFile { path, size_bytes, media_type }| types::SubjectFile { path, size_bytes, media_type })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     types::Subject {
@@ -107,7 +107,7 @@ pub(super) fn subject(subject: model::Subject) -> types::Subject {
 }
 
 fn finding(finding: model::Finding) -> types::Finding {
-    let model::Finding { rule, severity, message, location, suggestion, help_url } = finding;
+    let model::Finding { rule, severity, message, location, suggestion, help_url, fix } = finding;
     types::Finding {
         rule,
         severity: match severity {
@@ -129,6 +129,11 @@ fn finding(finding: model::Finding) -> types::Finding {
         }),
         suggestion,
         help_url,
+        fix: fix.map(|model::Fix { description, edits, safe }| types::Fix {
+            description,
+            edits: edits.into_iter().map(|model::Edit { start, end, replacement }| types::Edit { start, end, replacement }).collect(),
+            safe,
+        }),
     }
 }
 
@@ -155,7 +160,7 @@ pub(super) fn verdict(verdict: types::Verdict) -> model::Verdict {
 }
 
 fn finding_back(finding: types::Finding) -> model::Finding {
-    let types::Finding { rule, severity, message, location, suggestion, help_url } = finding;
+    let types::Finding { rule, severity, message, location, suggestion, help_url, fix } = finding;
     model::Finding {
         rule,
         severity: match severity {
@@ -177,6 +182,11 @@ fn finding_back(finding: types::Finding) -> model::Finding {
         }),
         suggestion,
         help_url,
+        fix: fix.map(|types::Fix { description, edits, safe }| model::Fix {
+            description,
+            edits: edits.into_iter().map(|types::Edit { start, end, replacement }| model::Edit { start, end, replacement }).collect(),
+            safe,
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::host;
 use super::state::State;
-use super::time;
+use super::{filesystem, time};
 use crate::model::LogSource;
 use crate::model::text::sanitize;
 
@@ -52,6 +52,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     time::add_to_linker(&mut linker)?;
+    filesystem::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     host::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)

@@ -12,17 +12,16 @@ mod attempt;
 mod bindings;
 mod capture;
 mod engine;
+mod filesystem;
 mod floor;
 mod limits;
 mod linker;
 mod plugin;
 mod state;
-mod subject;
 mod time;
 mod trap;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +70,6 @@ pub struct Settings {
     pub stack_bytes: usize,
     /// Where instances live.
     pub allocator: Allocator,
-    /// Where subjects of gates are laid out while a gate looks at them; made when it is first needed.
-    pub scratch: PathBuf,
 }
 
 impl Default for Settings {
@@ -84,7 +81,6 @@ impl Default for Settings {
             memory_max_bytes: Limits::CEILING.memory,
             stack_bytes: 512 << 10,
             allocator: Allocator::Auto,
-            scratch: std::env::temp_dir(),
         }
     }
 }
@@ -132,7 +128,6 @@ struct Inner {
     slots: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     memory_permits: u32,
-    scratch: PathBuf,
     guests: Option<tokio::runtime::Runtime>,
 }
 
@@ -142,7 +137,6 @@ impl Runtime {
     /// # Errors
     /// When wasmtime refuses the settings, or the machine has no thread left.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        subject::sweep(&settings.scratch);
         let (engine, pooled) = engine::engine(&settings)?;
         let linker = linker::linker(&engine).map_err(Error::engine)?;
         let ticker = engine::Ticker::start(&engine)?;
@@ -167,7 +161,6 @@ impl Runtime {
                 slots: Arc::new(Semaphore::new(settings.in_flight.max(1) as usize)),
                 memory: Arc::new(Semaphore::new(memory_permits as usize)),
                 memory_permits,
-                scratch: settings.scratch,
                 guests: Some(guests),
             }),
         })
@@ -242,6 +235,6 @@ pub type Cancel = CancellationToken;
 /// A call with nothing granted and the default limits.
 impl Default for Call {
     fn default() -> Self {
-        Self { limits: Limits::default(), grant: Arc::new(Grant::default()), cancel: CancellationToken::new(), progress: None }
+        Self { limits: Limits::default(), grant: Arc::new(Grant::default()), cancel: CancellationToken::new(), progress: None, looks: None }
     }
 }

@@ -8,6 +8,7 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, Rng, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::capture::{Capture, LogStream, OutputCapture};
+use super::filesystem::Mount;
 use super::limits::Limiter;
 use super::time::VirtualClock;
 use crate::model::{Access, Grant, Limits, LogSource};
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) progress: Option<Progress>,
     /// The clock of a guest that was granted none.
     pub(super) virtual_clock: Option<VirtualClock>,
+    /// What is served at `/subject`.
+    pub(super) mount: Option<Mount>,
 }
 
 /// What a command gets beside: its arguments and its standard streams.
@@ -46,8 +49,8 @@ pub(super) struct Parts<'a> {
     /// Seeds the randomness of a guest that was granted none: component and input.
     pub(super) seed: blake3::Hash,
     pub(super) command: Option<CommandIo>,
-    /// The directory served at `/subject`, for gates.
-    pub(super) subject: Option<&'a std::path::Path>,
+    /// What is served at `/subject`, for gates.
+    pub(super) mount: Option<Mount>,
 }
 
 impl State {
@@ -56,7 +59,7 @@ impl State {
     /// # Errors
     /// When a granted directory cannot be opened.
     pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
-        let Parts { limits, grant, cancel, progress, seed, command, subject } = parts;
+        let Parts { limits, grant, cancel, progress, seed, command, mount } = parts;
         let capture = Capture::new(limits.log);
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
@@ -89,12 +92,9 @@ impl State {
             };
             wasi.preopened_dir(&directory.path, &directory.at, permissions)?;
         }
-        if let Some(subject) = subject {
-            wasi.preopened_dir(subject, "/subject", FsPerms::ReadOnly)?;
-        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
-        Ok(Self { wasi: wasi.build(), table, limiter: Limiter::new(limits.memory), capture, cancel, progress, virtual_clock })
+        Ok(Self { wasi: wasi.build(), table, limiter: Limiter::new(limits.memory), capture, cancel, progress, virtual_clock, mount })
     }
 }
 
