@@ -24,10 +24,12 @@ const FLOORS: &[(&str, u8)] = &[
     ("runtime", 3),
     ("config", 4),
     ("registry", 5),
-    ("manager", 6),
-    ("report", 6),
-    ("api", 7),
-    ("cli", 8),
+    ("judge", 6),
+    ("check", 7),
+    ("manager", 7),
+    ("report", 8),
+    ("api", 9),
+    ("cli", 10),
 ];
 
 #[test]

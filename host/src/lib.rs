@@ -26,6 +26,9 @@ pub mod runtime;
 pub mod config;
 pub mod registry;
 
+pub mod judge;
+
+pub mod check;
 pub mod manager;
 pub mod report;
 

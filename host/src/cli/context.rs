@@ -78,13 +78,17 @@ impl Common {
     }
 
     /// The folder for what can be made again.
-    fn cache_folder(&self) -> Option<PathBuf> {
+    pub fn cache_folder(&self) -> Option<PathBuf> {
         self.cache_dir.clone().or_else(|| dirs::cache_dir().map(|folder| folder.join("sandhog")))
     }
 
     /// Makes the sandbox and looks through the plugin folders. `slots` bounds the pool where few instances will do.
     pub fn open(&self, slots: Option<u32>) -> Result<Context, Error> {
-        let settings = self.settings()?;
+        self.open_with(slots, self.settings()?)
+    }
+
+    /// As [`Common::open`], with these settings.
+    pub fn open_with(&self, slots: Option<u32>, settings: Settings) -> Result<Context, Error> {
         let defaults = RuntimeSettings::default();
         let cache_folder = self.cache_folder();
         let runtime = Runtime::new(RuntimeSettings {
@@ -108,7 +112,7 @@ impl Common {
     }
 }
 
-fn read_settings(path: &Path) -> Result<Settings, Error> {
+pub fn read_settings(path: &Path) -> Result<Settings, Error> {
     let text = read_text(path)?;
     let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();

@@ -20,6 +20,8 @@ pub enum Exit {
     Usage = 2,
     /// sandhog itself, or the machine, failed.
     Engine = 3,
+    /// There was nothing to judge.
+    NothingChecked = 4,
     /// The command's own time is up.
     TimedOut = 124,
     /// Interrupted from the terminal.
@@ -113,6 +115,12 @@ impl From<Problems> for Error {
 
 impl From<crate::registry::Error> for Error {
     fn from(error: crate::registry::Error) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<crate::check::tree::Error> for Error {
+    fn from(error: crate::check::tree::Error) -> Self {
         Self::usage(error)
     }
 }

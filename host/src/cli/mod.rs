@@ -21,8 +21,10 @@ mod background;
 mod bench;
 mod bench_durable;
 mod call;
+mod check;
 mod context;
 mod exit;
+mod git;
 mod host;
 mod journal;
 mod letters;
@@ -32,6 +34,7 @@ mod plugins;
 mod progress;
 mod run;
 mod runs;
+mod trust;
 mod workflow;
 
 use std::io::IsTerminal as _;
@@ -54,6 +57,7 @@ struct Arguments {
 
 const AFTER_HELP: &str = "\
 Start here:
+  sandhog check                        judge this directory
   sandhog plugins list                 what is in the plugin folders
   sandhog call echo --input README.md  one task in one plugin
   sandhog plan WORKFLOW                what a workflow would do
@@ -61,10 +65,17 @@ Start here:
   sandhog runs show latest             the story of it
 
 Exit codes: 0 passed, 1 a gate rejected or a task failed, 2 usage, configuration or plugin invalid,
-3 the engine failed, 124 timed out, 130 interrupted.";
+3 the engine failed, 4 nothing was checked, 124 timed out, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Judge a directory by gates: lint, test, audit, in the sandbox
+    Check(check::CheckArguments),
+    /// Look at the baseline of a directory, or make it what is found now
+    #[command(subcommand)]
+    Baseline(check::BaselineCommand),
+    /// Say that the sandhog.toml of a directory counts
+    Trust(trust::TrustArguments),
     /// Run a workflow, and show it live
     Run(run::RunArguments),
     /// Validate a workflow, say whether it is sequential, parallel or hybrid, and draw it
@@ -114,6 +125,7 @@ pub fn main() -> std::process::ExitCode {
     trace(common.verbose);
     let json = match &command {
         Command::Run(run) => run.json,
+        Command::Check(_) | Command::Baseline(_) | Command::Trust(_) => false,
         Command::Plan(plan) => plan.json,
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),
@@ -126,6 +138,9 @@ pub fn main() -> std::process::ExitCode {
     };
     let result = match command {
         Command::Run(arguments) => run::run(&common, arguments),
+        Command::Check(arguments) => check::check(&common, &arguments),
+        Command::Baseline(command) => check::baseline(&common, command),
+        Command::Trust(arguments) => trust::trust(&arguments),
         Command::Plan(arguments) => plan::plan(&common, &arguments),
         Command::Call(arguments) => call::call(&common, arguments),
         Command::Plugins(command) => plugins::plugins(&common, command),

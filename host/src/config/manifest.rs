@@ -1,11 +1,13 @@
 //! A plugin's manifest: what `NAME.toml` beside `NAME.wasm` says, or the component's own metadata.
 
+use super::check::read_globs;
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
 use crate::model::{Access, LimitsPatch, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass};
 
-const FIELDS: &[&str] = &["name", "version", "description", "limits", "requests", "command", "scope", "provides"];
+const FIELDS: &[&str] =
+    &["name", "version", "description", "limits", "requests", "command", "scope", "files", "set", "security", "provides"];
 const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness"];
 
 /// What is said about a plugin. Everything is optional.
@@ -25,6 +27,12 @@ pub struct Manifest {
     pub command: Command,
     /// `file`, `unit` or `tree`.
     pub scope: Option<String>,
+    /// Globs of the files that a gate is for.
+    pub files: Vec<String>,
+    /// The set that a gate belongs to, such as `lint`.
+    pub set: Option<String>,
+    /// Whether what a gate finds is about security, so that services show it as such.
+    pub security: bool,
     /// The name of another plugin whose work it does as well.
     pub provides: Option<String>,
 }
@@ -54,6 +62,14 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
             Err(expected) => out.push(span, format!("the name in `provides` does not fit: {expected}"), None),
         }
     }
+    manifest.files = read_globs(&mut out, fields, "files");
+    if let Some((set, span)) = fields.string(&mut out, "set") {
+        match check_name(set) {
+            Ok(()) => manifest.set = Some(set.to_owned()),
+            Err(expected) => out.push(span, format!("the name in `set` does not fit: {expected}"), None),
+        }
+    }
+    manifest.security = fields.boolean(&mut out, "security").unwrap_or(false);
     if let Some((scope, span)) = fields.string(&mut out, "scope") {
         if ["file", "unit", "tree"].contains(&scope) {
             manifest.scope = Some(scope.to_owned());

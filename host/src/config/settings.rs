@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::check::{self, CheckSettings};
 use super::manifest::{check_guest_path, read_access};
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
@@ -14,8 +15,21 @@ use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch};
 /// The file's name.
 pub const FILE_NAME: &str = "sandhog.toml";
 
-const FIELDS: &[&str] =
-    &["plugins", "concurrency", "in_flight", "memory_total", "balance", "breaker", "plugin", "limits", "ceiling", "grants"];
+const FIELDS: &[&str] = &[
+    "plugins",
+    "concurrency",
+    "in_flight",
+    "memory_total",
+    "balance",
+    "breaker",
+    "plugin",
+    "limits",
+    "ceiling",
+    "grants",
+    "check",
+    "gate",
+    "ignore",
+];
 const CEILING_FIELDS: &[&str] =
     &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness"];
 const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness"];
@@ -49,6 +63,8 @@ pub struct Settings {
     pub ceiling: Ceiling,
     /// What plugins are granted, by their names.
     pub grants: BTreeMap<String, PinnedGrant>,
+    /// What `sandhog check` does.
+    pub check: CheckSettings,
     /// The file this was read from.
     pub file: Option<PathBuf>,
 }
@@ -67,6 +83,7 @@ impl Default for Settings {
             limits_ceiling: Limits::CEILING,
             ceiling: Ceiling::default(),
             grants: BTreeMap::new(),
+            check: CheckSettings::default(),
             file: None,
         }
     }
@@ -159,6 +176,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
             }
         }
     }
+    settings.check = check::read(&mut out, fields);
     out.finish(settings)
 }
 

@@ -414,13 +414,7 @@ impl Reading {
                     String::new()
                 }
             };
-            let fail_on = gate.string(out, "fail_on").and_then(|(word, span)| match word.parse::<Severity>() {
-                Ok(severity) => Some(severity),
-                Err(()) => {
-                    out.push(span, format!("unknown severity `{word}`"), Some("one of info, low, medium, high, critical".to_owned()));
-                    None
-                }
-            });
+            let fail_on = gate.string(out, "fail_on").and_then(|(word, span)| read_severity(out, word, span));
             let limits = gate.table(out, "limits").map(|table| limits(out, table)).unwrap_or_default();
             if let Some(value) = gate.get("limits") {
                 self.limits.push((Use::Gate(name.clone()), limits.1, value.span()));
@@ -587,6 +581,14 @@ fn limits(out: &mut Collector, table: &DeTable<'_>) -> (BTreeMap<String, String>
 }
 
 /// Limits from a table, for files other than workflows.
+pub(super) fn read_severity(out: &mut Collector, word: &str, span: Range<usize>) -> Option<Severity> {
+    let severity = word.parse::<Severity>();
+    if severity.is_err() {
+        out.push(span, format!("unknown severity `{word}`"), Some("one of info, low, medium, high, critical".to_owned()));
+    }
+    severity.ok()
+}
+
 pub(super) fn read_limits(out: &mut Collector, table: &DeTable<'_>) -> LimitsPatch {
     limits(out, table).1
 }

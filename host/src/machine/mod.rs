@@ -14,7 +14,7 @@ mod decide;
 mod diagram;
 mod event;
 mod host;
-mod policy;
+pub mod policy;
 mod run;
 mod schedule;
 #[cfg(test)]

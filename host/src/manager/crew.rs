@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::judge::Judge;
 use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
-use crate::model::{
-    Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
-};
+use crate::model::{Artifact, Attempt, Digest, Failure, FailureKind, GateUse, Log, Receipt, Step, Subject, Task, Verdict};
 use crate::registry::{Entry, Loaded, Registry};
 use crate::runtime::{Call, Kind, Progress, Runtime};
 
-/// How many parts of one subject (files, or units) are judged at once.
+/// How many parts of subjects (files, or units) are judged at once.
 const PARTS_AT_ONCE: usize = 8;
 
 /// Calls workers and gates.
@@ -40,13 +38,14 @@ pub trait Workers: Send + Sync + 'static {
 pub struct Crew {
     runtime: Runtime,
     registry: Arc<Registry>,
+    judge: Judge,
 }
 
 impl Crew {
     /// Workers and gates from a registry, run in a sandbox.
     #[must_use]
     pub fn new(runtime: Runtime, registry: Arc<Registry>) -> Self {
-        Self { runtime, registry }
+        Self { judge: Judge::new(runtime.clone(), PARTS_AT_ONCE, None), runtime, registry }
     }
 
     fn ready<'a>(
@@ -119,78 +118,6 @@ impl Workers for Crew {
             Err(failure) => return failed(failure),
         };
         let call = Call { cancel, ..call };
-        match loaded.entry.manifest.scope.as_deref() {
-            Some("file") => {
-                let parts = subject.files.iter().map(|file| (file.path.clone(), Subject { files: vec![file.clone()], ..subject.clone() }));
-                self.parts(&loaded, parts.collect(), call, PartFailure::FailsAll).await
-            }
-            Some("unit") if loaded.plugin.has_units() => {
-                let units = self.runtime.units(&loaded.plugin, subject.clone(), call.clone()).await;
-                let units = match units.result {
-                    Ok(units) => units,
-                    Err(failure) => return Attempt { result: Err(failure), receipt: units.receipt, log: units.log },
-                };
-                let parts = units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() }));
-                self.parts(&loaded, parts.collect(), call, PartFailure::IsAFinding).await
-            }
-            Some(_) | None => self.runtime.check(&loaded.plugin, subject, call).await,
-        }
-    }
-}
-
-/// What it means when one part of a subject could not be judged.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PartFailure {
-    /// The gate could not answer.
-    FailsAll,
-    /// That unit is at fault: it loops, or takes too much memory.
-    IsAFinding,
-}
-
-impl Crew {
-    /// Judges the parts of a subject, each in an instance of its own, and makes one verdict of theirs.
-    async fn parts(&self, loaded: &Loaded, parts: Vec<(String, Subject)>, call: Call, on_failure: PartFailure) -> Attempt<Verdict> {
-        let judged = futures_util::stream::iter(parts)
-            .map(|(name, subject)| {
-                let call = call.clone();
-                async move { (name, self.runtime.check(&loaded.plugin, subject, call).await) }
-            })
-            .buffered(PARTS_AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
-        let (mut receipt, mut log, mut count, mut rejected) = (Receipt::default(), Log::default(), 0_usize, 0_usize);
-        for (name, attempt) in judged {
-            count += 1;
-            receipt.add(&attempt.receipt);
-            log.lines.extend(attempt.log.lines);
-            log.dropped_bytes += attempt.log.dropped_bytes;
-            match attempt.result {
-                Ok(verdict) => {
-                    if verdict.decision == Decision::Fail {
-                        rejected += 1;
-                        whole.decision = Decision::Fail;
-                    }
-                    whole.findings.extend(verdict.findings);
-                    whole.metrics.extend(verdict.metrics);
-                }
-                Err(failure) if on_failure == PartFailure::IsAFinding && failure.kind.blame() == crate::model::Blame::Guest => {
-                    rejected += 1;
-                    whole.decision = Decision::Fail;
-                    whole.findings.push(Finding {
-                        rule: format!("unit-{}", failure.kind),
-                        severity: Severity::High,
-                        message: format!("{name}: {}", failure.message),
-                        location: None,
-                        suggestion: None,
-                        help_url: None,
-                        fix: None,
-                    });
-                }
-                Err(failure) => return Attempt { result: Err(failure), receipt, log },
-            }
-        }
-        whole.summary = format!("{rejected} of {count} rejected");
-        Attempt { result: Ok(whole), receipt, log }
+        self.judge.judge(&loaded, subject, call, &|_| {}).await.whole()
     }
 }

@@ -119,7 +119,7 @@ impl Cache {
 }
 
 /// The user's key; made when it is not there. Several processes that make it at once agree on one.
-fn key(path: &Path) -> std::io::Result<[u8; blake3::KEY_LEN]> {
+pub(super) fn key(path: &Path) -> std::io::Result<[u8; blake3::KEY_LEN]> {
     let read = || match intake::read(path, blake3::KEY_LEN as u64) {
         Ok(bytes) => Ok(<[u8; blake3::KEY_LEN]>::try_from(bytes).ok()),
         Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

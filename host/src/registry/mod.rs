@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod component;
 pub mod intake;
+pub mod verdicts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! not shown as they are.
 
 mod attempt;
+pub mod check;
 mod run;
 
 pub use attempt::{artifact_json, attempt_json, log_text, usage_json, verdict_json};

@@ -1,0 +1,170 @@
+//! The baseline: findings that were there when a repository began to be checked, so that only new ones count.
+//!
+//! A finding is known by gate, rule, path and message, not by its line: code moves. Each is counted, so that a second one
+//! of the same kind is new. The file is meant to be read and reviewed: sorted, one entry a line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use crate::model::Finding;
+
+/// The name of the file, beside `sandhog.toml`.
+pub const FILE_NAME: &str = "sandhog-baseline.json";
+
+/// The version of the file's form.
+const FORMAT: u32 = 1;
+
+/// Findings that do not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Baseline {
+    left: BTreeMap<(String, String, String, String), u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    gate: String,
+    path: String,
+    rule: String,
+    message: String,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    count: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(count: &u32) -> bool {
+    *count == 1
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sandhog_baseline: u32,
+    findings: Vec<Entry>,
+}
+
+/// Why a baseline does not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is no JSON of this form.
+    #[error("it does not read as a baseline: {0}")]
+    Form(#[from] serde_json::Error),
+    /// It was written by a newer version.
+    #[error("it is of format {0}, and this version reads format {FORMAT}; upgrade sandhog")]
+    TooNew(u32),
+}
+
+impl Baseline {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn read(text: &str) -> Result<Self, Error> {
+        let file: File = serde_json::from_str(text)?;
+        if file.sandhog_baseline != FORMAT {
+            return Err(Error::TooNew(file.sandhog_baseline));
+        }
+        let mut left = BTreeMap::new();
+        for Entry { gate, path, rule, message, count } in file.findings {
+            *left.entry((gate, path, rule, message)).or_default() += count;
+        }
+        Ok(Self { left })
+    }
+
+    /// What a report found, as a baseline. What an `[[ignore]]` covers is not part of it.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        let mut left = BTreeMap::new();
+        for (gate, found) in report.findings() {
+            if !matches!(found.excused, Some(super::Excused::Ignored(_))) {
+                *left.entry(key(&gate.name, &found.finding)).or_default() += 1;
+            }
+        }
+        Self { left }
+    }
+
+    /// How many findings it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.left.values().map(|count| *count as usize).sum()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// How many findings there are of each gate and rule.
+    #[must_use]
+    pub fn by_rule(&self) -> BTreeMap<(&str, &str), u32> {
+        let mut rules = BTreeMap::new();
+        for ((gate, _, rule, _), count) in &self.left {
+            *rules.entry((gate.as_str(), rule.as_str())).or_default() += count;
+        }
+        rules
+    }
+
+    /// Takes a finding out, if it is in: whether it is.
+    pub(super) fn take(&mut self, gate: &str, finding: &Finding) -> bool {
+        match self.left.get_mut(&key(gate, finding)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let entry = |((gate, path, rule, message), count): (&(String, String, String, String), &u32)| {
+            let entry = Entry { gate: gate.clone(), path: path.clone(), rule: rule.clone(), message: message.clone(), count: *count };
+            format!("    {}", serde_json::to_string(&entry).unwrap_or_default())
+        };
+        let entries: Vec<String> = self.left.iter().filter(|(_, count)| **count > 0).map(entry).collect();
+        let body = if entries.is_empty() { String::new() } else { format!("\n{}\n  ", entries.join(",\n")) };
+        format!("{{\n  \"sandhog_baseline\": {FORMAT},\n  \"findings\": [{body}]\n}}\n")
+    }
+}
+
+fn key(gate: &str, finding: &Finding) -> (String, String, String, String) {
+    let path = finding.location.as_ref().map_or("", |location| location.path.as_str());
+    (gate.to_owned(), path.to_owned(), finding.rule.clone(), finding.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Location, Severity};
+
+    fn finding(rule: &str) -> Finding {
+        Finding {
+            rule: rule.into(),
+            severity: Severity::Low,
+            message: "m \"quoted\"".into(),
+            location: Some(Location { path: "a.py".into(), span: None }),
+            suggestion: None,
+            help_url: None,
+            fix: None,
+        }
+    }
+
+    #[test]
+    fn a_second_finding_of_the_same_kind_is_new_and_the_text_reads_back() {
+        let mut baseline = Baseline { left: BTreeMap::from([(key("lint", &finding("E1")), 1), (key("lint", &finding("E2")), 3)]) };
+        assert_eq!(Baseline::read(&baseline.text()).expect("reads"), baseline);
+        assert_eq!(Baseline::read(&Baseline::default().text()).expect("reads"), Baseline::default());
+        assert!(baseline.take("lint", &finding("E1")));
+        assert!(!baseline.take("lint", &finding("E1")), "one was known, this is the second");
+        assert!(!baseline.take("other", &finding("E2")));
+        assert!(Baseline::read("{\"sandhog_baseline\": 9, \"findings\": []}").is_err());
+        assert!(Baseline::read("[]").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! Fixes, made by the host after the gates have ended: per file all that do not overlap, in one atomic replacement.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use super::Report;
+use super::tree::Tree;
+use crate::model::Fix;
+
+/// What came of fixing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Fixed {
+    /// How many fixes were made.
+    pub made: usize,
+    /// How many wait for another round: they touch what was changed in this one.
+    pub left: usize,
+    /// Files that were changed.
+    pub files: Vec<String>,
+    /// Files that could not be, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Makes the fixes of a report; those that are not safe only where `also_unsafe`.
+#[must_use]
+pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
+    let mut by_file: BTreeMap<&str, Vec<&Fix>> = BTreeMap::new();
+    for (_, found) in report.findings().filter(|(_, found)| found.excused.is_none()) {
+        if let (Some(fix), Some(location)) = (&found.finding.fix, &found.finding.location)
+            && (fix.safe || also_unsafe)
+        {
+            by_file.entry(&location.path).or_default().push(fix);
+        }
+    }
+    let mut fixed = Fixed::default();
+    for (path, fixes) in by_file {
+        let Ok(before) = tree.snapshot.content(path) else { continue };
+        let (after, made) = apply(&before, &fixes);
+        fixed.left += fixes.len() - made;
+        if made == 0 {
+            continue;
+        }
+        match replace(&tree.root.join(path), &before, &after) {
+            Ok(()) => {
+                fixed.made += made;
+                fixed.files.push(path.to_owned());
+            }
+            Err(reason) => fixed.failed.push((path.to_owned(), reason)),
+        }
+    }
+    fixed
+}
+
+/// The content with as many of the fixes as do not touch each other, and how many those are.
+fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
+    let mut taken: Vec<(usize, usize, &str)> = Vec::new();
+    let mut made = 0;
+    for fix in fixes {
+        let mut edits: Vec<(usize, usize, &str)> = Vec::new();
+        for edit in &fix.edits {
+            let (Ok(start), Ok(end)) = (usize::try_from(edit.start), usize::try_from(edit.end)) else { break };
+            edits.push((start, end, &edit.replacement));
+        }
+        let inside = |(start, end, _): &(usize, usize, &str)| start <= end && *end <= before.len();
+        let apart = |a: &(usize, usize, &str), b: &(usize, usize, &str)| a.1 < b.0 || b.1 < a.0;
+        let clear = edits.iter().all(|edit| taken.iter().all(|other| apart(edit, other)));
+        if edits.len() == fix.edits.len() && !edits.is_empty() && edits.iter().all(inside) && clear {
+            taken.extend(edits);
+            made += 1;
+        }
+    }
+    taken.sort();
+    let (mut after, mut at) = (Vec::with_capacity(before.len()), 0);
+    for (start, end, replacement) in taken {
+        after.extend_from_slice(before.get(at..start).unwrap_or_default());
+        after.extend_from_slice(replacement.as_bytes());
+        at = at.max(end);
+    }
+    after.extend_from_slice(before.get(at..).unwrap_or_default());
+    (after, made)
+}
+
+/// Puts new content in the place of a file that is still what was judged: whole or not at all, with its permissions.
+fn replace(path: &Path, before: &[u8], after: &[u8]) -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let metadata = std::fs::symlink_metadata(path).map_err(text)?;
+    if !metadata.is_file() || std::fs::read(path).map_err(text)? != before {
+        return Err("it changed since it was judged".to_owned());
+    }
+    let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(text)?;
+    file.write_all(after).map_err(text)?;
+    file.as_file().set_permissions(metadata.permissions()).map_err(text)?;
+    file.as_file().sync_all().map_err(text)?;
+    file.persist(path).map_err(|error| error.error.to_string())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Edit;
+
+    fn fix(edits: &[(u64, u64, &str)]) -> Fix {
+        let edit = |&(start, end, text): &(u64, u64, &str)| Edit { start, end, replacement: text.into() };
+        Fix { description: String::new(), edits: edits.iter().map(edit).collect(), safe: true }
+    }
+
+    #[test]
+    fn fixes_that_touch_each_other_wait_and_a_fix_is_made_whole_or_not() {
+        let (a, b, c) = (fix(&[(0, 1, "AA"), (4, 5, "")]), fix(&[(4, 6, "x")]), fix(&[(7, 7, "!")]));
+        assert_eq!(apply(b"abcdefg", &[&a, &b, &c]), (b"AAbcdfg!".to_vec(), 2));
+        let outside = fix(&[(0, 1, "x"), (5, 99, "y")]);
+        assert_eq!(apply(b"abc", &[&outside]), (b"abc".to_vec(), 0));
+        assert_eq!(apply(b"abc", &[&fix(&[(2, 1, "x")])]), (b"abc".to_vec(), 0));
+    }
+
+    #[test]
+    fn a_file_that_changed_meanwhile_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        std::fs::write(&path, "old").expect("writes");
+        assert!(replace(&path, b"other", b"new").is_err());
+        assert_eq!(replace(&path, b"old", b"new"), Ok(()));
+        assert_eq!(std::fs::read(&path).expect("reads"), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 1, "nothing is left beside it");
+    }
+}

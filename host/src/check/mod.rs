@@ -1,0 +1,556 @@
+//! A directory, judged by gates: which gates fit, what each says, and whether all of it passes.
+//!
+//! Gates run side by side, each over its own files of one snapshot. The judged tree does not judge itself: what counts
+//! is the settings that were handed in, never what lies in the tree.
+
+pub mod baseline;
+pub mod fix;
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Stopwatch;
+use crate::config::check::{CheckSettings, FILE_BYTES_DEFAULT, GateSettings, Ignore, globs};
+use crate::judge::{Judge, Part, Scope, Told};
+use crate::machine::policy::{self, Judgement};
+use crate::model::text::{counted, did_you_mean};
+use crate::model::{
+    Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
+};
+use crate::registry::{Entry, Error as RegistryError, Loaded, Registry};
+use crate::runtime::{Call, Kind};
+
+use baseline::Baseline;
+use tree::Tree;
+
+/// The name under which the host itself reports files that no gate was shown.
+pub const HOST_GATE: &str = "sandhog";
+
+/// A gate that will judge, and what.
+#[derive(Debug)]
+pub struct Chosen {
+    /// What it is called in reports.
+    pub name: String,
+    /// The plugin.
+    pub entry: Arc<Entry>,
+    /// What the configuration says of it.
+    pub settings: GateSettings,
+    /// Its files, by their places in [`Tree::files`].
+    files: Vec<usize>,
+    /// Why it was chosen.
+    pub why: String,
+}
+
+/// What gates will judge a tree.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Those that will.
+    pub chosen: Vec<Chosen>,
+    /// Those that have nothing to judge, and why.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A gate of the configuration is not there.
+    #[error("there is no gate, and no set of gates, named `{name}`{}", .meant.as_ref().map_or_else(String::new, |meant| format!("; did you mean `{meant}`?")))]
+    NoSuchGate {
+        /// What was asked for.
+        name: String,
+        /// What may have been meant.
+        meant: Option<String>,
+    },
+    /// A plugin that is named as a gate is none, or is bad.
+    #[error(transparent)]
+    Plugin(#[from] RegistryError),
+    /// Params for a set: its gates take different ones.
+    #[error("`{set}` is a set of gates, and `{field}` is for one: write a [[gate]] of its own for each gate that needs it")]
+    SetWith {
+        /// The set.
+        set: String,
+        /// The field.
+        field: &'static str,
+    },
+}
+
+/// Chooses the gates: those of the configuration, or those that fit the files.
+///
+/// # Errors
+/// See [`PlanError`].
+pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    if check.gates.is_empty() {
+        for entry in registry.plugins().filter(|entry| entry.kind != Kind::Worker && entry.manifest.set.is_some()) {
+            plan.add(Arc::clone(entry), GateSettings { gate: entry.name.clone(), ..GateSettings::default() }, tree, None);
+        }
+        return Ok(plan);
+    }
+    let alone: BTreeSet<&str> = check.gates.iter().map(|gate| gate.gate.as_str()).collect();
+    for gate in &check.gates {
+        let members: Vec<_> = registry.plugins().filter(|entry| entry.manifest.set.as_deref() == Some(&gate.gate)).collect();
+        if members.is_empty() {
+            let entry = match registry.find(&gate.gate) {
+                Ok(entry) => entry,
+                Err(RegistryError::NotFound { .. }) => {
+                    let sets = registry.plugins().filter_map(|entry| entry.manifest.set.as_deref());
+                    let names = registry.plugins().filter(|entry| entry.kind != Kind::Worker).map(|entry| entry.name.as_str());
+                    let meant = did_you_mean(&gate.gate, names.chain(sets)).map(str::to_owned);
+                    return Err(PlanError::NoSuchGate { name: gate.gate.clone(), meant });
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if entry.kind == Kind::Worker {
+                return Err(RegistryError::WrongKind { name: entry.name.clone(), found: entry.kind, needed: "gate" }.into());
+            }
+            plan.add(entry, gate.clone(), tree, None);
+            continue;
+        }
+        let given = [("params", !gate.params.is_empty()), ("name", gate.name.is_some()), ("files", !gate.files.is_empty())];
+        if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(PlanError::SetWith { set: gate.gate.clone(), field });
+        }
+        for entry in members {
+            if entry.name == gate.gate || !alone.contains(entry.name.as_str()) {
+                plan.add(Arc::clone(entry), GateSettings { gate: entry.name.clone(), ..gate.clone() }, tree, Some(&gate.gate));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn add(&mut self, entry: Arc<Entry>, settings: GateSettings, tree: &Tree, set: Option<&str>) {
+        let name = settings.name.clone().unwrap_or_else(|| entry.name.clone());
+        let patterns = if settings.files.is_empty() { &entry.manifest.files } else { &settings.files };
+        let (include, exclude) = (globs(patterns), globs(&settings.exclude));
+        let fits = |name: &str| (patterns.is_empty() || include.is_match(name)) && !exclude.is_match(name);
+        let files: Vec<usize> = (0..tree.files.len()).filter(|at| fits(&tree.files[*at].0)).collect();
+        let shown = if patterns.is_empty() { "any file".to_owned() } else { patterns.join(", ") };
+        if files.is_empty() {
+            self.skipped.push((name, format!("no file fits {shown}")));
+            return;
+        }
+        let set = set.map_or_else(String::new, |set| format!("of the set {set}: "));
+        let why = format!("{set}{} fit {shown}", counted(files.len(), "file"));
+        self.chosen.push(Chosen { name, entry, settings, files, why });
+    }
+}
+
+/// Why a finding does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Excused {
+    /// It is in the baseline.
+    Baseline,
+    /// An `[[ignore]]` covers it; the text is its reason.
+    Ignored(String),
+}
+
+/// One finding, and whether it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What the gate said.
+    pub finding: Finding,
+    /// Why it does not count; none when it does.
+    pub excused: Option<Excused>,
+}
+
+/// How a gate ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GateOutcome {
+    /// It let everything through.
+    Passed,
+    /// It said no.
+    Rejected,
+    /// It could not answer, for a part of its files at least: the first reason, and of which part.
+    Failed {
+        /// The file or unit; empty for the whole.
+        part: String,
+        /// Why.
+        failure: Failure,
+        /// How many parts went without an answer.
+        parts: usize,
+        /// The configuration lets that pass.
+        allowed: bool,
+    },
+}
+
+/// What one gate said.
+#[derive(Debug, Clone)]
+pub struct GateReport {
+    /// What it is called.
+    pub name: String,
+    /// The plugin.
+    pub plugin: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// The digest of its component.
+    pub digest: Digest,
+    /// Why it was chosen.
+    pub why: String,
+    /// How it ended.
+    pub outcome: GateOutcome,
+    /// Whether what it finds is about security.
+    pub security: bool,
+    /// From which severity on a finding rejects; none: the gate's own verdict decides.
+    pub fail_on: Option<Severity>,
+    /// What it found, by path, place and rule.
+    pub findings: Vec<Found>,
+    /// Figures.
+    pub metrics: Vec<Metric>,
+    /// Its units, each with its outcome, where it has units.
+    pub units: Vec<UnitReport>,
+    /// One line.
+    pub summary: String,
+    /// What it used, over all of its parts.
+    pub receipt: Receipt,
+    /// How many files it judged.
+    pub files: usize,
+    /// How many parts there were.
+    pub parts: usize,
+    /// How many of them were known from before.
+    pub kept: usize,
+}
+
+/// What came of one unit.
+#[derive(Debug, Clone)]
+pub struct UnitReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it passed, or why there is no answer.
+    pub outcome: Result<Decision, Failure>,
+    /// What it used.
+    pub receipt: Receipt,
+}
+
+/// What came of a check.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Every gate, in its order.
+    pub gates: Vec<GateReport>,
+    /// Gates that had nothing to judge, and why.
+    pub skipped: Vec<(String, String)>,
+    /// How many files there were to judge.
+    pub files: usize,
+    /// What the user should know beside.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub wall_time: Duration,
+    /// `[[ignore]]`s that are over: they count no more, and the check fails for them.
+    pub expired: Vec<Ignore>,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was judged passed.
+    Passed,
+    /// A gate rejected, or could not answer.
+    Failed,
+    /// The host failed in a gate's place.
+    HostFailed,
+    /// No gate had anything to judge.
+    NothingChecked,
+}
+
+impl Report {
+    /// What it came to.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let host = |gate: &GateReport| matches!(&gate.outcome, GateOutcome::Failed { failure, allowed: false, .. } if failure.kind == FailureKind::Host);
+        let bad = |gate: &GateReport| !matches!(gate.outcome, GateOutcome::Passed | GateOutcome::Failed { allowed: true, .. });
+        if self.gates.iter().any(|gate| bad(gate) && !host(gate)) || !self.expired.is_empty() {
+            Outcome::Failed
+        } else if self.gates.iter().any(host) {
+            Outcome::HostFailed
+        } else if self.gates.is_empty() {
+            Outcome::NothingChecked
+        } else {
+            Outcome::Passed
+        }
+    }
+
+    /// Every finding, with its gate.
+    pub fn findings(&self) -> impl Iterator<Item = (&GateReport, &Found)> {
+        self.gates.iter().flat_map(|gate| gate.findings.iter().map(move |found| (gate, found)))
+    }
+}
+
+/// What a check is done with, beside its plan.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Over the thresholds of gates that name none.
+    pub fail_on: Option<Severity>,
+    /// Findings that were there before.
+    pub baseline: Option<Baseline>,
+    /// For `[[ignore]]`s that end.
+    pub today: jiff::civil::Date,
+    /// Ends the check.
+    pub cancel: CancellationToken,
+}
+
+/// Is told how far a check has come.
+pub trait Watch: Sync {
+    /// A gate is being loaded; `compiling` when that will take a while.
+    fn loading(&self, gate: &str, compiling: bool);
+    /// A gate has so many parts more.
+    fn parts(&self, gate: &str, parts: usize);
+    /// One part of a gate is done.
+    fn done(&self, gate: &str);
+}
+
+/// Judges a tree as planned.
+pub async fn check(
+    registry: &Registry,
+    judge: &Judge,
+    check: &CheckSettings,
+    tree: &Tree,
+    plan: Plan,
+    options: Options,
+    watch: &dyn Watch,
+) -> Report {
+    let started = Stopwatch::start();
+    let bytes_max = check.file_bytes_max.unwrap_or(FILE_BYTES_DEFAULT);
+    let mut baseline = options.baseline;
+    let gates = futures_util::future::join_all(
+        plan.chosen.iter().map(|chosen| gate(registry, judge, tree, chosen, bytes_max, &options.cancel, watch)),
+    )
+    .await;
+    let mut reports: Vec<GateReport> = Vec::new();
+    let (current, expired): (Vec<&Ignore>, Vec<&Ignore>) =
+        check.ignores.iter().partition(|ignore| ignore.expires.is_none_or(|day| day >= options.today));
+    let host = unjudged(tree);
+    for mut raw in host.into_iter().chain(gates) {
+        raw.report.fail_on = raw.report.fail_on.or(check.fail_on).or(options.fail_on);
+        reports.push(settle(raw, &current, baseline.as_mut()));
+    }
+    Report {
+        gates: reports,
+        skipped: plan.skipped,
+        files: tree.files.len(),
+        notes: Vec::new(),
+        wall_time: started.elapsed(),
+        expired: expired.into_iter().cloned().collect(),
+    }
+}
+
+/// What a gate said, before anything is excused.
+struct Raw {
+    report: GateReport,
+    verdict: Verdict,
+    allow_error: bool,
+    failed: Vec<(String, Failure)>,
+}
+
+/// Files that could not be shown to any gate, as findings of the host's own.
+fn unjudged(tree: &Tree) -> Option<Raw> {
+    if tree.unjudged.is_empty() {
+        return None;
+    }
+    let finding = |(path, reason): &(String, String)| Finding {
+        rule: "not-judged".to_owned(),
+        severity: Severity::Medium,
+        message: format!("no gate was shown this file: {reason}"),
+        location: Some(Location { path: path.clone(), span: None }),
+        suggestion: Some("rename or remove it, or exclude it in [check] of sandhog.toml".to_owned()),
+        help_url: None,
+        fix: None,
+    };
+    let findings: Vec<Finding> = tree.unjudged.iter().map(finding).collect();
+    let summary = format!("{} cannot be judged", counted(findings.len(), "file"));
+    let report = GateReport {
+        name: HOST_GATE.to_owned(),
+        plugin: HOST_GATE.to_owned(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        digest: Digest::from_bytes([0; 32]),
+        why: "files that cannot be judged".to_owned(),
+        outcome: GateOutcome::Rejected,
+        security: false,
+        fail_on: None,
+        findings: Vec::new(),
+        metrics: Vec::new(),
+        units: Vec::new(),
+        summary: summary.clone(),
+        receipt: Receipt::default(),
+        files: findings.len(),
+        parts: 0,
+        kept: 0,
+    };
+    let verdict = Verdict { decision: Decision::Fail, findings, metrics: Vec::new(), summary };
+    Some(Raw { report, verdict, allow_error: false, failed: Vec::new() })
+}
+
+async fn gate(
+    registry: &Registry,
+    judge: &Judge,
+    tree: &Tree,
+    chosen: &Chosen,
+    bytes_max: u64,
+    cancel: &CancellationToken,
+    watch: &dyn Watch,
+) -> Raw {
+    let entry = &chosen.entry;
+    let mut report = GateReport {
+        name: chosen.name.clone(),
+        plugin: entry.name.clone(),
+        version: entry.manifest.version.clone(),
+        digest: entry.digest,
+        why: chosen.why.clone(),
+        outcome: GateOutcome::Passed,
+        security: entry.manifest.security,
+        fail_on: chosen.settings.fail_on,
+        findings: Vec::new(),
+        metrics: Vec::new(),
+        units: Vec::new(),
+        summary: String::new(),
+        receipt: Receipt::default(),
+        files: 0,
+        parts: 0,
+        kept: 0,
+    };
+    let mut verdict = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
+    let mut failed = Vec::new();
+    match load(registry, chosen, watch) {
+        Err(failure) => failed.push((String::new(), failure)),
+        Ok((loaded, call)) => {
+            let (files, too_large) = files(tree, chosen, &loaded, bytes_max);
+            verdict.findings.extend(too_large);
+            report.files = files.len();
+            let subject = Subject {
+                files,
+                snapshot: Arc::clone(&tree.snapshot),
+                params: serde_json::Value::Object(chosen.settings.params.clone()).to_string().into(),
+                ..Subject::default()
+            };
+            let told = |told| match told {
+                Told::Parts(parts) => watch.parts(&chosen.name, parts),
+                Told::Done => watch.done(&chosen.name),
+            };
+            let judged = judge.judge(&loaded, subject, Call { cancel: cancel.clone(), ..call }, &told).await;
+            report.parts = judged.parts.len();
+            for Part { name, attempt, kept } in judged.parts {
+                report.receipt.add(&attempt.receipt);
+                report.kept += usize::from(kept);
+                if judged.scope == Scope::Unit {
+                    let outcome = attempt.result.as_ref().map(|verdict| verdict.decision).map_err(Clone::clone);
+                    report.units.push(UnitReport { name: name.clone(), outcome, receipt: attempt.receipt });
+                }
+                match attempt.result {
+                    Ok(said) => {
+                        if said.decision == Decision::Fail {
+                            verdict.decision = Decision::Fail;
+                        }
+                        verdict.findings.extend(said.findings);
+                        report.metrics.extend(said.metrics);
+                        report.summary = said.summary;
+                    }
+                    Err(failure) if judged.scope == Scope::Unit && failure.kind.blame() == Blame::Guest => {
+                        verdict.decision = Decision::Fail;
+                        verdict.findings.extend(crate::judge::unit_failed(&name, &failure).findings);
+                    }
+                    Err(failure) => failed.push((name, failure)),
+                }
+            }
+            if judged.scope != Scope::Tree {
+                report.summary = format!("{} in {}", counted(verdict.findings.len(), "finding"), counted(report.files, "file"));
+            }
+            if verdict.findings.iter().any(|finding| finding.rule == TOO_LARGE) {
+                verdict.decision = Decision::Fail;
+            }
+        }
+    }
+    Raw { report, verdict, allow_error: chosen.settings.allow_error, failed }
+}
+
+fn load(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<(Loaded, Call), Failure> {
+    watch.loading(&chosen.name, !registry.is_compiled(&chosen.entry));
+    let loaded = registry.load(&chosen.entry).map_err(|error| match error {
+        error @ (RegistryError::NotGranted { .. } | RegistryError::Changed { .. }) => Failure::new(FailureKind::Denied, error.to_string()),
+        error => Failure::new(FailureKind::Host, error.to_string()),
+    })?;
+    let limits =
+        registry.limits(&chosen.entry, &chosen.settings.limits).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+    let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+    Ok((loaded, call))
+}
+
+/// The rule of files that are too large to be judged one by one.
+const TOO_LARGE: &str = "too-large";
+
+/// The files of a gate, and a finding for each that is too large for it.
+fn files(tree: &Tree, chosen: &Chosen, loaded: &Loaded, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>) {
+    let (mut files, mut findings) = (Vec::new(), Vec::new());
+    for (path, size_bytes) in chosen.files.iter().map(|at| &tree.files[*at]) {
+        if crate::judge::scope(loaded) == Scope::File && *size_bytes > bytes_max {
+            findings.push(Finding {
+                rule: TOO_LARGE.to_owned(),
+                severity: Severity::Medium,
+                message: format!("{size_bytes} bytes are more than the {bytes_max} that are judged, so nobody has looked at it"),
+                location: Some(Location { path: path.clone(), span: None }),
+                suggestion: Some("exclude it from this gate, or raise `file_size` in [check] of sandhog.toml".to_owned()),
+                help_url: None,
+                fix: None,
+            });
+        } else {
+            files.push(SubjectFile { path: path.clone(), size_bytes: *size_bytes, media_type: String::new() });
+        }
+    }
+    (files, findings)
+}
+
+/// Excuses what is excused, and decides.
+fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> GateReport {
+    let Raw { mut report, mut verdict, allow_error, failed } = raw;
+    let had_findings = !verdict.findings.is_empty();
+    let mut findings = std::mem::take(&mut verdict.findings);
+    findings.sort_by(|a, b| order(a).cmp(&order(b)));
+    let mut baseline = baseline;
+    for finding in findings {
+        let ignored = ignores.iter().find(|ignore| covers(ignore, &report.name, &finding));
+        let excused = match ignored {
+            Some(ignore) => Some(Excused::Ignored(ignore.reason.clone())),
+            None => baseline.as_mut().is_some_and(|baseline| baseline.take(&report.name, &finding)).then_some(Excused::Baseline),
+        };
+        report.findings.push(Found { finding, excused });
+    }
+    let counting: Vec<Finding> =
+        report.findings.iter().filter(|found| found.excused.is_none()).map(|found| found.finding.clone()).collect();
+    // A gate that says no, and whose every reason is excused, says no no more.
+    let decision = if had_findings && counting.is_empty() { Decision::Pass } else { verdict.decision };
+    let rejects = policy::judge(&Verdict { decision, findings: counting, metrics: Vec::new(), summary: String::new() }, report.fail_on);
+    let parts = failed.len();
+    report.outcome = match (failed.into_iter().next(), rejects) {
+        (Some(_), Judgement::Rejects) if allow_error => GateOutcome::Rejected,
+        (Some((part, failure)), _) => GateOutcome::Failed { part, failure, parts, allowed: allow_error },
+        (None, Judgement::Rejects) => GateOutcome::Rejected,
+        (None, Judgement::Passes) => GateOutcome::Passed,
+    };
+    report
+}
+
+fn order(finding: &Finding) -> (&str, (u32, u32), &str, &str) {
+    let location = finding.location.as_ref();
+    let place = location.and_then(|l| l.span).map_or((0, 0), |span| (span.start_line, span.start_column));
+    (location.map_or("", |l| l.path.as_str()), place, &finding.rule, &finding.message)
+}
+
+fn covers(ignore: &Ignore, gate: &str, finding: &Finding) -> bool {
+    let path = finding.location.as_ref().map_or("", |location| location.path.as_str());
+    ignore.rule == finding.rule
+        && ignore.gate.as_deref().is_none_or(|name| name == gate)
+        && ignore.path.as_ref().is_none_or(|pattern| globs(std::slice::from_ref(pattern)).is_match(path))
+}
+
+/// How often each severity was found, and counts.
+#[must_use]
+pub fn by_severity(report: &Report) -> BTreeMap<Severity, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, found) in report.findings().filter(|(_, found)| found.excused.is_none()) {
+        *counts.entry(found.finding.severity).or_default() += 1;
+    }
+    counts
+}

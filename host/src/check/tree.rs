@@ -1,0 +1,198 @@
+//! A directory as a snapshot: which files are in it, and which are not judged and why.
+//!
+//! What `.gitignore` leaves out is left out. Links are not followed and not part of it. What is a file and cannot be part
+//! of a snapshot (its name, its kind) is never passed over in silence.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use globset::GlobSet;
+use ignore::{DirEntry, WalkBuilder, WalkState};
+
+use crate::model::text::sanitize;
+use crate::model::{Snapshot, artifact};
+use crate::registry::intake;
+
+/// The largest file that is read at all, in bytes.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+/// How many files a tree may have.
+const FILES_MAX: usize = 2_000_000;
+/// Folders that are never part of a tree: what version control and sandhog itself keep.
+const NEVER: &[&str] = &[".git", ".hg", ".jj", ".svn", ".sandhog"];
+
+/// A directory, read.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where it is.
+    pub root: PathBuf,
+    /// Its files.
+    pub snapshot: Arc<Snapshot>,
+    /// The files that are to be judged, sorted: all, or those that were asked for.
+    pub files: Vec<(String, u64)>,
+    /// Files that cannot be judged: a name that is safe to show, and why.
+    pub unjudged: Vec<(String, String)>,
+    /// How many links there are.
+    pub links: usize,
+}
+
+/// Why a directory is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is not there, or may not be read.
+    #[error("{} cannot be read: {reason}", .path.display())]
+    NotReadable {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// It has too many files.
+    #[error("{} has more than {FILES_MAX} files; name a folder of it", .path.display())]
+    TooLarge {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+#[derive(Default)]
+struct Found {
+    files: Vec<(String, u64, PathBuf)>,
+    unjudged: Vec<(String, String)>,
+    links: usize,
+}
+
+/// Reads a directory. `only` are the files and folders in it that are to be judged; unset: all of it. What `exclude` matches is
+/// part of the snapshot, and not judged.
+///
+/// # Errors
+/// See [`Error`].
+pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet) -> Result<Tree, Error> {
+    let not = |path: &Path, reason: String| Error::NotReadable { path: path.to_owned(), reason };
+    let root = root.canonicalize().map_err(|error| not(root, error.to_string()))?;
+    let mut asked = BTreeSet::new();
+    for path in only.unwrap_or_default() {
+        let real = path.canonicalize().map_err(|error| not(path, error.to_string()))?;
+        let inside = real.strip_prefix(&root).map_err(|_| not(path, format!("it is not inside {}", root.display())))?;
+        asked.insert(inside.to_owned());
+    }
+    let found = Mutex::new(Found::default());
+    let first_error = Mutex::new(None);
+    let walker = WalkBuilder::new(&root)
+        .hidden(false)
+        .ignore(false)
+        .git_global(false)
+        .parents(true)
+        .require_git(false)
+        .follow_links(false)
+        .filter_entry(|entry| entry.depth() == 0 || !NEVER.iter().any(|name| entry.file_name() == *name))
+        .build_parallel();
+    walker.run(|| {
+        Box::new(|entry| {
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match entry {
+                Ok(entry) => found.add(&root, &entry),
+                Err(error) => {
+                    let place = sanitize(&error.to_string(), 400);
+                    if found.files.is_empty() && found.unjudged.is_empty() {
+                        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(place.clone());
+                    }
+                    found.unjudged.push((".".to_owned(), place));
+                }
+            }
+            if found.files.len() > FILES_MAX { WalkState::Quit } else { WalkState::Continue }
+        })
+    });
+    let Found { mut files, mut unjudged, links } = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if files.len() > FILES_MAX {
+        return Err(Error::TooLarge { path: root });
+    }
+    files.sort();
+    unjudged.sort();
+    let mut snapshot = Snapshot::default();
+    let mut judged = Vec::new();
+    for (name, size, path) in files {
+        let load = move || match intake::read(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(collision) = snapshot.add_lazy(&name, size, Box::new(load)) {
+            unjudged.push((name, collision.to_string()));
+            continue;
+        }
+        let wanted = only.is_none() || asked.iter().any(|path| Path::new(&name).starts_with(path));
+        if wanted && !exclude.is_match(&name) {
+            judged.push((name, size));
+        }
+    }
+    unjudged.retain(|(name, _)| !exclude.is_match(name));
+    Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links })
+}
+
+impl Found {
+    fn add(&mut self, root: &Path, entry: &DirEntry) {
+        let Some(kind) = entry.file_type() else { return };
+        if kind.is_dir() {
+            return;
+        }
+        if kind.is_symlink() {
+            self.links += 1;
+            return;
+        }
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let shown = || sanitize(&inside.to_string_lossy(), 400);
+        if !kind.is_file() {
+            self.unjudged.push((shown(), "it is no regular file (a FIFO, a socket or a device)".to_owned()));
+            return;
+        }
+        let Some(name) = inside.to_str() else {
+            self.unjudged.push((shown(), "its name is not UTF-8".to_owned()));
+            return;
+        };
+        if let Err(reason) = artifact::check_name(name) {
+            self.unjudged.push((shown(), format!("its name is refused: {reason}")));
+            return;
+        }
+        match entry.metadata() {
+            Ok(metadata) => self.files.push((name.to_owned(), metadata.len(), entry.path().to_owned())),
+            Err(error) => self.unjudged.push((shown(), sanitize(&error.to_string(), 400))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_ignores_and_links_are_left_out_and_nothing_else_is_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, text).expect("writes");
+        };
+        write(".gitignore", "built/\n");
+        write("built/out.py", "");
+        write(".git/config", "");
+        write(".sandhog/journal", "");
+        write(".hidden.py", "x");
+        write("src/a.py", "abc");
+        write("vendor/b.py", "");
+        write("line\nbreak.py", "");
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("links");
+        rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+        let tree = read(folder.path(), None, &crate::config::check::globs(&["vendor/".to_owned()])).expect("reads");
+        let names: Vec<&str> = tree.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, [".gitignore", ".hidden.py", "src/a.py"]);
+        assert!(tree.snapshot.node("vendor/b.py").is_some(), "excluded from judgement, and there to be read");
+        assert_eq!(tree.links, 1);
+        let unjudged: Vec<&str> = tree.unjudged.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(unjudged.len(), 2, "{unjudged:?}");
+        assert_eq!(tree.snapshot.content("src/a.py").as_deref(), Ok(&b"abc"[..]));
+
+        let part = read(folder.path(), Some(&[folder.path().join("src")]), &GlobSet::empty()).expect("reads");
+        assert_eq!(part.files.len(), 1);
+        assert!(read(folder.path(), Some(&[PathBuf::from("/etc")]), &GlobSet::empty()).is_err(), "outside");
+    }
+}

@@ -1,0 +1,545 @@
+//! `sandhog check` and `sandhog baseline`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::context::{Common, Context};
+use super::exit::{Error, Exit};
+use super::trust::{self, Policy};
+use crate::check::baseline::{self, Baseline};
+use crate::check::tree::{self, Tree};
+use crate::check::{self, Options, Outcome, Report, Watch, fix};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::check::{CheckSettings, glob, globs};
+use crate::config::settings::FILE_NAME;
+use crate::judge::Judge;
+use crate::model::Severity;
+use crate::model::text::counted;
+use crate::registry::verdicts::Verdicts;
+use crate::report::check as report;
+
+/// How many gates' instances are alive at once, for each core.
+const PARTS_PER_CORE: usize = 2;
+/// The largest baseline that is read, in bytes.
+const BASELINE_BYTES_MAX: u64 = 64 << 20;
+/// How many rounds of fixes are made: a fix may make room for another one.
+const FIX_ROUNDS_MAX: usize = 10;
+/// How often the spinner turns.
+const TURN: Duration = Duration::from_millis(120);
+
+/// In which form a report is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people: by file, with the lines
+    Human,
+    /// One object with everything
+    Json,
+    /// SARIF 2.1.0, for GitHub code scanning and others
+    Sarif,
+    /// JUnit XML
+    Junit,
+    /// Annotations for GitHub's log, and the summary of the step
+    Github,
+}
+
+/// What is judged, and by what.
+#[derive(Debug, clap::Args)]
+struct Subject {
+    /// Directories and files to judge [default: the current directory]
+    paths: Vec<PathBuf>,
+    /// Judge by this configuration, wherever the directory has its own
+    #[arg(long, value_name = "FILE", env = "SANDHOG_POLICY", conflicts_with = "policy_from")]
+    policy: Option<PathBuf>,
+    /// Judge by the sandhog.toml of this commit or branch: for CI, where the pull request may change it
+    #[arg(long, value_name = "BASE", env = "SANDHOG_POLICY_FROM")]
+    policy_from: Option<String>,
+    /// Only these gates, by name; may be repeated
+    #[arg(long, value_name = "GATE", value_delimiter = ',')]
+    gate: Vec<String>,
+    /// Judge no file that fits this glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Judge everything anew, whatever is known from before
+    #[arg(long)]
+    no_cache: bool,
+    /// Where the standard gates lie [default: gates beside the sandhog binary]
+    #[arg(long, value_name = "FOLDER", env = "SANDHOG_GATES")]
+    gates: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "The sandhog.toml of the directory counts only after `sandhog trust`, or by --policy or --policy-from: who wrote\n\
+what is judged does not say how. Without one, the standard gates that fit the files judge.\n\n\
+Examples:\n  sandhog check\n  sandhog check ../stranger --format sarif --output findings.sarif\n  sandhog check --changed main --policy-from main --format github")]
+pub struct CheckArguments {
+    #[command(flatten)]
+    subject: Subject,
+    /// Judge only files that differ from this commit or branch, and new ones [default: HEAD]
+    #[arg(long, value_name = "BASE", num_args = 0..=1, default_missing_value = "HEAD", require_equals = false)]
+    changed: Option<String>,
+    /// Findings of the baseline do not count
+    #[arg(long)]
+    new_only: bool,
+    /// The baseline [default: sandhog-baseline.json beside a sandhog.toml that counts]
+    #[arg(long, value_name = "FILE", requires = "new_only")]
+    baseline: Option<PathBuf>,
+    /// Findings of this severity and above reject, for gates that have no threshold of their own
+    #[arg(long, value_name = "SEVERITY", env = "SANDHOG_FAIL_ON", value_parser = severity)]
+    fail_on: Option<Severity>,
+    /// Exit with 0 though gates reject; a gate that could not answer still fails
+    #[arg(long)]
+    exit_zero: bool,
+    /// Make the fixes that keep what the program means, after all gates have ended
+    #[arg(long)]
+    fix: bool,
+    /// Make also fixes that may change what the program means
+    #[arg(long, requires = "fix")]
+    unsafe_fixes: bool,
+    /// The form of the report; with --output in pairs, as often as needed
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Vec<Format>,
+    /// Where the report of the --format at the same place goes; - for standard output
+    #[arg(long, value_name = "FILE|-")]
+    output: Vec<PathBuf>,
+    /// Show what is excused, and gates that had nothing to judge, too
+    #[arg(long)]
+    all: bool,
+    /// Give up after so long, such as 10m; exit with 124
+    #[arg(long, value_name = "SPAN")]
+    wait_timeout: Option<String>,
+}
+
+/// Commands of `baseline`.
+#[derive(Debug, clap::Subcommand)]
+pub enum BaselineCommand {
+    /// Judge, and write what is found as the baseline
+    Update {
+        #[command(flatten)]
+        subject: BaselineSubject,
+    },
+    /// Say what is in the baseline, by gate and rule
+    Show {
+        /// The directory, or the file
+        #[arg(default_value = ".")]
+        path: PathBuf,
+    },
+}
+
+/// What `baseline update` judges.
+#[derive(Debug, clap::Args)]
+pub struct BaselineSubject {
+    #[command(flatten)]
+    subject: Subject,
+    /// Where it is written [default: sandhog-baseline.json in the directory]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    text.parse().map_err(|()| "expected one of info, low, medium, high, critical".to_owned())
+}
+
+/// Everything that a check needs, made ready.
+struct Ready {
+    context: Context,
+    settings: CheckSettings,
+    tree: Tree,
+    judge: Judge,
+    notes: Vec<String>,
+    /// Where the settings are, if any count.
+    folder: Option<PathBuf>,
+}
+
+fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Ready, Error> {
+    let here = PathBuf::from(".");
+    let paths = if subject.paths.is_empty() { std::slice::from_ref(&here) } else { &subject.paths };
+    let (folder, mut only) = match paths {
+        [one] if one.is_dir() => (one.clone(), None),
+        [one] => (one.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned(), Some(vec![one.clone()])),
+        many => (here.clone(), Some(many.to_vec())),
+    };
+    let Policy { mut settings, folder: policy_folder, mut notes } =
+        trust::policy(common, subject.policy.as_deref(), subject.policy_from.as_deref(), &folder)?;
+    // Configurations of engines lie at the root of a project: the snapshot is of the project, the judgement of the part.
+    let root = policy_folder.clone().unwrap_or_else(|| folder.clone());
+    if only.is_none() && root.canonicalize().ok() != folder.canonicalize().ok() {
+        only = Some(vec![folder.clone()]);
+    }
+    if let Some(base) = changed {
+        let inside = |path: &PathBuf| only.as_ref().is_none_or(|only| only.iter().any(|part| within(path, part)));
+        only = Some(super::git::changed(&root, base)?.into_iter().filter(inside).collect());
+    }
+    for pattern in &subject.exclude {
+        glob(pattern).map_err(|error| Error::usage(format!("--exclude {pattern}: {error}")))?;
+        settings.check.exclude.push(pattern.clone());
+    }
+    settings.plugins.splice(0..0, common.plugins.iter().cloned());
+    match standard_gates(subject.gates.as_deref()) {
+        Some(folder) => settings.plugins.push(folder),
+        None if settings.plugins.is_empty() => {
+            return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
+                .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
+        }
+        None => {}
+    }
+    let tree = tree::read(&root, only.as_deref(), &globs(&settings.check.exclude))?;
+    if tree.links > 0 {
+        notes
+            .push(format!("{} not followed", if tree.links == 1 { "1 link was".to_owned() } else { format!("{} links were", tree.links) }));
+    }
+    if tree.root.join(".sandhog").exists() && policy_folder.is_none() {
+        notes.push("the directory brings a .sandhog of its own: nothing of it is used".to_owned());
+    }
+    let check_settings = settings.check.clone();
+    let context = common.open_with(None, settings)?;
+    for entry in context.registry.shadowed() {
+        if let Some(by) = context.registry.plugins().find(|plugin| plugin.name == entry.name) {
+            notes.push(format!("{} stands in the place of {}", by.path.display(), entry.path.display()));
+        }
+    }
+    for (path, bad) in context.registry.bad() {
+        notes.push(format!("{} is no plugin: {}", path.display(), crate::model::text::sanitize(&bad.to_string(), 400)));
+    }
+    let verdicts = match common.cache_folder().filter(|_| !subject.no_cache) {
+        Some(folder) => match Verdicts::open(&folder) {
+            Ok(verdicts) => Some(Arc::new(verdicts)),
+            Err(error) => {
+                tracing::warn!(%error, "verdicts are not kept");
+                None
+            }
+        },
+        None => None,
+    };
+    let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
+    let judge = Judge::new(context.runtime.clone(), cores * PARTS_PER_CORE, verdicts);
+    Ok(Ready { context, settings: check_settings, tree, judge, notes, folder: policy_folder })
+}
+
+fn within(path: &Path, part: &Path) -> bool {
+    matches!((path.canonicalize(), part.canonicalize()), (Ok(path), Ok(part)) if path.starts_with(&part))
+}
+
+/// The folder of the standard gates: named, or beside the binary.
+fn standard_gates(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(folder) = named {
+        return Some(folder.to_owned());
+    }
+    let binary = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let beside = binary.parent()?;
+    [beside.join("gates"), beside.join("../lib/sandhog/gates")].into_iter().find(|folder| folder.is_dir())
+}
+
+fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
+    let mut plan = check::plan(&ready.context.registry, &ready.settings, &ready.tree).map_err(Error::usage)?;
+    if only.is_empty() {
+        return Ok(plan);
+    }
+    let is = |name: &str, set: Option<&str>| only.iter().any(|only| only == name || Some(only.as_str()) == set);
+    let sets: Vec<String> = ready.context.registry.plugins().filter_map(|entry| entry.manifest.set.clone()).collect();
+    for name in only {
+        let known = plan.chosen.iter().map(|chosen| chosen.name.as_str()).chain(plan.skipped.iter().map(|(name, _)| name.as_str()));
+        let all: Vec<&str> = known.chain(sets.iter().map(String::as_str)).collect();
+        if !all.contains(&name.as_str()) {
+            let error = Error::usage(format!("--gate {name}: no gate of this check is called so"));
+            return Err(match crate::model::text::did_you_mean(name, all.iter().copied()) {
+                Some(meant) => error.help(format!("did you mean `{meant}`?")),
+                None => error,
+            });
+        }
+    }
+    plan.chosen.retain(|chosen| is(&chosen.name, chosen.entry.manifest.set.as_deref()));
+    plan.skipped.retain(|(name, _)| is(name, None));
+    Ok(plan)
+}
+
+/// Checks.
+pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error> {
+    let outputs = outputs(arguments)?;
+    let timeout = match &arguments.wait_timeout {
+        Some(text) => Some(crate::model::limits::parse_duration(text).map_err(|error| Error::usage(format!("--wait-timeout: {error}")))?),
+        None => None,
+    };
+    let mut ready = ready(common, &arguments.subject, arguments.changed.as_deref())?;
+    let known = known(arguments, &ready)?;
+    let mut rounds = 0;
+    loop {
+        let plan = plan(&ready, &arguments.subject.gate)?;
+        let (report, ended) = run(&ready, plan, arguments.fail_on, known.clone(), timeout)?;
+        let again = arguments.fix
+            && ended == Ended::ByItself
+            && rounds < FIX_ROUNDS_MAX
+            && make_fixes(&report, &ready.tree, arguments.unsafe_fixes);
+        if again {
+            rounds += 1;
+            ready.tree = tree::read(&ready.tree.root, Some(&part(&ready)), &globs(&ready.settings.exclude))?;
+            continue;
+        }
+        for (format, output) in &outputs {
+            write(*format, output.as_deref(), &report, &ready.tree, arguments.all)?;
+        }
+        return Ok(match (ended, report.outcome()) {
+            (Ended::Interrupted, _) => Exit::Interrupted,
+            (Ended::TimedOut, _) => Exit::TimedOut,
+            (Ended::ByItself, Outcome::Passed) => Exit::Passed,
+            (Ended::ByItself, Outcome::Failed) if arguments.exit_zero && only_rejected(&report) => Exit::Passed,
+            (Ended::ByItself, Outcome::Failed) => Exit::Failed,
+            (Ended::ByItself, Outcome::HostFailed) => Exit::Engine,
+            (Ended::ByItself, Outcome::NothingChecked) if arguments.changed.is_some() => Exit::Passed,
+            (Ended::ByItself, Outcome::NothingChecked) => Exit::NothingChecked,
+        });
+    }
+}
+
+fn only_rejected(report: &Report) -> bool {
+    !report.gates.iter().any(|gate| matches!(gate.outcome, check::GateOutcome::Failed { allowed: false, .. }))
+}
+
+/// The files that were judged, to be judged again.
+fn part(ready: &Ready) -> Vec<PathBuf> {
+    ready.tree.files.iter().map(|(name, _)| ready.tree.root.join(name)).collect()
+}
+
+/// Makes the fixes, and says so: whether there were any.
+fn make_fixes(report: &Report, tree: &Tree, also_unsafe: bool) -> bool {
+    let fixed = fix::fix(report, tree, also_unsafe);
+    if fixed.made > 0 {
+        let made = if fixed.made == 1 { "1 fix".to_owned() } else { format!("{} fixes", fixed.made) };
+        eprintln!("made {made} in {}", counted(fixed.files.len(), "file"));
+    }
+    for (path, reason) in &fixed.failed {
+        eprintln!("not fixed: {}: {reason}", crate::model::text::sanitize(path, 400));
+    }
+    fixed.made > 0
+}
+
+/// The pairs of --format and --output; a format without an output goes to standard output.
+fn outputs(arguments: &CheckArguments) -> Result<Vec<(Format, Option<PathBuf>)>, Error> {
+    let formats = if arguments.format.is_empty() { vec![Format::Human] } else { arguments.format.clone() };
+    if arguments.output.len() > formats.len() {
+        let help = "write --format FORMAT --output FILE in pairs, such as --format sarif --output findings.sarif";
+        return Err(Error::usage("there are more --output than --format").help(help));
+    }
+    let standard = |path: &Path| path.as_os_str() == "-";
+    let place = |at: usize| arguments.output.get(at).filter(|path| !standard(path)).cloned();
+    let pairs: Vec<(Format, Option<PathBuf>)> = formats.into_iter().enumerate().map(|(at, format)| (format, place(at))).collect();
+    if pairs.iter().filter(|(_, output)| output.is_none()).count() > 1 {
+        return Err(Error::usage("several reports would be mixed on standard output").help("give all but one of them an --output FILE"));
+    }
+    for (_, output) in &pairs {
+        if let Some(parent) = output.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+            return Err(Error::usage(format!("--output: there is no folder {}", parent.display())));
+        }
+    }
+    Ok(pairs)
+}
+
+/// The baseline, where findings of one do not count.
+fn known(arguments: &CheckArguments, ready: &Ready) -> Result<Option<Baseline>, Error> {
+    if !arguments.new_only {
+        return Ok(None);
+    }
+    let path = match (&arguments.baseline, &ready.folder) {
+        (Some(path), _) => path.clone(),
+        // One from a revision is read there, not from the working tree that is judged.
+        (None, Some(folder)) => match &arguments.subject.policy_from {
+            Some(base) => {
+                let name = ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
+                let text = super::git::show(folder, base, name)?;
+                return Baseline::read(&text).map(Some).map_err(|error| Error::usage(format!("{base}:{name}: {error}")));
+            }
+            None => folder.join(ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME)),
+        },
+        (None, None) => {
+            return Err(Error::usage("--new-only: no baseline counts here")
+                .help("name one with --baseline FILE, or trust the directory (`sandhog trust`) after `sandhog baseline update`"));
+        }
+    };
+    read_baseline(&path).map(Some)
+}
+
+fn read_baseline(path: &Path) -> Result<Baseline, Error> {
+    let target = std::fs::canonicalize(path).map_err(|error| {
+        Error::usage(format!("the baseline {} cannot be read: {error}", path.display())).help("`sandhog baseline update` writes one")
+    })?;
+    let bytes = crate::registry::intake::read(&target, BASELINE_BYTES_MAX)
+        .map_err(|error| Error::usage(format!("the baseline {}: {error}", path.display())))?;
+    Baseline::read(&String::from_utf8_lossy(&bytes)).map_err(|error| Error::usage(format!("{}: {error}", path.display())))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    Interrupted,
+    TimedOut,
+}
+
+fn run(
+    ready: &Ready,
+    plan: check::Plan,
+    fail_on: Option<Severity>,
+    known: Option<Baseline>,
+    timeout: Option<Duration>,
+) -> Result<(Report, Ended), Error> {
+    let bar = Bar::new(super::is_live());
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let options = Options { fail_on, baseline: known, today, cancel: cancel.clone() };
+    let (mut report, ended) = super::block_on(async {
+        let work = check::check(&ready.context.registry, &ready.judge, &ready.settings, &ready.tree, plan, options, &bar);
+        tokio::pin!(work);
+        let up = async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            report = &mut work => (report, Ended::ByItself),
+            _ = tokio::signal::ctrl_c() => {
+                cancel.cancel();
+                (work.await, Ended::Interrupted)
+            }
+            () = up => {
+                cancel.cancel();
+                (work.await, Ended::TimedOut)
+            }
+        }
+    })?;
+    bar.finish();
+    report.notes.splice(0..0, ready.notes.iter().cloned());
+    Ok((report, ended))
+}
+
+fn write(format: Format, output: Option<&Path>, report: &Report, tree: &Tree, all: bool) -> Result<(), Error> {
+    let pretty = |value: &serde_json::Value| format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default());
+    let text = match format {
+        Format::Human => report::human(report, tree, output.is_none() && super::colour(&std::io::stdout()), all),
+        Format::Json => pretty(&report::json(report)),
+        Format::Sarif => pretty(&report::sarif(report, tree)),
+        Format::Junit => report::junit(report),
+        Format::Github => {
+            step_summary(report)?;
+            report::annotations(report)
+        }
+    };
+    match output {
+        None => out!("{text}"),
+        Some(path) => replace(path, &text)?,
+    }
+    Ok(())
+}
+
+/// A file, whole or as it was.
+fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut file =
+            tempfile::Builder::new().prefix(".sandhog-").permissions(std::fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(path).map_err(|error| error.error)?;
+        std::io::Result::Ok(())
+    };
+    write().map_err(|error| Error::engine(format!("{} cannot be written: {error}", path.display())))
+}
+
+/// GitHub's summary of this step, where it is asked for.
+fn step_summary(report: &Report) -> Result<(), Error> {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()).map(PathBuf::from) else { return Ok(()) };
+    let write = || std::fs::File::options().append(true).create(true).open(&path)?.write_all(report::step_summary(report).as_bytes());
+    write().map_err(|error| Error::engine(format!("GITHUB_STEP_SUMMARY: {} cannot be written: {error}", path.display())))
+}
+
+/// Does what a `baseline` command asks for.
+pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error> {
+    match command {
+        BaselineCommand::Show { path } => {
+            let file = if path.is_dir() { path.join(baseline::FILE_NAME) } else { path };
+            let known = read_baseline(&file)?;
+            for ((gate, rule), count) in known.by_rule() {
+                outln!("{count:>6}  {gate}/{}", crate::model::text::sanitize(rule, 200));
+            }
+            outln!("{} in {}", counted(known.len(), "finding"), file.display());
+            Ok(Exit::Passed)
+        }
+        BaselineCommand::Update { subject: BaselineSubject { subject, output } } => {
+            let ready = ready(common, &subject, None)?;
+            let (report, ended) = run(&ready, plan(&ready, &subject.gate)?, None, None, None)?;
+            if ended == Ended::Interrupted {
+                return Ok(Exit::Interrupted);
+            }
+            if !only_rejected(&report) {
+                write(Format::Human, None, &report, &ready.tree, false)?;
+                return Err(Error::usage("a gate could not answer, so the baseline would be incomplete; nothing was written"));
+            }
+            let name = ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
+            let path = output.unwrap_or_else(|| ready.tree.root.join(name));
+            let folder = ready.tree.root.clone();
+            let was_trusted = folder.join(FILE_NAME).is_file() && trust::is_trusted(&folder)?;
+            let known = Baseline::of(&report);
+            replace(&path, &known.text())?;
+            if was_trusted {
+                trust::renew(&folder)?;
+            }
+            outln!("{}: {}", path.display(), counted(known.len(), "finding"));
+            Ok(Exit::Passed)
+        }
+    }
+}
+
+/// Progress: a bar on a terminal, else a line when something takes long.
+struct Bar {
+    bar: Option<ProgressBar>,
+    length: Mutex<u64>,
+}
+
+impl Bar {
+    fn new(live: bool) -> Self {
+        let bar = live.then(|| {
+            let bar = ProgressBar::new(0);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len}  {elapsed}  {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(TURN);
+            bar
+        });
+        Self { bar, length: Mutex::new(0) }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Bar {
+    fn loading(&self, gate: &str, compiling: bool) {
+        match &self.bar {
+            Some(bar) if compiling => bar.println(format!("{gate}: compiled for its first use; this may take a minute")),
+            None if compiling => eprintln!("{gate}: compiled for its first use; this may take a minute"),
+            Some(_) | None => {}
+        }
+    }
+
+    fn parts(&self, gate: &str, parts: usize) {
+        if let Some(bar) = &self.bar {
+            let mut length = self.length.lock().unwrap_or_else(PoisonError::into_inner);
+            *length += parts as u64;
+            bar.set_length(*length);
+            bar.set_message(gate.to_owned());
+        }
+    }
+
+    fn done(&self, gate: &str) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(gate.to_owned());
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `sandhog trust`, and which settings count for a check.
+//!
+//! The configuration of a judged directory was written by whoever wrote the directory. It counts only where the user said so
+//! of exactly these files: the digest of `sandhog.toml`, of the baseline and of the project's own plugins is remembered in
+//! the user's configuration folder.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use super::context::{Common, read_settings};
+use super::exit::{Error, Exit};
+use crate::check::baseline;
+use crate::config::Settings;
+use crate::config::settings::FILE_NAME;
+use crate::model::Digest;
+use crate::registry::intake;
+
+/// The largest file that is part of what is trusted, in bytes.
+const TRUSTED_BYTES_MAX: u64 = 64 << 20;
+/// The largest list of trusted directories, in bytes.
+const LIST_BYTES_MAX: u64 = 4 << 20;
+
+/// Arguments of `trust`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "What is trusted is remembered in the user's configuration folder by the digest of sandhog.toml, of the\n\
+baseline, and of every plugin in the plugin folders below the directory: when one changes, it asks again.\n\n\
+Example: sandhog trust . && sandhog check")]
+pub struct TrustArguments {
+    /// The directory with the sandhog.toml
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// Forget it instead
+    #[arg(long)]
+    revoke: bool,
+}
+
+/// Where settings of a check come from.
+pub struct Policy {
+    /// What counts.
+    pub settings: Settings,
+    /// The folder that it speaks of; none where there are no settings.
+    pub folder: Option<PathBuf>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Trusts.
+pub fn trust(arguments: &TrustArguments) -> Result<Exit, Error> {
+    let folder = canonical(&arguments.path)?;
+    let mut list = read_list()?;
+    let key = folder.display().to_string();
+    if arguments.revoke {
+        let was = list.remove(&key).is_some();
+        write_list(&list)?;
+        outln!("{key}: {}", if was { "not trusted any more" } else { "was not trusted" });
+        return Ok(Exit::Passed);
+    }
+    let file = folder.join(FILE_NAME);
+    if !file.is_file() {
+        return Err(Error::usage(format!("there is no {FILE_NAME} in {key}")).help("`sandhog init` writes one"));
+    }
+    let settings = read_settings(&file)?;
+    list.insert(key.clone(), digest(&folder, &settings)?.to_string());
+    write_list(&list)?;
+    outln!("{key}: trusted as it is now");
+    Ok(Exit::Passed)
+}
+
+/// The settings that count for a directory.
+pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: &Path) -> Result<Policy, Error> {
+    if let Some(file) = file.or(common.config.as_deref()) {
+        return Ok(Policy { settings: read_settings(file)?, folder: None, notes: Vec::new() });
+    }
+    let folder = canonical(folder)?;
+    if let Some(base) = from {
+        let text = super::git::show(&folder, base, FILE_NAME)?;
+        let name = PathBuf::from(format!("{base}:{FILE_NAME}"));
+        let settings = crate::config::settings::read(&name, &text, &folder, |name| std::env::var(name).ok())?;
+        // The plugins of the working tree are the stranger's; only what lies outside of it is as the user left it.
+        let plugins = settings.plugins.iter().filter(|plugins| !plugins.starts_with(&folder)).cloned().collect();
+        return Ok(Policy { settings: Settings { plugins, ..settings }, folder: Some(folder), notes: Vec::new() });
+    }
+    let nobody = |notes| Policy { settings: Settings::default(), folder: None, notes };
+    let Some(found) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else { return Ok(nobody(Vec::new())) };
+    let place = found.join(FILE_NAME);
+    let asks = "`sandhog trust` makes it count, or --policy FILE, or --policy-from BASE";
+    let untrusted = |why: &str| {
+        nobody(vec![format!("{} does not count, since {why}: the standard gates judge, with nothing granted ({asks})", place.display())])
+    };
+    let Some(trusted) = read_list()?.get(&found.display().to_string()).cloned() else {
+        return Ok(untrusted("nobody said that it is trusted"));
+    };
+    let settings = read_settings(&place)?;
+    if digest(found, &settings)?.to_string() != trusted {
+        return Ok(untrusted("it, its baseline or its plugins changed since it was trusted"));
+    }
+    Ok(Policy { settings, folder: Some(found.to_owned()), notes: Vec::new() })
+}
+
+/// Whether a directory is trusted as it is.
+pub fn is_trusted(folder: &Path) -> Result<bool, Error> {
+    let folder = canonical(folder)?;
+    let Some(trusted) = read_list()?.get(&folder.display().to_string()).cloned() else { return Ok(false) };
+    Ok(digest(&folder, &read_settings(&folder.join(FILE_NAME))?)?.to_string() == trusted)
+}
+
+/// Trusts a directory as it is now.
+pub fn renew(folder: &Path) -> Result<(), Error> {
+    let folder = canonical(folder)?;
+    let mut list = read_list()?;
+    list.insert(folder.display().to_string(), digest(&folder, &read_settings(&folder.join(FILE_NAME))?)?.to_string());
+    write_list(&list)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    let real = path.canonicalize().map_err(|error| Error::usage(format!("{} cannot be read: {error}", path.display())))?;
+    Ok(if real.is_dir() { real } else { real.parent().unwrap_or(Path::new("/")).to_owned() })
+}
+
+/// One digest of all that counts.
+fn digest(folder: &Path, settings: &Settings) -> Result<Digest, Error> {
+    let baseline = settings.check.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
+    let mut paths = vec![folder.join(FILE_NAME), folder.join(baseline)];
+    for plugins in settings.plugins.iter().filter(|plugins| plugins.starts_with(folder)) {
+        let Ok(entries) = std::fs::read_dir(plugins) else { continue };
+        let wanted = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm" || extension == "toml");
+        paths.extend(entries.flatten().map(|entry| entry.path()).filter(wanted));
+    }
+    paths.sort();
+    paths.dedup();
+    let mut hasher = sha2::Sha256::new();
+    for path in paths {
+        match intake::read(&path, TRUSTED_BYTES_MAX) {
+            Ok(bytes) => {
+                hasher.update(path.as_os_str().as_encoded_bytes());
+                hasher.update([0]);
+                hasher.update(Digest::of(&bytes).as_bytes());
+            }
+            Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::usage(format!("{}: {error}", path.display()))),
+        }
+    }
+    Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+fn list_path() -> Result<PathBuf, Error> {
+    let folder =
+        std::env::var_os("SANDHOG_TRUST_DIR").map(PathBuf::from).or_else(|| dirs::config_dir().map(|folder| folder.join("sandhog")));
+    Ok(folder
+        .ok_or_else(|| Error::usage("there is no configuration folder for this user").help("set XDG_CONFIG_HOME"))?
+        .join("trusted.json"))
+}
+
+fn read_list() -> Result<BTreeMap<String, String>, Error> {
+    let path = list_path()?;
+    let not = |reason: String| Error::usage(format!("{}: {reason}", path.display())).help("remove it, and trust again");
+    let bytes = match intake::read(&path, LIST_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(not(error.to_string())),
+    };
+    let metadata = std::fs::metadata(&path).map_err(|error| not(error.to_string()))?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+        return Err(not("it is not a file that only its user can write".to_owned()));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| not(error.to_string()))
+}
+
+fn write_list(list: &BTreeMap<String, String>) -> Result<(), Error> {
+    let path = list_path()?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        file.write_all(serde_json::to_string_pretty(list)?.as_bytes())?;
+        file.persist(&path).map_err(|error| error.error)?;
+        std::io::Result::Ok(())
+    };
+    write().map_err(|error| Error::engine(format!("{} cannot be written: {error}", path.display())))
+}

@@ -1,0 +1,231 @@
+//! A gate over a subject: as a whole, file by file, or unit by unit, each part in an instance of its own.
+//!
+//! Answers of gates that are granted nothing are kept, under everything that they were asked with, and are valid for as
+//! long as everything that the gate looked at is as it was. Failures are never kept. Parts are never made by the number
+//! of cores, so that two machines judge alike.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tokio::sync::Semaphore;
+
+use crate::model::snapshot::{Look, Looks};
+use crate::model::{Attempt, Blame, Decision, Failure, Finding, Grant, Log, Receipt, Severity, Subject, SubjectFile, Verdict};
+use crate::registry::Loaded;
+use crate::registry::verdicts::{Key, Verdicts};
+use crate::runtime::{CONTRACT_VERSION, Call, Runtime};
+
+/// Judges, and remembers.
+pub struct Judge {
+    runtime: Runtime,
+    places: Arc<Semaphore>,
+    parts_at_once: usize,
+    verdicts: Option<Arc<Verdicts>>,
+}
+
+/// One part of a subject, judged.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The file, or the unit; empty where the subject was judged as a whole.
+    pub name: String,
+    /// What came of it.
+    pub attempt: Attempt<Verdict>,
+    /// Whether the answer is one that was kept from before.
+    pub kept: bool,
+}
+
+/// How a subject was split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Not at all.
+    Tree,
+    /// File by file.
+    File,
+    /// By the gate itself.
+    Unit,
+}
+
+/// A subject, judged in all its parts.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// How it was split.
+    pub scope: Scope,
+    /// The parts, in their order.
+    pub parts: Vec<Part>,
+}
+
+/// What is told while a subject is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// There are so many parts.
+    Parts(usize),
+    /// One of them is done.
+    Done,
+}
+
+/// How a gate splits its subjects.
+#[must_use]
+pub fn scope(loaded: &Loaded) -> Scope {
+    match loaded.entry.manifest.scope.as_deref() {
+        Some("file") => Scope::File,
+        Some("unit") if loaded.plugin.has_units() => Scope::Unit,
+        Some(_) | None => Scope::Tree,
+    }
+}
+
+impl Judge {
+    /// One that judges so many parts at once, and keeps answers where it is given a place for them.
+    #[must_use]
+    pub fn new(runtime: Runtime, parts_at_once: usize, verdicts: Option<Arc<Verdicts>>) -> Self {
+        let parts_at_once = parts_at_once.max(1);
+        Self { runtime, places: Arc::new(Semaphore::new(parts_at_once)), parts_at_once, verdicts }
+    }
+
+    /// Judges a subject.
+    pub async fn judge(&self, loaded: &Loaded, subject: Subject, call: Call, told: &(dyn Fn(Told) + Sync)) -> Judged {
+        let scope = scope(loaded);
+        let parts: Vec<(String, Subject)> = match scope {
+            Scope::Tree => vec![(String::new(), subject)],
+            Scope::File => {
+                let (files, bare) = {
+                    let mut bare = subject;
+                    (std::mem::take(&mut bare.files), bare)
+                };
+                let part = |file: &SubjectFile| (file.path.clone(), Subject { files: vec![file.clone()], ..bare.clone() });
+                files.iter().map(part).collect()
+            }
+            Scope::Unit => {
+                let units = self.units(loaded, &subject, &call).await;
+                match units.result {
+                    Ok(units) => units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })).collect(),
+                    Err(failure) => {
+                        let attempt = Attempt { result: Err(failure), receipt: units.receipt, log: units.log };
+                        return Judged { scope: Scope::Tree, parts: vec![Part { name: String::new(), attempt, kept: false }] };
+                    }
+                }
+            }
+        };
+        told(Told::Parts(parts.len()));
+        let judged = futures_util::stream::iter(parts).map(|(name, subject)| async {
+            let part = self.part(loaded, name, subject, call.clone()).await;
+            told(Told::Done);
+            part
+        });
+        Judged { scope, parts: judged.buffered(self.parts_at_once).collect().await }
+    }
+
+    async fn units(&self, loaded: &Loaded, subject: &Subject, call: &Call) -> Attempt<Vec<String>> {
+        let key = self.key(loaded, subject, call, b"units");
+        if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
+            && let Some((units, receipt)) = verdicts.get::<(Vec<String>, Receipt)>(&key, &subject.snapshot)
+        {
+            return Attempt { result: Ok(units), receipt, log: Log::default() };
+        }
+        let looks = Looks::default();
+        let _place = self.places.acquire().await;
+        let attempt = self.runtime.units(&loaded.plugin, subject.clone(), Call { looks: Some(looks.clone()), ..call.clone() }).await;
+        if let (Some((verdicts, key)), Ok(units), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
+            verdicts.put(&key, looks, &subject.snapshot, &(units, attempt.receipt));
+        }
+        attempt
+    }
+
+    async fn part(&self, loaded: &Loaded, name: String, subject: Subject, call: Call) -> Part {
+        let key = self.key(loaded, &subject, &call, b"check");
+        if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
+            && let Some((verdict, receipt)) = verdicts.get::<(Verdict, Receipt)>(&key, &subject.snapshot)
+        {
+            return Part { name, attempt: Attempt { result: Ok(verdict), receipt, log: Log::default() }, kept: true };
+        }
+        let (looks, snapshot) = (Looks::default(), Arc::clone(&subject.snapshot));
+        let _place = self.places.acquire().await;
+        let attempt = self.runtime.check(&loaded.plugin, subject, Call { looks: Some(looks.clone()), ..call }).await;
+        if let (Some((verdicts, key)), Ok(verdict), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
+            verdicts.put(&key, looks, &snapshot, &(verdict, attempt.receipt));
+        }
+        Part { name, attempt, kept: false }
+    }
+
+    /// Everything that an answer follows from, but what is looked at. None where it may follow from something else.
+    fn key(&self, loaded: &Loaded, subject: &Subject, call: &Call, what: &[u8]) -> Option<Key> {
+        if *call.grant != Grant::default() || subject.task.is_some() || subject.usage.is_some() {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        add(b"answer 1");
+        add(what);
+        add(CONTRACT_VERSION.to_string().as_bytes());
+        add(self.runtime.compatibility().as_bytes());
+        add(loaded.plugin.digest().as_bytes());
+        add(format!("{:?}", loaded.entry.manifest.command).as_bytes());
+        add(&serde_json::to_vec(&call.limits).ok()?);
+        add(subject.params.as_bytes());
+        add(subject.unit.as_deref().unwrap_or_default().as_bytes());
+        add(&[u8::from(subject.unit.is_some())]);
+        for file in &subject.files {
+            add(file.path.as_bytes());
+            add(&file.size_bytes.to_le_bytes());
+            add(file.media_type.as_bytes());
+        }
+        // One file's answers are kept side by side for its different contents: a change that is undone is known.
+        if let [file] = subject.files.as_slice() {
+            add(subject.snapshot.sees(&Look::Content(file.path.clone())).as_bytes());
+        }
+        Some(hasher.finalize())
+    }
+}
+
+impl Judged {
+    /// One answer for all parts. A unit that failed by its own fault rejects; any other part without an answer leaves the
+    /// whole without one.
+    #[must_use]
+    pub fn whole(self) -> Attempt<Verdict> {
+        let Self { scope, mut parts } = self;
+        if scope == Scope::Tree
+            && let Some(part) = parts.pop()
+        {
+            return part.attempt;
+        }
+        let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
+        let (mut receipt, mut log, mut rejected) = (Receipt::default(), Log::default(), 0_usize);
+        let (count, mut failure) = (parts.len(), None);
+        for Part { name, attempt, kept: _ } in parts {
+            receipt.add(&attempt.receipt);
+            log.lines.extend(attempt.log.lines);
+            log.dropped_bytes += attempt.log.dropped_bytes;
+            let verdict = match attempt.result {
+                Ok(verdict) => verdict,
+                Err(failed) if scope == Scope::Unit && failed.kind.blame() == Blame::Guest => unit_failed(&name, &failed),
+                Err(failed) => {
+                    failure = failure.or(Some(failed));
+                    continue;
+                }
+            };
+            if verdict.decision == Decision::Fail {
+                rejected += 1;
+                whole.decision = Decision::Fail;
+            }
+            whole.findings.extend(verdict.findings);
+            whole.metrics.extend(verdict.metrics);
+        }
+        whole.summary = format!("{rejected} of {count} rejected");
+        Attempt { result: failure.map_or(Ok(whole), Err), receipt, log }
+    }
+}
+
+/// What a unit says that failed by its own fault: it loops, or takes too much memory.
+pub(crate) fn unit_failed(name: &str, failure: &Failure) -> Verdict {
+    let finding = Finding {
+        rule: format!("unit-{}", failure.kind),
+        severity: Severity::High,
+        message: format!("{name}: {}", failure.message),
+        location: None,
+        suggestion: None,
+        help_url: None,
+        fix: None,
+    };
+    Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: String::new() }
+}

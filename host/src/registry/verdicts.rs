@@ -1,0 +1,189 @@
+//! Answers of gates, kept between processes in the user's cache folder.
+//!
+//! An answer is stored under a hash of everything it was asked with, together with what the gate looked at; it is used
+//! again only where all of that is as it was. The store is the user's own, and each entry is authenticated by the key
+//! that also guards compiled code: a project cannot bring answers of its own.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::model::snapshot::{Look, Snapshot};
+
+/// How many answers are kept; the ones that were stored first go first.
+const ANSWERS_MAX: i64 = 500_000;
+/// How many answers wait for one transaction.
+const PENDING_MAX: usize = 4_096;
+
+/// What an answer was asked with, as a hash.
+pub type Key = blake3::Hash;
+
+/// The store.
+#[derive(Debug)]
+pub struct Verdicts {
+    key: [u8; blake3::KEY_LEN],
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    pending: Vec<(Key, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    /// What was looked at, and what was seen.
+    looks: Vec<(Look, String)>,
+    answer: T,
+}
+
+impl Verdicts {
+    /// Opens the store in a folder, which is made when it is not there. A store that cannot be read is made anew.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written.
+    pub fn open(folder: &Path) -> std::io::Result<Self> {
+        drop(super::cache::Cache::open(folder)?); // the key lies with the compiled code; its folder is checked there
+        let key = super::cache::key(&folder.join("compiled/key"))?;
+        let own = folder.join("verdicts");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&own)?;
+        let path = own.join("verdicts.sqlite");
+        let connection = match connect(&path) {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "kept verdicts cannot be read, and are made anew");
+                std::fs::remove_file(&path)?;
+                connect(&path).map_err(std::io::Error::other)?
+            }
+        };
+        Ok(Self { key, inner: Mutex::new(Inner { connection, pending: Vec::new() }) })
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer under a key, if there is one, and everything that was looked at for it is in this snapshot as it was.
+    #[must_use]
+    pub fn get<T: DeserializeOwned>(&self, key: &Key, snapshot: &Snapshot) -> Option<T> {
+        let bytes = {
+            let inner = self.inner();
+            let mut statement = inner.connection.prepare_cached("SELECT value FROM answer WHERE key = ?1").ok()?;
+            statement.query_row(params![key.as_bytes()], |row| row.get::<_, Vec<u8>>(0)).optional().ok()??
+        };
+        let (mac, value) = bytes.split_at_checked(blake3::OUT_LEN)?;
+        let expected = self.mac(key, value);
+        if !<[u8; blake3::OUT_LEN]>::try_from(mac).is_ok_and(|mac| expected == blake3::Hash::from_bytes(mac)) {
+            tracing::warn!("a kept verdict was changed since it was stored; it is not used");
+            return None;
+        }
+        let kept: Kept<T> = serde_json::from_slice(value).ok()?;
+        kept.looks.iter().all(|(look, seen)| snapshot.sees(look) == *seen).then_some(kept.answer)
+    }
+
+    /// Keeps an answer. What fails to be kept is asked again, and no more.
+    pub fn put<T: Serialize>(&self, key: &Key, looks: BTreeSet<Look>, snapshot: &Snapshot, answer: &T) {
+        let looks = looks.into_iter().map(|look| (look.clone(), snapshot.sees(&look))).collect();
+        let Ok(value) = serde_json::to_vec(&Kept { looks, answer }) else { return };
+        let mut bytes = self.mac(key, &value).as_bytes().to_vec();
+        bytes.extend(value);
+        let full = {
+            let mut inner = self.inner();
+            inner.pending.push((*key, bytes));
+            inner.pending.len() >= PENDING_MAX
+        };
+        if full {
+            self.flush();
+        }
+    }
+
+    /// Writes what waits to be written.
+    pub fn flush(&self) {
+        let mut inner = self.inner();
+        let pending = std::mem::take(&mut inner.pending);
+        if pending.is_empty() {
+            return;
+        }
+        let mut write = || {
+            let transaction = inner.connection.transaction()?;
+            {
+                let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO answer (key, value) VALUES (?1, ?2)")?;
+                for (key, value) in &pending {
+                    insert.execute(params![key.as_bytes(), value])?;
+                }
+                transaction.execute("DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1", params![ANSWERS_MAX])?;
+            }
+            transaction.commit()
+        };
+        if let Err(error) = write() {
+            tracing::warn!(%error, "verdicts could not be kept");
+        }
+    }
+
+    fn mac(&self, key: &Key, value: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new_keyed(&self.key).update(b"verdict").update(key.as_bytes()).update(value).finalize()
+    }
+}
+
+impl Drop for Verdicts {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // What is lost with the machine is asked again: no sync is waited for.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = OFF;
+         CREATE TABLE IF NOT EXISTS answer (id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL);",
+    )?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Artifact;
+
+    fn snapshot(text: &'static str) -> Snapshot {
+        let artifact = Artifact { name: "a".into(), media_type: String::new(), content: bytes::Bytes::from_static(text.as_bytes()) };
+        Snapshot::of(&[artifact]).expect("a snapshot")
+    }
+
+    #[test]
+    fn an_answer_is_used_again_only_where_all_that_was_seen_is_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, other) = (blake3::hash(b"key"), blake3::hash(b"other"));
+        let looks = BTreeSet::from([Look::Content("a".into()), Look::Metadata("b".into())]);
+        let verdicts = Verdicts::open(folder.path()).expect("opens");
+        verdicts.put(&key, looks, &snapshot("1"), &"fine".to_owned());
+        drop(verdicts);
+        let verdicts = Verdicts::open(folder.path()).expect("opens");
+        assert_eq!(verdicts.get::<String>(&key, &snapshot("1")).as_deref(), Some("fine"));
+        assert_eq!(verdicts.get::<String>(&key, &snapshot("2")), None, "the content changed");
+        assert_eq!(verdicts.get::<String>(&other, &snapshot("1")), None, "never asked");
+    }
+
+    #[test]
+    fn an_entry_that_somebody_wrote_or_moved_is_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, other) = (blake3::hash(b"key"), blake3::hash(b"other"));
+        let verdicts = Verdicts::open(folder.path()).expect("opens");
+        verdicts.put(&key, BTreeSet::new(), &snapshot(""), &"fine".to_owned());
+        verdicts.flush();
+        let database = Connection::open(folder.path().join("verdicts/verdicts.sqlite")).expect("opens");
+        database.execute("INSERT INTO answer (key, value) SELECT ?1, value FROM answer", params![other.as_bytes()]).expect("copies");
+        assert_eq!(verdicts.get::<String>(&other, &snapshot("")), None);
+        database.execute("UPDATE answer SET value = replace(value, 'fine', 'evil')", []).expect("changes");
+        assert_eq!(verdicts.get::<String>(&key, &snapshot("")), None);
+    }
+}

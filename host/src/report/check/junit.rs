@@ -1,0 +1,93 @@
+//! JUnit XML, as most CI services read it: a suite for each gate; what is rejected is a failure, what could not answer an error.
+
+use std::collections::BTreeMap;
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+
+use super::{message, place, reason};
+use crate::check::{Found, GateReport, Report};
+use crate::model::Decision;
+
+/// The whole report.
+#[must_use]
+pub fn junit(report: &Report) -> String {
+    let mut junit = Junit::new("sandhog check");
+    junit.set_time(report.wall_time);
+    for gate in &report.gates {
+        junit.add_test_suite(suite(gate));
+    }
+    for (gate, why) in &report.skipped {
+        let mut suite = TestSuite::new(clean(gate));
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(clean(why));
+        suite.add_test_case(TestCase::new(clean(gate), status));
+        junit.add_test_suite(suite);
+    }
+    junit.to_string().unwrap_or_default()
+}
+
+/// XML 1.0 knows no control characters, and [`message`] leaves none.
+fn clean(text: &str) -> String {
+    message(text)
+}
+
+fn suite(gate: &GateReport) -> TestSuite {
+    let mut suite = TestSuite::new(clean(&gate.name));
+    suite.set_time(gate.receipt.wall_time);
+    for unit in &gate.units {
+        let status = match &unit.outcome {
+            Ok(Decision::Pass) => TestCaseStatus::success(),
+            Ok(Decision::Fail) => {
+                let said = gate.findings.iter().filter(|found| found.finding.message.starts_with(&unit.name)).map(line).collect::<Vec<_>>();
+                failure(NonSuccessKind::Failure, "rejected", &said.join("\n"))
+            }
+            Err(failed) => failure(NonSuccessKind::Error, failed.kind.as_str(), &failed.message),
+        };
+        let mut case = TestCase::new(clean(&unit.name), status);
+        case.set_time(unit.receipt.wall_time);
+        suite.add_test_case(case);
+    }
+    if gate.units.is_empty() {
+        let mut by_file: BTreeMap<&str, Vec<&Found>> = BTreeMap::new();
+        for found in gate.findings.iter().filter(|found| found.excused.is_none()) {
+            let file = found.finding.location.as_ref().map_or(gate.name.as_str(), |location| location.path.as_str());
+            by_file.entry(file).or_default().push(found);
+        }
+        for (file, findings) in &by_file {
+            let lines: Vec<String> = findings.iter().map(|found| line(found)).collect();
+            let rejects = gate.fail_on.is_none_or(|threshold| findings.iter().any(|found| found.finding.severity >= threshold));
+            let status = if rejects && gate.outcome != crate::check::GateOutcome::Passed {
+                let many = crate::model::text::counted(findings.len(), "finding");
+                failure(NonSuccessKind::Failure, &many, &lines.join("\n"))
+            } else {
+                TestCaseStatus::success()
+            };
+            let mut case = TestCase::new(clean(file), status);
+            if matches!(case.status, TestCaseStatus::Success { .. }) {
+                case.set_system_out(clean(&lines.join("; ")));
+            }
+            suite.add_test_case(case);
+        }
+        if by_file.is_empty() && reason(gate).is_none() {
+            suite.add_test_case(TestCase::new(clean(&gate.name), TestCaseStatus::success()));
+        }
+    }
+    if let Some(reason) = reason(gate) {
+        suite.add_test_case(TestCase::new(clean(&gate.name), failure(NonSuccessKind::Error, "could not answer", &reason)));
+    }
+    suite
+}
+
+fn failure(kind: NonSuccessKind, short: &str, long: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(clean(short));
+    status.set_type("sandhog");
+    status.set_description(long.to_owned());
+    status
+}
+
+fn line(found: &Found) -> String {
+    let finding = &found.finding;
+    let at = finding.location.as_ref().map_or_else(String::new, |location| format!("{}: ", place(&location.path, location.span)));
+    format!("{at}{} {} [{}]", finding.severity, message(&finding.message), message(&finding.rule))
+}
