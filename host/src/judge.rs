@@ -7,17 +7,18 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::model::snapshot::{Look, Looks};
-use crate::model::{Attempt, Blame, Decision, Failure, Finding, Grant, Log, Receipt, Severity, Subject, SubjectFile, Verdict};
-use crate::registry::Loaded;
+use crate::model::{Attempt, Blame, Decision, Failure, FailureKind, Finding, Grant, Log, Receipt, Severity, Subject, SubjectFile, Verdict};
+use crate::registry::{Entry, Registry};
 use crate::registry::verdicts::{Key, Verdicts};
-use crate::runtime::{CONTRACT_VERSION, Call, Runtime};
+use crate::runtime::{CONTRACT_VERSION, Call, Plugin, Runtime};
 
 /// Judges, and remembers.
 pub struct Judge {
     runtime: Runtime,
+    registry: Arc<Registry>,
     places: Arc<Semaphore>,
     parts_at_once: usize,
     verdicts: Option<Arc<Verdicts>>,
@@ -65,25 +66,66 @@ pub enum Told {
 
 /// How a gate splits its subjects.
 #[must_use]
-pub fn scope(loaded: &Loaded) -> Scope {
-    match loaded.entry.manifest.scope.as_deref() {
+pub fn scope(entry: &Entry) -> Scope {
+    match entry.manifest.scope.as_deref() {
         Some("file") => Scope::File,
-        Some("unit") if loaded.plugin.has_units() => Scope::Unit,
+        Some("unit") if entry.component.has_units() => Scope::Unit,
         Some(_) | None => Scope::Tree,
     }
+}
+
+/// A gate whose code is loaded when it is first needed: where every answer is known, it never is.
+struct Gate<'a> {
+    registry: &'a Arc<Registry>,
+    entry: &'a Arc<Entry>,
+    code: OnceCell<Arc<Plugin>>,
+}
+
+impl Gate<'_> {
+    async fn code(&self) -> Result<Arc<Plugin>, Failure> {
+        let load = || async {
+            let (registry, entry) = (Arc::clone(self.registry), Arc::clone(self.entry));
+            let loaded = tokio::task::spawn_blocking(move || registry.load(&entry)).await;
+            let loaded = loaded.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+            loaded.map(|loaded| loaded.plugin).map_err(|error| refusal(&error))
+        };
+        self.code.get_or_try_init(load).await.cloned()
+    }
+}
+
+/// What it means for an attempt that its plugin cannot be used.
+#[must_use]
+pub fn refusal(error: &crate::registry::Error) -> Failure {
+    use crate::registry::Error;
+    let kind = match error {
+        Error::NotGranted { .. } | Error::Changed { .. } => FailureKind::Denied,
+        Error::NotFound { .. }
+        | Error::Bad { .. }
+        | Error::WrongKind { .. }
+        | Error::Replaced { .. }
+        | Error::Directory { .. }
+        | Error::Runtime { .. }
+        | Error::AboveCeiling { .. } => FailureKind::Host,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+fn no_answer<T>(failure: Failure) -> Attempt<T> {
+    Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
 }
 
 impl Judge {
     /// One that judges so many parts at once, and keeps answers where it is given a place for them.
     #[must_use]
-    pub fn new(runtime: Runtime, parts_at_once: usize, verdicts: Option<Arc<Verdicts>>) -> Self {
+    pub fn new(runtime: Runtime, registry: Arc<Registry>, parts_at_once: usize, verdicts: Option<Arc<Verdicts>>) -> Self {
         let parts_at_once = parts_at_once.max(1);
-        Self { runtime, places: Arc::new(Semaphore::new(parts_at_once)), parts_at_once, verdicts }
+        Self { runtime, registry, places: Arc::new(Semaphore::new(parts_at_once)), parts_at_once, verdicts }
     }
 
     /// Judges a subject.
-    pub async fn judge(&self, loaded: &Loaded, subject: Subject, call: Call, told: &(dyn Fn(Told) + Sync)) -> Judged {
-        let scope = scope(loaded);
+    pub async fn judge(&self, entry: &Arc<Entry>, subject: Subject, call: Call, told: &(dyn Fn(Told) + Sync)) -> Judged {
+        let scope = scope(entry);
+        let gate = Gate { registry: &self.registry, entry, code: OnceCell::new() };
         let parts: Vec<(String, Subject)> = match scope {
             Scope::Tree => vec![(String::new(), subject)],
             Scope::File => {
@@ -95,7 +137,7 @@ impl Judge {
                 files.iter().map(part).collect()
             }
             Scope::Unit => {
-                let units = self.units(loaded, &subject, &call).await;
+                let units = self.units(&gate, &subject, &call).await;
                 match units.result {
                     Ok(units) => units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })).collect(),
                     Err(failure) => {
@@ -107,15 +149,15 @@ impl Judge {
         };
         told(Told::Parts(parts.len()));
         let judged = futures_util::stream::iter(parts).map(|(name, subject)| async {
-            let part = self.part(loaded, name, subject, call.clone()).await;
+            let part = self.part(&gate, name, subject, call.clone()).await;
             told(Told::Done);
             part
         });
         Judged { scope, parts: judged.buffered(self.parts_at_once).collect().await }
     }
 
-    async fn units(&self, loaded: &Loaded, subject: &Subject, call: &Call) -> Attempt<Vec<String>> {
-        let key = self.key(loaded, subject, call, b"units");
+    async fn units(&self, gate: &Gate<'_>, subject: &Subject, call: &Call) -> Attempt<Vec<String>> {
+        let key = self.key(gate.entry, subject, call, b"units");
         if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
             && let Some((units, receipt)) = verdicts.get::<(Vec<String>, Receipt)>(&key, &subject.snapshot)
         {
@@ -123,15 +165,19 @@ impl Judge {
         }
         let looks = Looks::default();
         let _place = self.places.acquire().await;
-        let attempt = self.runtime.units(&loaded.plugin, subject.clone(), Call { looks: Some(looks.clone()), ..call.clone() }).await;
+        let plugin = match gate.code().await {
+            Ok(plugin) => plugin,
+            Err(failure) => return no_answer(failure),
+        };
+        let attempt = self.runtime.units(&plugin, subject.clone(), Call { looks: Some(looks.clone()), ..call.clone() }).await;
         if let (Some((verdicts, key)), Ok(units), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
             verdicts.put(&key, looks, &subject.snapshot, &(units, attempt.receipt));
         }
         attempt
     }
 
-    async fn part(&self, loaded: &Loaded, name: String, subject: Subject, call: Call) -> Part {
-        let key = self.key(loaded, &subject, &call, b"check");
+    async fn part(&self, gate: &Gate<'_>, name: String, subject: Subject, call: Call) -> Part {
+        let key = self.key(gate.entry, &subject, &call, b"check");
         if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
             && let Some((verdict, receipt)) = verdicts.get::<(Verdict, Receipt)>(&key, &subject.snapshot)
         {
@@ -139,7 +185,11 @@ impl Judge {
         }
         let (looks, snapshot) = (Looks::default(), Arc::clone(&subject.snapshot));
         let _place = self.places.acquire().await;
-        let attempt = self.runtime.check(&loaded.plugin, subject, Call { looks: Some(looks.clone()), ..call }).await;
+        let plugin = match gate.code().await {
+            Ok(plugin) => plugin,
+            Err(failure) => return Part { name, attempt: no_answer(failure), kept: false },
+        };
+        let attempt = self.runtime.check(&plugin, subject, Call { looks: Some(looks.clone()), ..call }).await;
         if let (Some((verdicts, key)), Ok(verdict), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
             verdicts.put(&key, looks, &snapshot, &(verdict, attempt.receipt));
         }
@@ -147,7 +197,7 @@ impl Judge {
     }
 
     /// Everything that an answer follows from, but what is looked at. None where it may follow from something else.
-    fn key(&self, loaded: &Loaded, subject: &Subject, call: &Call, what: &[u8]) -> Option<Key> {
+    fn key(&self, entry: &Entry, subject: &Subject, call: &Call, what: &[u8]) -> Option<Key> {
         if *call.grant != Grant::default() || subject.task.is_some() || subject.usage.is_some() {
             return None;
         }
@@ -159,8 +209,8 @@ impl Judge {
         add(what);
         add(CONTRACT_VERSION.to_string().as_bytes());
         add(self.runtime.compatibility().as_bytes());
-        add(loaded.plugin.digest().as_bytes());
-        add(format!("{:?}", loaded.entry.manifest.command).as_bytes());
+        add(entry.digest.as_bytes());
+        add(format!("{:?}", entry.manifest.command).as_bytes());
         add(&serde_json::to_vec(&call.limits).ok()?);
         add(subject.params.as_bytes());
         add(subject.unit.as_deref().unwrap_or_default().as_bytes());

@@ -133,6 +133,50 @@ impl<P> Subject<P> {
     }
 }
 
+impl<P> Subject<P> {
+    /// Judges each file as text: what `judge` finds in all of them, and a finding of the rule `invalid-utf8` for each that is
+    /// not UTF-8. For gates whose scope is `file`.
+    pub fn judge_texts(&self, mut judge: impl FnMut(&str, &str) -> Result<Vec<Finding>, Failure>) -> Result<Verdict, Failure> {
+        let mut findings = Vec::new();
+        for file in &self.files {
+            let bytes = self.read(&file.path)?;
+            let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes); // a byte order mark is no content
+            match std::str::from_utf8(bytes) {
+                Ok(text) => findings.extend(judge(&file.path, text)?),
+                Err(error) => {
+                    let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+                    let line = u32::try_from(line).unwrap_or(u32::MAX);
+                    findings.push(Finding::new("invalid-utf8", Severity::High, "the file is not UTF-8 here").at(&file.path, line));
+                }
+            }
+        }
+        Ok(Verdict::from_findings(findings))
+    }
+}
+
+/// Finds the line and column of a byte of a text.
+#[derive(Debug, Clone)]
+pub struct LineIndex<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> LineIndex<'a> {
+    /// Looks through a text once.
+    pub fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// The line and the column (in characters) of a byte, both counted from 1; places behind the end are the end.
+    pub fn place(&self, offset: usize) -> (u32, u32) {
+        let offset = (0..=offset.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
+        let line = self.starts.partition_point(|start| *start <= offset) - 1;
+        let column = self.text[self.starts[line]..offset].chars().count() + 1;
+        (u32::try_from(line + 1).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+}
+
 /// The task or its input is wrong: never retried.
 pub fn invalid_input(message: impl fmt::Display) -> Failure {
     Failure::InvalidInput(message.to_string())
@@ -207,6 +251,12 @@ impl Finding {
     pub fn spanning(mut self, path: impl Into<String>, (start_line, start_column): (u32, u32), (end_line, end_column): (u32, u32)) -> Self {
         self.location = Some(Location { path: path.into(), span: Some(Span { start_line, start_column, end_line, end_column }) });
         self
+    }
+
+    /// Says exactly where, by bytes of the file's text.
+    #[must_use]
+    pub fn over(self, path: impl Into<String>, lines: &LineIndex<'_>, bytes: std::ops::Range<usize>) -> Self {
+        self.spanning(path, lines.place(bytes.start), lines.place(bytes.end.max(bytes.start)))
     }
 
     /// Says which page tells more.

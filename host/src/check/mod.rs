@@ -21,7 +21,7 @@ use crate::model::text::{counted, did_you_mean};
 use crate::model::{
     Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
 };
-use crate::registry::{Entry, Error as RegistryError, Loaded, Registry};
+use crate::registry::{Entry, Error as RegistryError, Registry};
 use crate::runtime::{Call, Kind};
 
 use baseline::Baseline;
@@ -295,8 +295,8 @@ pub struct Options {
 
 /// Is told how far a check has come.
 pub trait Watch: Sync {
-    /// A gate is being loaded; `compiling` when that will take a while.
-    fn loading(&self, gate: &str, compiling: bool);
+    /// A gate has to be compiled before its first use, which takes a while.
+    fn compiling(&self, gate: &str);
     /// A gate has so many parts more.
     fn parts(&self, gate: &str, parts: usize);
     /// One part of a gate is done.
@@ -414,10 +414,10 @@ async fn gate(
     };
     let mut verdict = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
     let mut failed = Vec::new();
-    match load(registry, chosen, watch) {
+    match call(registry, chosen, watch) {
         Err(failure) => failed.push((String::new(), failure)),
-        Ok((loaded, call)) => {
-            let (files, too_large) = files(tree, chosen, &loaded, bytes_max);
+        Ok(call) => {
+            let (files, too_large) = files(tree, chosen, bytes_max);
             verdict.findings.extend(too_large);
             report.files = files.len();
             let subject = Subject {
@@ -430,7 +430,7 @@ async fn gate(
                 Told::Parts(parts) => watch.parts(&chosen.name, parts),
                 Told::Done => watch.done(&chosen.name),
             };
-            let judged = judge.judge(&loaded, subject, Call { cancel: cancel.clone(), ..call }, &told).await;
+            let judged = judge.judge(entry, subject, Call { cancel: cancel.clone(), ..call }, &told).await;
             report.parts = judged.parts.len();
             for Part { name, attempt, kept } in judged.parts {
                 report.receipt.add(&attempt.receipt);
@@ -466,26 +466,24 @@ async fn gate(
     Raw { report, verdict, allow_error: chosen.settings.allow_error, failed }
 }
 
-fn load(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<(Loaded, Call), Failure> {
-    watch.loading(&chosen.name, !registry.is_compiled(&chosen.entry));
-    let loaded = registry.load(&chosen.entry).map_err(|error| match error {
-        error @ (RegistryError::NotGranted { .. } | RegistryError::Changed { .. }) => Failure::new(FailureKind::Denied, error.to_string()),
-        error => Failure::new(FailureKind::Host, error.to_string()),
-    })?;
-    let limits =
-        registry.limits(&chosen.entry, &chosen.settings.limits).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
-    let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
-    Ok((loaded, call))
+fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call, Failure> {
+    let entry = &chosen.entry;
+    let grant = registry.grant(entry).map_err(|error| crate::judge::refusal(&error))?;
+    let limits = registry.limits(entry, &chosen.settings.limits).map_err(|error| crate::judge::refusal(&error))?;
+    if !registry.is_compiled(entry) {
+        watch.compiling(&chosen.name);
+    }
+    Ok(Call { limits, grant: Arc::new(grant), ..Call::default() })
 }
 
 /// The rule of files that are too large to be judged one by one.
 const TOO_LARGE: &str = "too-large";
 
 /// The files of a gate, and a finding for each that is too large for it.
-fn files(tree: &Tree, chosen: &Chosen, loaded: &Loaded, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>) {
+fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>) {
     let (mut files, mut findings) = (Vec::new(), Vec::new());
     for (path, size_bytes) in chosen.files.iter().map(|at| &tree.files[*at]) {
-        if crate::judge::scope(loaded) == Scope::File && *size_bytes > bytes_max {
+        if crate::judge::scope(&chosen.entry) == Scope::File && *size_bytes > bytes_max {
             findings.push(Finding {
                 rule: TOO_LARGE.to_owned(),
                 severity: Severity::Medium,

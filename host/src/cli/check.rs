@@ -66,9 +66,6 @@ struct Subject {
     /// Judge everything anew, whatever is known from before
     #[arg(long)]
     no_cache: bool,
-    /// Where the standard gates lie [default: gates beside the sandhog binary]
-    #[arg(long, value_name = "FOLDER", env = "SANDHOG_GATES")]
-    gates: Option<PathBuf>,
 }
 
 /// Arguments of `check`.
@@ -179,13 +176,9 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         settings.check.exclude.push(pattern.clone());
     }
     settings.plugins.splice(0..0, common.plugins.iter().cloned());
-    match standard_gates(subject.gates.as_deref()) {
-        Some(folder) => settings.plugins.push(folder),
-        None if settings.plugins.is_empty() => {
-            return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
-                .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
-        }
-        None => {}
+    if settings.plugins.is_empty() && common.standard_gates().is_none() {
+        return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
+            .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
     }
     let tree = tree::read(&root, only.as_deref(), &globs(&settings.check.exclude))?;
     if tree.links > 0 {
@@ -216,22 +209,12 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         None => None,
     };
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
-    let judge = Judge::new(context.runtime.clone(), cores * PARTS_PER_CORE, verdicts);
+    let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
     Ok(Ready { context, settings: check_settings, tree, judge, notes, folder: policy_folder })
 }
 
 fn within(path: &Path, part: &Path) -> bool {
     matches!((path.canonicalize(), part.canonicalize()), (Ok(path), Ok(part)) if path.starts_with(&part))
-}
-
-/// The folder of the standard gates: named, or beside the binary.
-fn standard_gates(named: Option<&Path>) -> Option<PathBuf> {
-    if let Some(folder) = named {
-        return Some(folder.to_owned());
-    }
-    let binary = std::env::current_exe().ok()?.canonicalize().ok()?;
-    let beside = binary.parent()?;
-    [beside.join("gates"), beside.join("../lib/sandhog/gates")].into_iter().find(|folder| folder.is_dir())
 }
 
 fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
@@ -519,11 +502,11 @@ impl Bar {
 }
 
 impl Watch for Bar {
-    fn loading(&self, gate: &str, compiling: bool) {
+    fn compiling(&self, gate: &str) {
+        let text = format!("{gate}: compiled for its first use; this may take a minute");
         match &self.bar {
-            Some(bar) if compiling => bar.println(format!("{gate}: compiled for its first use; this may take a minute")),
-            None if compiling => eprintln!("{gate}: compiled for its first use; this may take a minute"),
-            Some(_) | None => {}
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
         }
     }
 

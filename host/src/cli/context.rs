@@ -21,6 +21,9 @@ pub struct Common {
     /// Folder with plugins, before those of the configuration; may be repeated
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_PLUGINS", value_delimiter = ':', help_heading = "Global options")]
     pub plugins: Vec<PathBuf>,
+    /// Where the gates that come with sandhog lie [default: gates beside the binary]; empty for none
+    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_GATES", help_heading = "Global options")]
+    pub gates: Option<PathBuf>,
     /// Where compiled code is kept [default: sandhog in the user's cache folder]
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_CACHE_DIR", help_heading = "Global options")]
     pub cache_dir: Option<PathBuf>,
@@ -77,6 +80,16 @@ impl Common {
         std::path::absolute(&folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))
     }
 
+    /// The folder of the gates that come with sandhog: named, or beside the binary.
+    pub fn standard_gates(&self) -> Option<PathBuf> {
+        if let Some(folder) = &self.gates {
+            return (!folder.as_os_str().is_empty()).then(|| folder.clone());
+        }
+        let binary = std::env::current_exe().ok()?.canonicalize().ok()?;
+        let beside = binary.parent()?;
+        [beside.join("gates"), beside.join("../lib/sandhog/gates")].into_iter().find(|folder| folder.is_dir())
+    }
+
     /// The folder for what can be made again.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         self.cache_dir.clone().or_else(|| dirs::cache_dir().map(|folder| folder.join("sandhog")))
@@ -88,7 +101,9 @@ impl Common {
     }
 
     /// As [`Common::open`], with these settings.
-    pub fn open_with(&self, slots: Option<u32>, settings: Settings) -> Result<Context, Error> {
+    pub fn open_with(&self, slots: Option<u32>, mut settings: Settings) -> Result<Context, Error> {
+        settings.standard = self.standard_gates();
+        settings.plugins.extend(settings.standard.clone());
         let defaults = RuntimeSettings::default();
         let cache_folder = self.cache_folder();
         let runtime = Runtime::new(RuntimeSettings {

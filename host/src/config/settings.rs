@@ -63,6 +63,9 @@ pub struct Settings {
     pub ceiling: Ceiling,
     /// What plugins are granted, by their names.
     pub grants: BTreeMap<String, PinnedGrant>,
+    /// The folder of the gates that come with sandhog: as trusted as the program itself, their compiled code too. Never read
+    /// from a file.
+    pub standard: Option<PathBuf>,
     /// What `sandhog check` does.
     pub check: CheckSettings,
     /// The file this was read from.
@@ -83,6 +86,7 @@ impl Default for Settings {
             limits_ceiling: Limits::CEILING,
             ceiling: Ceiling::default(),
             grants: BTreeMap::new(),
+            standard: None,
             check: CheckSettings::default(),
             file: None,
         }

@@ -45,7 +45,7 @@ impl Crew {
     /// Workers and gates from a registry, run in a sandbox.
     #[must_use]
     pub fn new(runtime: Runtime, registry: Arc<Registry>) -> Self {
-        Self { judge: Judge::new(runtime.clone(), PARTS_AT_ONCE, None), runtime, registry }
+        Self { judge: Judge::new(runtime.clone(), Arc::clone(&registry), PARTS_AT_ONCE, None), runtime, registry }
     }
 
     fn ready<'a>(
@@ -64,12 +64,7 @@ impl Crew {
         for (name, text) in limits {
             patch.set(name, text).map_err(|error| Failure::new(FailureKind::InvalidInput, format!("`{name}`: {error}")))?;
         }
-        let loaded = self.registry.load(&entry).map_err(|error| match error {
-            error @ (crate::registry::Error::NotGranted { .. } | crate::registry::Error::Changed { .. }) => {
-                Failure::new(FailureKind::Denied, error.to_string())
-            }
-            error => host(error),
-        })?;
+        let loaded = self.registry.load(&entry).map_err(|error| crate::judge::refusal(&error))?;
         let limits = self.registry.limits(&entry, &patch).map_err(host)?;
         let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
         Ok((loaded, call))
@@ -118,6 +113,6 @@ impl Workers for Crew {
             Err(failure) => return failed(failure),
         };
         let call = Call { cancel, ..call };
-        self.judge.judge(&loaded, subject, call, &|_| {}).await.whole()
+        self.judge.judge(&loaded.entry, subject, call, &|_| {}).await.whole()
     }
 }

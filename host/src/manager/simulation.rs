@@ -236,7 +236,7 @@ impl World {
                 let decision = if self.random.random_bool(0.6) { Decision::Pass } else { Decision::Fail };
                 let message = ["x", "y", "z"][self.random.random_range(0..3)].to_owned();
                 let (location, suggestion, help_url) = (None, None, None);
-                let finding = Finding { rule: "r".into(), severity: Severity::High, message, location, suggestion, help_url };
+                let finding = Finding { rule: "r".into(), severity: Severity::High, message, location, suggestion, help_url, fix: None };
                 let verdict = Verdict { decision, findings: vec![finding], metrics: vec![], summary: String::new() };
                 let result = if fails { Err(self.failure()) } else { Ok(verdict) };
                 Input::GateEnded { task, gate, attempt, result, receipt, log, chance }

@@ -47,7 +47,7 @@ impl Workers for Script {
 
     async fn check(&self, _plugin: &str, _gate: &GateUse, subject: Subject, _cancel: CancellationToken) -> Attempt<Verdict> {
         let said = self.gate.lock().expect("no panic").pop_front().unwrap_or(Ok(Decision::Pass));
-        let seen = String::from_utf8_lossy(&subject.files[0].content).into_owned();
+        let seen = String::from_utf8_lossy(&subject.snapshot.content(&subject.files[0].path).expect("reads")).into_owned();
         let finding = Finding {
             rule: "r".into(),
             severity: Severity::High,

@@ -160,6 +160,12 @@ impl Component {
         }
     }
 
+    /// Whether it splits its subject into units.
+    #[must_use]
+    pub fn has_units(&self) -> bool {
+        self.exports.iter().any(|name| name.split('@').next() == Some("sandhog:plugin/units"))
+    }
+
     /// What it is, if it is a plugin that this host can link.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ use intake::COMPONENT_BYTES_MAX;
 const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 /// How many entries of a granted directory are looked at for what would block a reader.
 const GRANTED_ENTRIES_MAX: usize = 1_000_000;
+/// The folder, beside the plugins that come with sandhog, of their code compiled ahead.
+const COMPILED_AHEAD: &str = "compiled";
 /// How many files of one plugin folder are looked at.
 const FOLDER_ENTRIES_MAX: usize = 100_000;
 
@@ -371,7 +373,57 @@ impl Registry {
     /// Whether a plugin's compiled code is at hand, so that loading it will not take long.
     #[must_use]
     pub fn is_compiled(&self, entry: &Entry) -> bool {
-        self.cache.as_ref().is_some_and(|cache| cache.has(&self.cache_name(entry)))
+        self.ahead(entry).is_some() || self.cache.as_ref().is_some_and(|cache| cache.has(&self.cache_name(entry)))
+    }
+
+    /// Where the code lies that was compiled ahead for a plugin that comes with sandhog. The folder must belong to whom the
+    /// program belongs to, and nobody else may write there.
+    fn ahead(&self, entry: &Entry) -> Option<PathBuf> {
+        use std::os::unix::fs::MetadataExt as _;
+        let standard = self.settings.standard.as_ref().filter(|standard| entry.path.parent() == Some(standard))?;
+        let path = standard.join(COMPILED_AHEAD).join(format!("{}.compiled", self.cache_name(entry)));
+        let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
+        let own = |path: &Path| {
+            std::fs::symlink_metadata(path).is_ok_and(|there| there.uid() == program.uid() && there.mode() & 0o022 == 0 && !there.is_symlink())
+        };
+        (own(standard) && own(path.parent()?) && own(&path)).then_some(path)
+    }
+
+    /// Compiles the plugins that come with sandhog ahead, into the folder where [`Registry::code`] looks for it.
+    ///
+    /// # Errors
+    /// When one does not compile, or the folder cannot be written.
+    pub fn compile_ahead(&self) -> Result<usize, Error> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let Some(standard) = &self.settings.standard else { return Ok(0) };
+        let folder = standard.join(COMPILED_AHEAD);
+        let cannot = |error: std::io::Error| Error::Directory { path: folder.clone(), reason: error.to_string() };
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(cannot)?;
+        let entries: Vec<&Arc<Entry>> = self.plugins().filter(|entry| entry.path.parent() == Some(standard)).collect();
+        let names: std::collections::BTreeSet<String> = entries.iter().map(|entry| format!("{}.compiled", self.cache_name(entry))).collect();
+        for old in std::fs::read_dir(&folder).map_err(cannot)?.flatten() {
+            if !names.contains(old.file_name().to_string_lossy().as_ref()) {
+                std::fs::remove_file(old.path()).map_err(cannot)?;
+            }
+        }
+        let mut compiled = 0;
+        for entry in entries {
+            let path = folder.join(format!("{}.compiled", self.cache_name(entry)));
+            if path.exists() {
+                continue;
+            }
+            let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX).map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
+            let code = self.runtime.compile(&bytes).map_err(|error| Error::Runtime { name: entry.name.clone(), error })?;
+            let write = || {
+                use std::io::Write as _;
+                let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(&folder)?;
+                file.write_all(&code)?;
+                file.persist(&path).map_err(|error| error.error)
+            };
+            write().map_err(cannot)?;
+            compiled += 1;
+        }
+        Ok(compiled)
     }
 
     /// The code of a plugin, without asking what it may do: for checks.
@@ -380,6 +432,13 @@ impl Registry {
     /// When it does not compile, load or link.
     pub fn code(&self, entry: &Entry) -> Result<Plugin, Error> {
         let name = self.cache_name(entry);
+        if let Some(ahead) = self.ahead(entry) {
+            match self.runtime.load_file(&ahead, entry.digest) {
+                Ok(plugin) => return Ok(plugin),
+                Err(runtime::Error::Compiled(reason)) => tracing::info!(plugin = %entry.name, %reason, "what was compiled ahead does not fit"),
+                Err(error) => return Err(Error::Runtime { name: entry.name.clone(), error }),
+            }
+        }
         if let Some(code) = self.cache.as_ref().and_then(|cache| cache.get(&name)) {
             match self.runtime.load(&code, entry.digest) {
                 Ok(plugin) => return Ok(plugin),

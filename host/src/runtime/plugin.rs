@@ -1,5 +1,7 @@
 //! A loaded component: compiled, linked and pre-instantiated, ready for any number of attempts.
 
+use std::path::Path;
+
 use serde::Serialize;
 use wasmtime::component::Component;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -128,6 +130,24 @@ impl Runtime {
         // SAFETY: the bytes are the output of `compile`, kept from change by the registry's authentication.
         let component =
             unsafe { Component::deserialize(&self.inner.engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))?;
+        self.link(&component, digest)
+    }
+
+    /// As [`Runtime::load`], from a file that is mapped into memory: pages that are not needed are never read.
+    ///
+    /// The file must be as trusted as this program is, and must not be changed while it is used.
+    ///
+    /// # Errors
+    /// As for [`Runtime::load`].
+    pub fn load_file(&self, compiled: &Path, digest: Digest) -> Result<Plugin, Error> {
+        #[expect(unsafe_code, reason = "wasmtime's only way to map what it compiled; the caller vouches for the file")]
+        // SAFETY: the file is the output of `compile`, and lies with the program, written by whoever installed that.
+        let component =
+            unsafe { Component::deserialize_file(&self.inner.engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))?;
+        self.link(&component, digest)
+    }
+
+    fn link(&self, component: &Component, digest: Digest) -> Result<Plugin, Error> {
         if let Some(required) = component.resources_required() {
             for (what, count, max) in
                 [("memories", required.num_memories, limits::MEMORIES_MAX), ("tables", required.num_tables, limits::TABLES_MAX)]
@@ -138,7 +158,7 @@ impl Runtime {
             }
         }
         let link = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
-        let pre = self.inner.linker.instantiate_pre(&component).map_err(link)?;
+        let pre = self.inner.linker.instantiate_pre(component).map_err(link)?;
         let exports = |interface: &str| {
             let ty = component.component_type();
             ty.exports(&self.inner.engine).any(|(name, _)| name.split('@').next() == Some(interface))
