@@ -22,7 +22,13 @@ fn cache() -> PathBuf {
 
 fn sandhog(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
-    command.current_dir(folder).env_clear().env("HOME", folder).env("SANDHOG_CACHE_DIR", cache()).stdin(Stdio::null());
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .env("SANDHOG_CACHE_DIR", cache())
+        .env("SANDHOG_GATES", "")
+        .stdin(Stdio::null());
     command
 }
 

@@ -59,7 +59,7 @@ impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-        command.current_dir(self.path()).env_clear().env("HOME", self.path()).env("SANDHOG_CACHE_DIR", cache);
+        command.current_dir(self.path()).env_clear().env("HOME", self.path()).env("SANDHOG_CACHE_DIR", cache).env("SANDHOG_GATES", "");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

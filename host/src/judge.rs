@@ -11,8 +11,8 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::model::snapshot::{Look, Looks};
 use crate::model::{Attempt, Blame, Decision, Failure, FailureKind, Finding, Grant, Log, Receipt, Severity, Subject, SubjectFile, Verdict};
-use crate::registry::{Entry, Registry};
 use crate::registry::verdicts::{Key, Verdicts};
+use crate::registry::{Entry, Registry};
 use crate::runtime::{CONTRACT_VERSION, Call, Plugin, Runtime};
 
 /// Judges, and remembers.

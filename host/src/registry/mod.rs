@@ -384,7 +384,8 @@ impl Registry {
         let path = standard.join(COMPILED_AHEAD).join(format!("{}.compiled", self.cache_name(entry)));
         let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
         let own = |path: &Path| {
-            std::fs::symlink_metadata(path).is_ok_and(|there| there.uid() == program.uid() && there.mode() & 0o022 == 0 && !there.is_symlink())
+            std::fs::symlink_metadata(path)
+                .is_ok_and(|there| there.uid() == program.uid() && there.mode() & 0o022 == 0 && !there.is_symlink())
         };
         (own(standard) && own(path.parent()?) && own(&path)).then_some(path)
     }
@@ -400,7 +401,8 @@ impl Registry {
         let cannot = |error: std::io::Error| Error::Directory { path: folder.clone(), reason: error.to_string() };
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(cannot)?;
         let entries: Vec<&Arc<Entry>> = self.plugins().filter(|entry| entry.path.parent() == Some(standard)).collect();
-        let names: std::collections::BTreeSet<String> = entries.iter().map(|entry| format!("{}.compiled", self.cache_name(entry))).collect();
+        let names: std::collections::BTreeSet<String> =
+            entries.iter().map(|entry| format!("{}.compiled", self.cache_name(entry))).collect();
         for old in std::fs::read_dir(&folder).map_err(cannot)?.flatten() {
             if !names.contains(old.file_name().to_string_lossy().as_ref()) {
                 std::fs::remove_file(old.path()).map_err(cannot)?;
@@ -412,11 +414,13 @@ impl Registry {
             if path.exists() {
                 continue;
             }
-            let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX).map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
+            let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX)
+                .map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
             let code = self.runtime.compile(&bytes).map_err(|error| Error::Runtime { name: entry.name.clone(), error })?;
             let write = || {
                 use std::io::Write as _;
-                let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(&folder)?;
+                let mut file =
+                    tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(&folder)?;
                 file.write_all(&code)?;
                 file.persist(&path).map_err(|error| error.error)
             };
@@ -435,7 +439,9 @@ impl Registry {
         if let Some(ahead) = self.ahead(entry) {
             match self.runtime.load_file(&ahead, entry.digest) {
                 Ok(plugin) => return Ok(plugin),
-                Err(runtime::Error::Compiled(reason)) => tracing::info!(plugin = %entry.name, %reason, "what was compiled ahead does not fit"),
+                Err(runtime::Error::Compiled(reason)) => {
+                    tracing::info!(plugin = %entry.name, %reason, "what was compiled ahead does not fit")
+                }
                 Err(error) => return Err(Error::Runtime { name: entry.name.clone(), error }),
             }
         }

@@ -1,0 +1,375 @@
+//! `sandhog check` through its real binary, with the standard gates: seeded defects, formats, what counts and what does not, and
+//! subjects that mean harm. Needs `scripts/gates`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// The standard gates, beside the binary.
+fn gates() -> PathBuf {
+    let gates = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder").join("gates");
+    assert!(gates.join("compiled").is_dir(), "{}: run scripts/gates first", gates.display());
+    gates
+}
+
+/// A folder to be judged, with a user of its own: home, cache, and list of what is trusted.
+struct World {
+    home: TempDir,
+    tree: TempDir,
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a home"), tree: tempfile::tempdir().expect("a tree") }
+    }
+
+    fn path(&self) -> &Path {
+        self.tree.path()
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+        std::fs::write(path, text).expect("writes");
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).expect("reads")
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.home.path()).stdin(Stdio::null());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str], code: i32) -> Ran {
+        let mut command = self.command(env!("CARGO_BIN_EXE_sandhog"), arguments);
+        command.env("SANDHOG_CACHE_DIR", self.home.path().join("cache"));
+        ran(&mut command, code)
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "init.defaultBranch=main"];
+        let output = self.command("git", &[&identity, arguments].concat()).output().expect("git runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str], code: i32) -> Value {
+        let ran = self.run(&[&["check", "--format", "json"], arguments].concat(), code);
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.out))
+    }
+}
+
+#[track_caller]
+fn ran(command: &mut Command, code: i32) -> Ran {
+    gates();
+    let output = command.output().expect("runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let ran = Ran { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) };
+    assert_eq!(ran.code, code, "stdout: {}\nstderr: {}", ran.out, ran.err);
+    assert!(!ran.err.contains("panicked"), "{}", ran.err);
+    ran
+}
+
+/// `path:line:column rule`, of every finding that counts.
+fn findings(report: &Value) -> Vec<String> {
+    let gates = report["gates"].as_array().expect("gates");
+    let found = gates.iter().flat_map(|gate| gate["findings"].as_array().expect("findings"));
+    let counting = found.filter(|finding| finding["excused"].is_null());
+    let line = |finding: &Value| {
+        let location = &finding["location"];
+        let path = location["path"].as_str().unwrap_or_default();
+        let span = &location["span"];
+        let at = if span.is_null() { String::new() } else { format!(":{}:{}", span["start_line"], span["start_column"]) };
+        format!("{path}{at} {}", finding["rule"].as_str().expect("a rule"))
+    };
+    counting.map(line).collect()
+}
+
+const BAD: &str = "import os\n\nx = 1\n";
+
+#[test]
+fn each_gate_finds_its_seeded_defects_exact_to_rule_and_line_and_nothing_else() {
+    let world = World::new();
+    let mut seen = BTreeSet::new();
+    for folder in std::fs::read_dir(root().join("tests/subjects")).expect("reads").flatten().map(|entry| entry.path()) {
+        let gate = folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let judge = |kind: &str, code| world.json(&["--gate", &gate, folder.join(kind).to_str().expect("UTF-8")], code);
+        assert_eq!(findings(&judge("good", 0)), Vec::<String>::new(), "{gate}");
+        let expected = std::fs::read_to_string(folder.join("expected.txt")).expect("expected findings");
+        assert_eq!(findings(&judge("bad", 1)), expected.lines().collect::<Vec<_>>(), "{gate}");
+        seen.insert(gate);
+    }
+    let gates = std::fs::read_dir(gates()).expect("reads").flatten().map(|entry| entry.path());
+    let all: BTreeSet<String> = gates
+        .filter(|path| path.extension().is_some_and(|ending| ending == "wasm"))
+        .map(|path| path.file_stem().expect("a stem").to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(seen, all, "every standard gate has a folder of seeded defects");
+}
+
+#[test]
+fn without_configuration_the_gates_that_fit_judge_and_say_why() {
+    let world = World::new();
+    world.write("a.py", "x = 1\n");
+    world.write("data.json", "{}\n");
+    let report = world.json(&[], 0);
+    let why: Vec<String> = report["gates"]
+        .as_array()
+        .expect("gates")
+        .iter()
+        .map(|g| format!("{}: {}", g["name"].as_str().expect("a name"), g["why"].as_str().expect("why")))
+        .collect();
+    assert_eq!(
+        why,
+        ["lint-json: 1 file fit *.json, *.jsonc, *.webmanifest", "lint-python: 1 file fit *.py, *.pyi", "spelling: 2 files fit any file"]
+    );
+    assert!(report["skipped"].as_array().expect("skipped").iter().any(|s| s["gate"] == "lint-toml"));
+    let only = world.json(&["--gate", "lint-json"], 0);
+    assert_eq!(only["gates"].as_array().expect("gates").len(), 1);
+    assert!(world.run(&["check", "--gate", "lint-jsno"], 2).err.contains("did you mean `lint-json`?"));
+    let empty = World::new();
+    assert!(empty.run(&["check"], 4).out.contains("nothing was checked"));
+}
+
+#[test]
+fn a_report_for_people_has_the_line_a_caret_the_rule_and_its_page() {
+    let world = World::new();
+    world.write("b.py", BAD);
+    let out = world.run(&["check"], 1).out;
+    let shown: Vec<&str> = out.lines().take(5).collect();
+    assert_eq!(
+        shown,
+        [
+            "b.py:1:8: medium `os` imported but unused [lint-python/F401]",
+            "    1 | import os",
+            "      |        ^^",
+            "    help: Remove unused import: `os` (--fix)",
+            "    see: https://docs.astral.sh/ruff/rules/unused-import",
+        ]
+    );
+    assert!(out.contains("\u{2717} lint-python rejected  1 finding, 1 file"), "{out}");
+    assert!(out.contains("1 finding with a safe fix: --fix makes them"), "{out}");
+}
+
+#[test]
+fn a_second_run_judges_nothing_anew_and_a_change_only_what_it_touches() {
+    let world = World::new();
+    for number in 0..20 {
+        world.write(&format!("m{number}.py"), format!("x = {number}\n"));
+    }
+    let known = |report: &Value| {
+        let gate = report["gates"].as_array().expect("gates").iter().find(|gate| gate["name"] == "lint-python").expect("lint-python");
+        (gate["parts"].as_u64().expect("parts"), gate["known"].as_u64().expect("known"))
+    };
+    let first = world.json(&[], 0);
+    assert_eq!(known(&first), (20, 0));
+    let second = world.json(&[], 0);
+    assert_eq!(known(&second), (20, 20));
+    assert_eq!(first["gates"][0]["usage"]["fuel"], second["gates"][0]["usage"]["fuel"], "an answer keeps its receipt");
+    world.write("m3.py", BAD);
+    assert_eq!(known(&world.json(&[], 1)), (20, 19));
+    world.write("m3.py", "x = 3\n");
+    assert_eq!(known(&world.json(&[], 0)), (20, 20), "a change that is undone is known");
+    // A file that a gate looked at beside what it judges: ruff's configuration, where there was none.
+    world.write("ruff.toml", "line-length = 100\n");
+    assert_eq!(known(&world.json(&[], 0)), (20, 0));
+    assert_eq!(known(&world.json(&["--no-cache"], 0)), (20, 0));
+}
+
+#[test]
+fn two_checkouts_give_the_same_findings_and_the_same_fuel() {
+    let files = [("a/x.py", BAD), ("b.json", "{\"a\": 1, \"a\": 2}"), ("c.md", "# T\n### U\n"), ("d.rs", "fn f( {}\n")];
+    let judge = |order: &mut dyn Iterator<Item = &(&str, &str)>, threads: &str| {
+        let world = World::new();
+        for (name, text) in order {
+            world.write(name, text);
+        }
+        let report = world.json(&["--threads", threads], 1);
+        let fuel: Vec<Value> = report["gates"].as_array().expect("gates").iter().map(|gate| gate["usage"]["fuel"].clone()).collect();
+        (findings(&report), fuel)
+    };
+    assert_eq!(judge(&mut files.iter(), "1"), judge(&mut files.iter().rev(), "2"));
+}
+
+#[test]
+fn fixes_are_made_by_the_host_and_only_safe_ones_unless_asked() {
+    let world = World::new();
+    world.write("a.py", "import os\nimport sys\n\nprint(sys.argv)\n");
+    world.write("b.py", "def f(x):\n    return x == None\n");
+    world.write("ruff.toml", "[lint]\nselect = [\"F\", \"E711\"]\n");
+    let ran = world.run(&["check", "--fix"], 1);
+    assert!(ran.err.contains("made 1 fix in 1 file"), "{}", ran.err);
+    assert_eq!(world.read("a.py"), "import sys\n\nprint(sys.argv)\n");
+    assert_eq!(world.read("b.py"), "def f(x):\n    return x == None\n", "unsafe");
+    world.run(&["check", "--fix", "--unsafe-fixes"], 0);
+    assert_eq!(world.read("b.py"), "def f(x):\n    return x is None\n");
+    // Without --fix, nothing is written.
+    world.write("c.py", BAD);
+    world.run(&["check"], 1);
+    assert_eq!(world.read("c.py"), BAD);
+}
+
+#[test]
+fn a_baseline_lets_an_old_repository_start_and_a_second_finding_is_new() {
+    let world = World::new();
+    world.write("old.py", BAD);
+    world.write("sandhog.toml", "");
+    assert!(world.run(&["check", "--new-only"], 2).err.contains("no baseline counts here"));
+    world.run(&["trust"], 0);
+    let said = world.run(&["baseline", "update"], 0).out;
+    assert!(said.contains("sandhog-baseline.json: 1 finding"), "{said}");
+    assert!(world.run(&["baseline", "show"], 0).out.contains("1  lint-python/F401"));
+    world.run(&["check"], 1);
+    let report = world.json(&["--new-only"], 0); // still trusted: the user himself wrote the baseline
+    assert_eq!(findings(&report), Vec::<String>::new());
+    world.write("old.py", format!("# moved down\n{BAD}"));
+    world.json(&["--new-only"], 0);
+    world.write("new.py", BAD);
+    assert_eq!(findings(&world.json(&["--new-only"], 1)), ["new.py:1:8 F401"]);
+    world.write("sandhog-baseline.json", "{\"sandhog_baseline\": 1, \"findings\": []}");
+    let ran = world.run(&["check", "--new-only"], 2);
+    assert!(ran.err.contains("no baseline counts here"), "a baseline that was changed is not trusted: {}", ran.err);
+    world.run(&["check", "--new-only", "--baseline", "none.json"], 2);
+}
+
+#[test]
+fn what_git_says_changed_is_judged_and_nothing_of_its_configuration_is_run() {
+    let world = World::new();
+    world.git(&["init", "--quiet"]);
+    world.write("old.py", BAD);
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "one"]);
+    world.write("new.py", BAD);
+    let run = world.path().join("was-run");
+    world.git(&["config", "core.fsmonitor", &format!("touch {}", run.display())]);
+    world.git(&["config", "diff.external", &format!("touch {}", run.display())]);
+    assert_eq!(findings(&world.json(&["--changed"], 1)), ["new.py:1:8 F401"]);
+    world.git(&["add", "."]);
+    assert!(!run.exists() || std::fs::remove_file(&run).is_ok()); // our own `git add` may have
+    assert_eq!(findings(&world.json(&["--changed", "main"], 1)), ["new.py:1:8 F401"]);
+    assert!(!run.exists(), "a program of the repository's configuration was run");
+    assert!(world.run(&["check", "--changed", "nobody"], 2).err.contains("no commit, branch or tag"));
+    std::fs::remove_file(world.path().join("new.py")).expect("removes");
+    assert_eq!(findings(&world.json(&["--changed"], 0)), Vec::<String>::new(), "nothing changed is no failure");
+}
+
+const POLICY: &str = r#"
+[check]
+exclude = ["vendor/"]
+
+[[gate]]
+gate = "lint-python"
+fail_on = "high"
+params = { isolated = true, select = ["F"] }
+
+[[gate]]
+gate = "lint"
+exclude = ["*.md"]
+
+[[ignore]]
+rule = "duplicate-key"
+path = "legacy/**"
+reason = "the reader takes the last one"
+expires = 2999-01-01
+"#;
+
+#[test]
+fn a_configuration_counts_when_it_is_trusted_and_only_as_it_was() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    world.write("vendor/b.py", BAD);
+    world.write("legacy/c.json", "{\"a\": 1, \"a\": 2}");
+    world.write("sandhog.toml", POLICY);
+    let before = world.json(&[], 1);
+    assert!(before["notes"][0].as_str().expect("a note").contains("does not count, since nobody said that it is trusted"));
+    assert_eq!(findings(&before), ["legacy/c.json:1:10 duplicate-key", "a.py:1:8 F401", "vendor/b.py:1:8 F401"]);
+    world.run(&["trust"], 0);
+    let after = world.json(&[], 0);
+    assert_eq!(findings(&after), ["a.py:1:8 F401"], "reported, and below the threshold");
+    assert!(after["notes"].as_array().expect("notes").is_empty());
+    assert!(world.run(&["check", "--all"], 0).out.contains("(ignored: the reader takes the last one)"));
+    world.write("sandhog.toml", POLICY.replace("vendor/", "**"));
+    let changed = world.json(&[], 1);
+    assert!(changed["notes"][0].as_str().expect("a note").contains("changed since it was trusted"));
+    world.run(&["trust", "--revoke"], 0);
+    // From outside, whatever lies in the tree.
+    let policy = world.home.path().join("policy.toml");
+    std::fs::write(&policy, POLICY).expect("writes");
+    world.json(&["--policy", policy.to_str().expect("UTF-8")], 0);
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint\"\nparams = { a = 1 }\n");
+    world.run(&["trust"], 0);
+    assert!(world.run(&["check"], 2).err.contains("`lint` is a set of gates, and `params` is for one"));
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint-pyton\"\nfial_on = \"high\"\n[[ignore]]\nrule = \"x\"\n");
+    let wrong = world.run(&["trust"], 2).err;
+    for part in ["unknown field `fial_on`", "did you mean `fail_on`?", "an `ignore` without `reason`"] {
+        assert!(wrong.contains(part), "{part}: {wrong}");
+    }
+}
+
+#[test]
+fn a_policy_is_read_as_it_stands_on_the_base_branch() {
+    let world = World::new();
+    world.git(&["init", "--quiet"]);
+    world.write("sandhog.toml", "[check]\nexclude = [\"vendor/\"]\n");
+    world.write("vendor/a.py", BAD);
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "one"]);
+    world.write("sandhog.toml", "[check]\nexclude = [\"**\"]\n");
+    world.write("b.py", BAD);
+    assert_eq!(findings(&world.json(&["--policy-from", "main"], 1)), ["b.py:1:8 F401"]);
+    assert!(world.run(&["check", "--policy-from", "--output=x"], 2).err.contains("--policy-from"));
+}
+
+#[test]
+fn an_ignore_that_is_over_fails_the_check() {
+    let world = World::new();
+    world.write("a.json", "{\"a\": 1, \"a\": 2}");
+    let policy = world.home.path().join("policy.toml");
+    let with = |expires: &str| format!("[[ignore]]\nrule = \"duplicate-key\"\nreason = \"for now\"\nexpires = {expires}\n");
+    std::fs::write(&policy, with("2999-12-31")).expect("writes");
+    world.json(&["--policy", policy.to_str().expect("UTF-8")], 0);
+    std::fs::write(&policy, with("2020-01-01")).expect("writes");
+    let over = world.json(&["--policy", policy.to_str().expect("UTF-8")], 1);
+    assert!(over["notes"][0].as_str().expect("a note").contains("ended on 2020-01-01"));
+}
+
+#[test]
+fn thresholds_and_exit_codes() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    world.run(&["check", "--fail-on", "high"], 0);
+    world.run(&["check", "--fail-on", "medium"], 1);
+    world.run(&["check", "--exit-zero"], 0);
+    world.run(&["check", "--fail-on", "worst"], 2);
+    world.run(&["check", "none"], 2);
+    world.run(&["check", "--format", "json", "--format", "sarif"], 2);
+    world.run(&["check", "--output", "a", "--output", "b"], 2);
+    world.run(&["check", "--format", "sarif", "--output", "no/folder.sarif"], 2);
+    world.run(&["check", "a.py", "/etc/hostname"], 2);
+    // A gate that cannot answer has not passed, and no threshold changes that.
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint-python\"\nlimits = { fuel = 1000 }\n");
+    world.run(&["trust"], 0);
+    let failed = world.json(&["--exit-zero"], 1);
+    assert_eq!((&failed["gates"][0]["outcome"], &failed["gates"][0]["failure"]["kind"]), (&"failed".into(), &"out_of_fuel".into()));
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nlimits = { fuel = 1000 }\n");
+    world.run(&["trust"], 0);
+    world.run(&["check"], 0);
+}

@@ -1,0 +1,2 @@
+import os
+x = "this line is longer than thirty"

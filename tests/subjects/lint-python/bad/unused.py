@@ -1,0 +1,8 @@
+import os
+import sys
+
+
+def f(x):
+    if x == None:
+        return sys.argv
+    value = 1

@@ -1,0 +1,4 @@
+#!/bin/sh
+for file in *.txt; do
+    echo "$file"
+fi

@@ -1,0 +1,2 @@
+def seperate(langauge):
+    return langauge
