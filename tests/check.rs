@@ -373,3 +373,198 @@ fn thresholds_and_exit_codes() {
     world.run(&["trust"], 0);
     world.run(&["check"], 0);
 }
+
+/// A tree whose findings are hard to carry: characters that formats escape.
+fn awkward() -> World {
+    let world = World::new();
+    world.write("src/it's 100% <ok> & \u{fc}.json", "{\"a%0A,b: c\": 1,\n \"a%0A,b: c\": 2}\n");
+    world.write("good.toml", "a = 1\n");
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint-json\"\n\n[[gate]]\ngate = \"lint-toml\"\nlimits = { fuel = 1000 }\n");
+    world.run(&["trust"], 0);
+    world
+}
+
+/// What changes from build to build and from run to run, put out of sight.
+fn steady(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (from, to) in [("time=\"", "\""), ("timestamp=\"", "\""), ("uuid=\"", "\"")] {
+        let mut at = 0;
+        while let Some(start) = text[at..].find(from).map(|found| at + found + from.len()) {
+            let end = start + text[start..].find(to).expect("an end");
+            text.replace_range(start..end, "_");
+            at = start;
+        }
+    }
+    text
+}
+
+#[test]
+fn sarif_validates_and_carries_what_code_scanning_needs() {
+    let world = awkward();
+    let sarif: Value = serde_json::from_str(&world.run(&["check", "--format", "sarif"], 1).out).expect("JSON");
+    let validate = |name: &str, text: &str| {
+        world.write(name, text);
+        let schema = root().join("tests/data/sarif-schema-2.1.0.json");
+        let file = world.path().join(name);
+        Command::new(root().join("dist/validate")).arg(schema).arg(file).output().expect("run scripts/guests first")
+    };
+    let said = validate("out.sarif", &sarif.to_string());
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+    assert!(!validate("bad.sarif", "{\"version\": \"2.1.0\", \"runs\": [{}]}").status.success(), "the schema says nothing");
+    let runs = sarif["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 2);
+    let ids: Vec<&Value> = runs.iter().map(|run| &run["automationDetails"]["id"]).collect();
+    assert_eq!(ids, ["sandhog/lint-json/", "sandhog/lint-toml/"]);
+    let result = &runs[0]["results"][0];
+    let location = &result["locations"][0]["physicalLocation"];
+    assert_eq!(location["artifactLocation"]["uri"], "src/it%27s%20100%25%20%3Cok%3E%20%26%20%C3%BC.json");
+    assert_eq!((&location["region"]["startLine"], &location["region"]["startColumn"]), (&2.into(), &2.into()));
+    let hash = result["partialFingerprints"]["primaryLocationLineHash"].as_str().expect("a hash");
+    assert!(hash.ends_with(":1") && hash.len() == 18, "{hash}");
+    assert_eq!(runs[0]["invocations"][0]["executionSuccessful"], true);
+    assert_eq!(runs[1]["invocations"][0]["executionSuccessful"], false, "a gate that could not answer is never an empty success");
+    let said = runs[1]["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"].as_str().expect("a text");
+    assert!(said.contains("out_of_fuel"), "{said}");
+}
+
+#[test]
+fn junit_tells_rejected_from_failed() {
+    let world = awkward();
+    let xml = steady(&world.run(&["check", "--format", "junit"], 1).out);
+    insta::assert_snapshot!(xml, @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <testsuites name="sandhog check" tests="2" skipped="0" failures="1" errors="1" time="_">
+        <testsuite name="lint-json" tests="1" skipped="0" errors="0" failures="1" time="_">
+            <testcase name="src/it&apos;s 100% &lt;ok&gt; &amp; ü.json">
+                <failure message="1 finding" type="sandhog">src/it&apos;s 100% &lt;ok&gt; &amp; ü.json:2:2: high the name &quot;a%0A,b: c&quot; stands in line 1 already, and which of them counts differs from reader to reader [duplicate-key]</failure>
+            </testcase>
+        </testsuite>
+        <testsuite name="lint-toml" tests="1" skipped="0" errors="1" failures="0" time="_">
+            <testcase name="lint-toml">
+                <error message="could not answer" type="sandhog">good.toml: out_of_fuel: the `fuel` budget is used up (and 1 more)</error>
+            </testcase>
+        </testsuite>
+    </testsuites>
+    "#);
+}
+
+#[test]
+fn annotations_are_escaped_and_the_worst_come_first() {
+    let world = awkward();
+    world.write("b.json", "{\"z\": 1, \"z\": 2}");
+    let out = world.run(&["check", "--format", "github"], 1).out;
+    insta::assert_snapshot!(out, @r#"
+    ::error title=lint-toml could not answer::good.toml: out_of_fuel: the `fuel` budget is used up (and 1 more)
+    ::error title=lint-json duplicate-key,file=b.json,line=1,endLine=1,col=10,endColumn=16::the name "z" stands in line 1 already, and which of them counts differs from reader to reader
+    ::error title=lint-json duplicate-key,file=src/it's 100%25 <ok> & ü.json,line=2,endLine=2,col=2,endColumn=16::the name "a%250A,b: c" stands in line 1 already, and which of them counts differs from reader to reader
+    "#);
+    let summary = world.home.path().join("summary.md");
+    let mut command = world.command(env!("CARGO_BIN_EXE_sandhog"), &["check", "--format", "github", "--output", "out.txt"]);
+    command.env("SANDHOG_CACHE_DIR", world.home.path().join("cache")).env("GITHUB_STEP_SUMMARY", &summary);
+    let silent = ran(&mut command, 1);
+    assert_eq!((silent.out.as_str(), world.read("out.txt")), ("", out));
+    insta::assert_snapshot!(std::fs::read_to_string(summary).expect("a summary"), @r#"
+    ## sandhog check failed
+
+    | gate | outcome | findings | files |
+    |---|---|---|---|
+    | lint-json | rejected | 2 | 2 |
+    | lint-toml | failed | 0 | 2 |
+
+    | severity | where | what | rule |
+    |---|---|---|---|
+    | high | b.json:1:10 | the name "z" stands in line 1 already, and which of them counts differs from reader to reader | lint-json/duplicate-key |
+    | high | src/it's 100% &lt;ok&gt; &amp; ü.json:2:2 | the name "a%0A,b: c" stands in line 1 already, and which of them counts differs from reader to reader | lint-json/duplicate-key |
+    "#);
+}
+
+#[test]
+fn several_formats_at_once() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    let out = world.home.path();
+    let file = |name: &str| out.join(name).display().to_string();
+    let (sarif, junit) = (file("a.sarif"), file("a.xml"));
+    let ran =
+        world.run(&["check", "--format", "sarif", "--output", &sarif, "--format", "junit", "--output", &junit, "--format", "human"], 1);
+    assert!(ran.out.contains("lint-python rejected"));
+    assert!(std::fs::read_to_string(&sarif).expect("reads").contains("\"2.1.0\""));
+    assert!(std::fs::read_to_string(&junit).expect("reads").contains("<testsuites"));
+}
+
+#[test]
+fn hostile_files_have_a_clear_result_and_stop_nobody_else() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    world.write("long.py", vec![b'x'; 100 << 20]);
+    world.write("deep.json", format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000)));
+    world.write("deep.yaml", "[".repeat(200_000));
+    world.write("deep.md", "> ".repeat(20_000));
+    world.write("deep.py", format!("x = {}1{}\n", "(".repeat(50_000), ")".repeat(50_000)));
+    world.write("deep.rs", format!("fn f() {{ {}1{} }}\n", "(".repeat(50_000), ")".repeat(50_000)));
+    world.write("deep.js", format!("x = {}1{}\n", "(".repeat(50_000), ")".repeat(50_000)));
+    world.write("deep.toml", format!("x = {}1{}\n", "[".repeat(50_000), "]".repeat(50_000)));
+    world.write("deep.sh", "$(".repeat(20_000));
+    world.write("latin.py", b"# caf\xe9\nimport os\n");
+    world.write("zeros.json", vec![0; 5_000]);
+    world.write("new\nline.py", BAD);
+    world.write("bom.json", "\u{feff}{}");
+    std::os::unix::fs::symlink("/etc/passwd", world.path().join("passwd.py")).expect("links");
+    std::os::unix::fs::symlink("/", world.path().join("everything")).expect("links");
+    let report = world.json(&[], 1);
+    let found = findings(&report);
+    for expected in ["a.py:1:8 F401", "long.py too-large", "new\\nline.py not-judged", "zeros.json:1:1 syntax"] {
+        assert!(found.iter().any(|line| line == expected), "{expected} is missing in {found:?}");
+    }
+    assert!(found.iter().any(|line| line.starts_with("latin.py")), "{found:?}");
+    assert!(!found.iter().any(|line| line.starts_with("bom.json")), "{found:?}");
+    assert!(!found.iter().any(|line| line.contains("passwd") || line.starts_with("everything")), "{found:?}");
+    assert!(report["notes"].as_array().expect("notes").iter().any(|note| note == "2 links were not followed"));
+    for gate in report["gates"].as_array().expect("gates") {
+        let failure = &gate["failure"];
+        let kind = failure["kind"].as_str();
+        assert!(
+            matches!(kind, None | Some("stack_overflow" | "memory_limit" | "out_of_fuel" | "deadline_exceeded" | "trapped")),
+            "{}: {failure}",
+            gate["name"]
+        );
+        if kind.is_some() {
+            let part = failure["part"].as_str().expect("a part");
+            assert!(part.starts_with("deep.") || part == "long.py", "{}: {part} stopped it", gate["name"]);
+        }
+    }
+}
+
+#[test]
+fn a_hostile_tree_brings_nothing_of_its_own() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    // Its own gate of the standard one's name, which passes everything; its own configuration, grants, state and cache.
+    world.write("gates/lint-python.toml", "name = \"lint-python\"\nset = \"lint\"\nscope = \"tree\"\n");
+    let echo = std::fs::read(root().join("dist/guests/judges_files.wasm")).expect("run scripts/guests first");
+    world.write("gates/lint-python.wasm", &echo);
+    world.write("gates/compiled/x.compiled", "not code");
+    world.write("plugins/lint-python.wasm", &echo);
+    world.write(
+        "sandhog.toml",
+        "plugins = [\"gates\"]\n[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nfail_on = \"critical\"\n[grants.lint-python]\ndigest = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\nclock = true\n",
+    );
+    world.write("sandhog-baseline.json", "{\"sandhog_baseline\": 1, \"findings\": [{\"gate\": \"lint-python\", \"path\": \"a.py\", \"rule\": \"F401\", \"message\": \"`os` imported but unused\"}]}");
+    world.write(".sandhog/journal.sqlite", "not a journal");
+    world.write(".cache/sandhog/compiled/key", "0123456789abcdef0123456789abcdef");
+    let report = world.json(&["--gate", "lint-python"], 1);
+    assert_eq!(findings(&report), ["a.py:1:8 F401"]);
+    let notes: Vec<&str> = report["notes"].as_array().expect("notes").iter().map(|note| note.as_str().expect("a note")).collect();
+    assert!(notes[0].contains("sandhog.toml does not count"), "{notes:?}");
+    assert!(notes.contains(&"the directory brings a .sandhog of its own: nothing of it is used"), "{notes:?}");
+    assert!(world.run(&["check", "--new-only"], 2).err.contains("no baseline counts here"));
+    // Trusted, its gate stands in the place of the standard one, and the report says so.
+    world.write("sandhog.toml", "plugins = [\"gates\"]\n");
+    world.run(&["trust"], 0);
+    let trusted = world.json(&["--gate", "lint-python"], 1);
+    assert_eq!(trusted["gates"][0]["failure"]["kind"], "permanent", "it reads the wasm beside it as text");
+    assert!(trusted["notes"].to_string().contains("stands in the place of"), "{}", trusted["notes"]);
+    world.write("gates/lint-python.wasm", [echo.as_slice(), &[0, 1, 0]].concat());
+    let changed = world.json(&["--gate", "lint-python"], 1);
+    assert!(changed["notes"][0].as_str().expect("a note").contains("changed since it was trusted"), "{}", changed["notes"]);
+}
