@@ -12,6 +12,10 @@ check:
 plugins:
     scripts/plugins
 
+# The standard gates, compiled ahead, into `gates` beside the binary
+gates:
+    scripts/gates
+
 # Guests that attack the sandbox into dist/guests
 guests:
     scripts/guests
@@ -28,4 +32,5 @@ deny:
 format:
     cargo fmt
     cargo fmt --all --manifest-path plugins/Cargo.toml
+    cargo fmt --all --manifest-path plugins/gates/Cargo.toml
     cargo fmt --all --manifest-path tests/guests/Cargo.toml

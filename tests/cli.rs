@@ -275,7 +275,7 @@ fn every_toml_in_the_guide_is_valid() {
     for text in workflows {
         sandhog::config::workflow::read("workflows.md", &text).unwrap_or_else(|problems| panic!("{problems}: {:?}", problems.problems));
     }
-    for text in fenced("configuration.md").into_iter().chain(fenced("capabilities.md")) {
+    for text in ["configuration.md", "capabilities.md", "check.md"].into_iter().flat_map(fenced) {
         let known = |name: &str| Some(name.to_owned());
         let settings = sandhog::config::settings::read(Path::new("sandhog.toml"), &text, Path::new("/base"), known);
         let manifest = sandhog::config::manifest::read("plugin.toml", &text);

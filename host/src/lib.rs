@@ -9,8 +9,10 @@
 //! | 2 | [`machine`] | the pure rules: events, state, decisions |
 //! | 3 | [`journal`], [`runtime`] | the event log; all of wasmtime |
 //! | 4 | [`config`], [`registry`] | files that people write; the plugin folder |
-//! | 5 | [`manager`], [`report`] | the one loop; runs as text and JSON |
-//! | 6 | [`cli`] | arguments, rendering, exit codes |
+//! | 5 | [`judge`] | a gate over a subject, in parts, and what is known of it |
+//! | 6 | [`check`], [`manager`] | a directory judged; the one loop |
+//! | 7 | [`report`] | runs and checks as text and JSON |
+//! | 8 | [`api`], [`cli`] | the local socket; arguments, rendering, exit codes |
 //!
 //! A program that wants only the sandbox uses [`runtime::Runtime`]: compile, load, and run tasks under limits. One that
 //! wants workflows adds a [`registry::Registry`], a [`journal::Store`] and [`manager::start`].

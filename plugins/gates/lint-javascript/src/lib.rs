@@ -57,7 +57,7 @@ fn finding(kind: &str, error: &OxcDiagnostic, path: &str, lines: &LineIndex<'_>)
         Some(label) => {
             let start = label.offset() as usize;
             finding.over(path, lines, start..start + label.len() as usize)
-        },
+        }
         None => finding.in_file(path),
     };
     if let Some(help) = &error.help {

@@ -49,8 +49,13 @@ fn duplicates(properties: &[ObjectProp<'_>], path: &str, lines: &LineIndex<'_>, 
         let name = property.name.as_str();
         if let Some(start) = first.get(name) {
             let line = lines.place(*start).0;
-            let message = format!("the name {name:?} stands in line {line} already, and which of them counts differs from reader to reader");
-            findings.push(Finding::new("duplicate-key", Severity::High, message).over(path, lines, property.range.start..property.range.end));
+            let message =
+                format!("the name {name:?} stands in line {line} already, and which of them counts differs from reader to reader");
+            findings.push(Finding::new("duplicate-key", Severity::High, message).over(
+                path,
+                lines,
+                property.range.start..property.range.end,
+            ));
         } else {
             first.insert(name, property.range.start);
         }
@@ -62,7 +67,8 @@ fn options(path: &str) -> ParseOptions {
     let name = path.rsplit('/').next().unwrap_or(path);
     let comments = name.ends_with(".jsonc")
         || (name.starts_with("tsconfig") || name.starts_with("jsconfig"))
-        || [".eslintrc.json", "devcontainer.json", ".devcontainer.json", "api-extractor.json", "language-configuration.json"].contains(&name)
+        || [".eslintrc.json", "devcontainer.json", ".devcontainer.json", "api-extractor.json", "language-configuration.json"]
+            .contains(&name)
         || path.split('/').any(|folder| folder == ".vscode");
     ParseOptions {
         allow_comments: comments,

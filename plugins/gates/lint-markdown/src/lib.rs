@@ -35,7 +35,8 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         let rules = rumdl_lib::rules::filter_rules(&rumdl_lib::rules::all_rules(&config), &config.global);
         let rules = rumdl_lib::rules::filter_rules_for_file(&rules, &config, Path::new(path));
         let flavor = MarkdownFlavor::from_path(Path::new(path));
-        let warnings = rumdl_lib::lint(text, &rules, false, flavor, Some(full.clone()), Some(&config)).map_err(|error| permanent(error.to_string()))?;
+        let warnings = rumdl_lib::lint(text, &rules, false, flavor, Some(full.clone()), Some(&config))
+            .map_err(|error| permanent(error.to_string()))?;
         Ok(warnings.iter().map(|warning| finding(path, warning)).collect())
     })
 }
@@ -43,8 +44,8 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
 fn finding(path: &str, warning: &LintWarning) -> Finding {
     let severity = match warning.severity {
         RumdlSeverity::Error => Severity::Medium,
-        RumdlSeverity::Warning => Severity::Medium,
-        RumdlSeverity::Info => Severity::Low,
+        RumdlSeverity::Warning => Severity::Low,
+        RumdlSeverity::Info => Severity::Info,
     };
     let rule = warning.rule_name.clone().unwrap_or_else(|| "markdown".to_owned());
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).max(1);

@@ -14,7 +14,8 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         let Err(error) = syn::parse_file(text) else { return Ok(Vec::new()) };
         let finding = |error: syn::Error| {
             let (start, end) = (error.span().start(), error.span().end());
-            let place = |at: proc_macro2::LineColumn| (u32::try_from(at.line).unwrap_or(1).max(1), u32::try_from(at.column + 1).unwrap_or(1));
+            let place =
+                |at: proc_macro2::LineColumn| (u32::try_from(at.line).unwrap_or(1).max(1), u32::try_from(at.column + 1).unwrap_or(1));
             Finding::new("syntax", Severity::High, error.to_string()).spanning(path, place(start), place(end))
         };
         Ok(error.into_iter().map(finding).collect())

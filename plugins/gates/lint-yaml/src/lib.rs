@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScanError};
 use sandhog_guest::{Failure, Finding, Severity, Subject, Verdict};
+use saphyr_parser::{Event, Parser, ScanError};
 
 sandhog_guest::gate!(check);
 
