@@ -107,11 +107,18 @@ const BAD: &str = "import os\n\nx = 1\n";
 
 #[test]
 fn each_gate_finds_its_seeded_defects_exact_to_rule_and_line_and_nothing_else() {
-    let world = World::new();
     let mut seen = BTreeSet::new();
     for folder in std::fs::read_dir(root().join("tests/subjects")).expect("reads").flatten().map(|entry| entry.path()) {
         let gate = folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        let judge = |kind: &str, code| world.json(&["--gate", &gate, folder.join(kind).to_str().expect("UTF-8")], code);
+        // Away from this repository, whose own configurations would count.
+        let judge = |kind: &str, code| {
+            let world = World::new();
+            for file in walkdir::WalkDir::new(folder.join(kind)).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+                let name = file.path().strip_prefix(folder.join(kind)).expect("inside").to_str().expect("UTF-8").to_owned();
+                world.write(&name, std::fs::read(file.path()).expect("reads"));
+            }
+            world.json(&["--gate", &gate], code)
+        };
         assert_eq!(findings(&judge("good", 0)), Vec::<String>::new(), "{gate}");
         let expected = std::fs::read_to_string(folder.join("expected.txt")).expect("expected findings");
         assert_eq!(findings(&judge("bad", 1)), expected.lines().collect::<Vec<_>>(), "{gate}");
@@ -567,4 +574,16 @@ fn a_hostile_tree_brings_nothing_of_its_own() {
     world.write("gates/lint-python.wasm", [echo.as_slice(), &[0, 1, 0]].concat());
     let changed = world.json(&["--gate", "lint-python"], 1);
     assert!(changed["notes"][0].as_str().expect("a note").contains("changed since it was trusted"), "{}", changed["notes"]);
+}
+
+#[test]
+fn a_part_of_a_project_is_judged_with_what_lies_at_its_root() {
+    let world = World::new();
+    world.write("ruff.toml", "[lint]\nselect = [\"E711\"]\n");
+    world.write("sandhog.toml", "");
+    world.write("src/a.py", BAD);
+    world.write("other/b.py", "x = None\ny = x == None\n");
+    assert_eq!(findings(&world.json(&["src"], 0)), Vec::<String>::new(), "ruff.toml at the root counts");
+    assert_eq!(findings(&world.json(&["other"], 1)), ["other/b.py:2:10 E711"]);
+    assert_eq!(findings(&world.json(&["other/b.py", "src"], 1)), ["other/b.py:2:10 E711"]);
 }

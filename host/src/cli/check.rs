@@ -160,10 +160,10 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         [one] => (one.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned(), Some(vec![one.clone()])),
         many => (here.clone(), Some(many.to_vec())),
     };
-    let Policy { mut settings, folder: policy_folder, mut notes } =
+    let Policy { mut settings, folder: policy_folder, root, mut notes } =
         trust::policy(common, subject.policy.as_deref(), subject.policy_from.as_deref(), &folder)?;
     // Configurations of engines lie at the root of a project: the snapshot is of the project, the judgement of the part.
-    let root = policy_folder.clone().unwrap_or_else(|| folder.clone());
+    let root = root.unwrap_or_else(|| folder.clone());
     if only.is_none() && root.canonicalize().ok() != folder.canonicalize().ok() {
         only = Some(vec![folder.clone()]);
     }

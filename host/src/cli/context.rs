@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::TypedValueParser as _;
+
 use super::exit::Error;
 use crate::config::settings::{self, FILE_NAME};
 use crate::config::{Settings, reader};
@@ -22,7 +24,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_PLUGINS", value_delimiter = ':', help_heading = "Global options")]
     pub plugins: Vec<PathBuf>,
     /// Where the gates that come with sandhog lie [default: gates beside the binary]; empty for none
-    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_GATES", help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_GATES", help_heading = "Global options", value_parser = clap::builder::OsStringValueParser::new().map(PathBuf::from))]
     pub gates: Option<PathBuf>,
     /// Where compiled code is kept [default: sandhog in the user's cache folder]
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_CACHE_DIR", help_heading = "Global options")]

@@ -42,8 +42,10 @@ pub struct TrustArguments {
 pub struct Policy {
     /// What counts.
     pub settings: Settings,
-    /// The folder that it speaks of; none where there are no settings.
+    /// The folder that counts, with all that was vouched for in it: the baseline, its plugins.
     pub folder: Option<PathBuf>,
+    /// The root of the project, where that is above what is judged: engines find their configurations there.
+    pub root: Option<PathBuf>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -73,7 +75,9 @@ pub fn trust(arguments: &TrustArguments) -> Result<Exit, Error> {
 /// The settings that count for a directory.
 pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: &Path) -> Result<Policy, Error> {
     if let Some(file) = file.or(common.config.as_deref()) {
-        return Ok(Policy { settings: read_settings(file)?, folder: None, notes: Vec::new() });
+        let beside = canonical(file)?;
+        let root = canonical(folder)?.starts_with(&beside).then_some(beside);
+        return Ok(Policy { settings: read_settings(file)?, folder: None, root, notes: Vec::new() });
     }
     let folder = canonical(folder)?;
     if let Some(base) = from {
@@ -82,10 +86,17 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
         let settings = crate::config::settings::read(&name, &text, &folder, |name| std::env::var(name).ok())?;
         // The plugins of the working tree are the stranger's; only what lies outside of it is as the user left it.
         let plugins = settings.plugins.iter().filter(|plugins| !plugins.starts_with(&folder)).cloned().collect();
-        return Ok(Policy { settings: Settings { plugins, ..settings }, folder: Some(folder), notes: Vec::new() });
+        return Ok(Policy {
+            settings: Settings { plugins, ..settings },
+            root: Some(folder.clone()),
+            folder: Some(folder),
+            notes: Vec::new(),
+        });
     }
-    let nobody = |notes| Policy { settings: Settings::default(), folder: None, notes };
-    let Some(found) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else { return Ok(nobody(Vec::new())) };
+    let Some(found) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else {
+        return Ok(Policy { settings: Settings::default(), folder: None, root: None, notes: Vec::new() });
+    };
+    let nobody = |notes| Policy { settings: Settings::default(), folder: None, root: Some(found.to_owned()), notes };
     let place = found.join(FILE_NAME);
     let asks = "`sandhog trust` makes it count, or --policy FILE, or --policy-from BASE";
     let untrusted = |why: &str| {
@@ -98,7 +109,7 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
     if digest(found, &settings)?.to_string() != trusted {
         return Ok(untrusted("it, its baseline or its plugins changed since it was trusted"));
     }
-    Ok(Policy { settings, folder: Some(found.to_owned()), notes: Vec::new() })
+    Ok(Policy { settings, folder: Some(found.to_owned()), root: Some(found.to_owned()), notes: Vec::new() })
 }
 
 /// Whether a directory is trusted as it is.
