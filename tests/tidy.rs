@@ -58,7 +58,7 @@ fn a_module_uses_only_floors_below_its_own() {
 #[test]
 fn every_file_says_what_it_owns() {
     for folder in ["host/src", "tests", "plugins", "guest-sdk", "examples/hostile"] {
-        for (path, text) in sources(folder) {
+        for (path, text) in sources(folder).into_iter().filter(|(path, _)| !path.components().any(|part| part.as_os_str() == "subjects")) {
             assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
         }
     }
