@@ -273,6 +273,18 @@ fn what_git_says_changed_is_judged_and_nothing_of_its_configuration_is_run() {
     assert!(!run.exists() || std::fs::remove_file(&run).is_ok()); // our own `git add` may have
     assert_eq!(findings(&world.json(&["--changed", "main"], 1)), ["new.py:1:8 F401"]);
     assert!(!run.exists(), "a program of the repository's configuration was run");
+    // What `.gitignore` names and git tracks all the same is judged.
+    world.write(".gitignore", "hidden.py\nleft-out.py\n");
+    world.write("hidden.py", BAD);
+    world.write("left-out.py", BAD);
+    world.git(&["add", "--force", "hidden.py"]);
+    std::fs::remove_file(&run).ok();
+    assert!(findings(&world.json(&[], 1)).contains(&"hidden.py:1:8 F401".to_owned()));
+    assert!(!findings(&world.json(&[], 1)).iter().any(|line| line.starts_with("left-out.py")));
+    assert!(!run.exists(), "a program of the repository's configuration was run");
+    std::fs::remove_file(world.path().join("hidden.py")).expect("removes");
+    world.git(&["add", "--all"]);
+    world.git(&["commit", "--quiet", "-m", "two"]);
     assert!(world.run(&["check", "--changed", "nobody"], 2).err.contains("no commit, branch or tag"));
     std::fs::remove_file(world.path().join("new.py")).expect("removes");
     assert_eq!(findings(&world.json(&["--changed"], 0)), Vec::<String>::new(), "nothing changed is no failure");

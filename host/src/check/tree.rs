@@ -63,11 +63,12 @@ struct Found {
 }
 
 /// Reads a directory. `only` are the files and folders in it that are to be judged; unset: all of it. What `exclude` matches is
-/// part of the snapshot, and not judged.
+/// part of the snapshot, and not judged. `also` are files that are part of it though `.gitignore` leaves them out: those that git
+/// tracks all the same.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet) -> Result<Tree, Error> {
+pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[PathBuf]) -> Result<Tree, Error> {
     let not = |path: &Path, reason: String| Error::NotReadable { path: path.to_owned(), reason };
     let root = root.canonicalize().map_err(|error| not(root, error.to_string()))?;
     let mut asked = BTreeSet::new();
@@ -103,12 +104,22 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet) -> Result<
             if found.files.len() > FILES_MAX { WalkState::Quit } else { WalkState::Continue }
         })
     });
-    let Found { mut files, mut unjudged, links } = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let walked: BTreeSet<PathBuf> = found.files.iter().map(|(_, _, path)| path.clone()).collect();
+    for path in also.iter().map(|path| root.join(path)).filter(|path| !walked.contains(path)) {
+        if let Ok(metadata) = std::fs::symlink_metadata(&path)
+            && metadata.is_file()
+        {
+            found.file(&root, &path, metadata.len());
+        }
+    }
+    let Found { mut files, mut unjudged, links } = found;
     if files.len() > FILES_MAX {
         return Err(Error::TooLarge { path: root });
     }
     files.sort();
     unjudged.sort();
+    unjudged.dedup();
     let mut snapshot = Snapshot::default();
     let mut judged = Vec::new();
     for (name, size, path) in files {
@@ -145,18 +156,20 @@ impl Found {
             self.unjudged.push((shown(), "it is no regular file (a FIFO, a socket or a device)".to_owned()));
             return;
         }
-        let Some(name) = inside.to_str() else {
-            self.unjudged.push((shown(), "its name is not UTF-8".to_owned()));
-            return;
-        };
-        if let Err(reason) = artifact::check_name(name) {
-            self.unjudged.push((shown(), format!("its name is refused: {reason}")));
-            return;
-        }
         match entry.metadata() {
-            Ok(metadata) => self.files.push((name.to_owned(), metadata.len(), entry.path().to_owned())),
+            Ok(metadata) => self.file(root, entry.path(), metadata.len()),
             Err(error) => self.unjudged.push((shown(), sanitize(&error.to_string(), 400))),
         }
+    }
+
+    fn file(&mut self, root: &Path, path: &Path, size_bytes: u64) {
+        let inside = path.strip_prefix(root).unwrap_or(path);
+        let reason = match inside.to_str().map(|name| (name, artifact::check_name(name))) {
+            Some((name, Ok(()))) => return self.files.push((name.to_owned(), size_bytes, path.to_owned())),
+            Some((_, Err(reason))) => format!("its name is refused: {reason}"),
+            None => "its name is not UTF-8".to_owned(),
+        };
+        self.unjudged.push((sanitize(&inside.to_string_lossy(), 400), reason));
     }
 }
 
@@ -182,7 +195,7 @@ mod tests {
         write("line\nbreak.py", "");
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("links");
         rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
-        let tree = read(folder.path(), None, &crate::config::check::globs(&["vendor/".to_owned()])).expect("reads");
+        let tree = read(folder.path(), None, &crate::config::check::globs(&["vendor/".to_owned()]), &[]).expect("reads");
         let names: Vec<&str> = tree.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, [".gitignore", ".hidden.py", "src/a.py"]);
         assert!(tree.snapshot.node("vendor/b.py").is_some(), "excluded from judgement, and there to be read");
@@ -191,8 +204,9 @@ mod tests {
         assert_eq!(unjudged.len(), 2, "{unjudged:?}");
         assert_eq!(tree.snapshot.content("src/a.py").as_deref(), Ok(&b"abc"[..]));
 
-        let part = read(folder.path(), Some(&[folder.path().join("src")]), &GlobSet::empty()).expect("reads");
+        let part = read(folder.path(), Some(&[folder.path().join("src")]), &GlobSet::empty(), &["built/out.py".into()]).expect("reads");
+        assert!(part.snapshot.node("built/out.py").is_some(), "git tracks it");
         assert_eq!(part.files.len(), 1);
-        assert!(read(folder.path(), Some(&[PathBuf::from("/etc")]), &GlobSet::empty()).is_err(), "outside");
+        assert!(read(folder.path(), Some(&[PathBuf::from("/etc")]), &GlobSet::empty(), &[]).is_err(), "outside");
     }
 }

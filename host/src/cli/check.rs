@@ -180,7 +180,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
             .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
     }
-    let tree = tree::read(&root, only.as_deref(), &globs(&settings.check.exclude))?;
+    let tree = tree::read(&root, only.as_deref(), &globs(&settings.check.exclude), &super::git::tracked(&root))?;
     if tree.links > 0 {
         notes
             .push(format!("{} not followed", if tree.links == 1 { "1 link was".to_owned() } else { format!("{} links were", tree.links) }));
@@ -259,7 +259,8 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
             && make_fixes(&report, &ready.tree, arguments.unsafe_fixes);
         if again {
             rounds += 1;
-            ready.tree = tree::read(&ready.tree.root, Some(&part(&ready)), &globs(&ready.settings.exclude))?;
+            ready.tree =
+                tree::read(&ready.tree.root, Some(&part(&ready)), &globs(&ready.settings.exclude), &super::git::tracked(&ready.tree.root))?;
             continue;
         }
         for (format, output) in &outputs {

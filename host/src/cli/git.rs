@@ -47,6 +47,23 @@ pub fn show(folder: &Path, base: &str, name: &str) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::usage(format!("{name} in {base} is not UTF-8")))
 }
 
+/// The files below a folder that git tracks, relative to it; none where there is no repository.
+pub fn tracked(folder: &Path) -> Vec<PathBuf> {
+    if !folder.ancestors().any(|folder| folder.join(".git").exists()) {
+        return Vec::new();
+    }
+    match git(folder, &["ls-files", "-z", "--cached"]) {
+        Ok(names) => {
+            let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            names.map(|name| PathBuf::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name))).collect()
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.text(), "what git tracks is not known: files that .gitignore names are not judged");
+            Vec::new()
+        }
+    }
+}
+
 /// Files below a folder that differ from a revision's, or are new, and are still there.
 pub fn changed(folder: &Path, base: &str) -> Result<Vec<PathBuf>, Error> {
     let commit = revision(folder, base)?;
