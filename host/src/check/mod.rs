@@ -418,6 +418,9 @@ async fn gate(
         Err(failure) => failed.push((String::new(), failure)),
         Ok(call) => {
             let (files, too_large) = files(tree, chosen, bytes_max);
+            if !too_large.is_empty() {
+                verdict.decision = Decision::Fail; // what nobody looked at has not passed
+            }
             verdict.findings.extend(too_large);
             report.files = files.len();
             let subject = Subject {
@@ -457,9 +460,6 @@ async fn gate(
             }
             if judged.scope != Scope::Tree {
                 report.summary = format!("{} in {}", counted(verdict.findings.len(), "finding"), counted(report.files, "file"));
-            }
-            if verdict.findings.iter().any(|finding| finding.rule == TOO_LARGE) {
-                verdict.decision = Decision::Fail;
             }
         }
     }

@@ -63,7 +63,7 @@ pub fn trust(arguments: &TrustArguments) -> Result<Exit, Error> {
     }
     let file = folder.join(FILE_NAME);
     if !file.is_file() {
-        return Err(Error::usage(format!("there is no {FILE_NAME} in {key}")).help("`sandhog init` writes one"));
+        return Err(Error::usage(format!("there is no {FILE_NAME} in {key}")).help("name the directory that has it"));
     }
     let settings = read_settings(&file)?;
     list.insert(key.clone(), digest(&folder, &settings)?.to_string());
