@@ -10,10 +10,16 @@ use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::model::snapshot::{Look, Looks};
-use crate::model::{Attempt, Blame, Decision, Failure, FailureKind, Finding, Grant, Log, Receipt, Severity, Subject, SubjectFile, Verdict};
+use crate::model::text::counted;
+use crate::model::{
+    Attempt, Blame, Decision, Failure, FailureKind, Finding, Grant, Location, Log, Receipt, Severity, Subject, SubjectFile, Verdict,
+};
 use crate::registry::verdicts::{Key, Verdicts};
 use crate::registry::{Entry, Registry};
 use crate::runtime::{CONTRACT_VERSION, Call, Plugin, Runtime};
+
+/// How much of what a gate wrote is kept with its answer, in bytes.
+const LOG_KEPT_BYTES: usize = 16 << 10;
 
 /// Judges, and remembers.
 pub struct Judge {
@@ -29,6 +35,8 @@ pub struct Judge {
 pub struct Part {
     /// The file, or the unit; empty where the subject was judged as a whole.
     pub name: String,
+    /// The file that it is of; empty where the subject was judged as a whole.
+    pub file: String,
     /// What came of it.
     pub attempt: Attempt<Verdict>,
     /// Whether the answer is one that was kept from before.
@@ -42,7 +50,7 @@ pub enum Scope {
     Tree,
     /// File by file.
     File,
-    /// By the gate itself.
+    /// By the gate itself, which names the units of each file.
     Unit,
 }
 
@@ -98,12 +106,13 @@ impl Gate<'_> {
 pub fn refusal(error: &crate::registry::Error) -> Failure {
     use crate::registry::Error;
     let kind = match error {
-        Error::NotGranted { .. } | Error::Changed { .. } => FailureKind::Denied,
+        Error::NotGranted { .. } | Error::Changed { .. } | Error::NoData { .. } => FailureKind::Denied,
         Error::NotFound { .. }
         | Error::Bad { .. }
         | Error::WrongKind { .. }
         | Error::Replaced { .. }
         | Error::Directory { .. }
+        | Error::Data { .. }
         | Error::Runtime { .. }
         | Error::AboveCeiling { .. } => FailureKind::Host,
     };
@@ -126,25 +135,45 @@ impl Judge {
     pub async fn judge(&self, entry: &Arc<Entry>, subject: Subject, call: Call, told: &(dyn Fn(Told) + Sync)) -> Judged {
         let scope = scope(entry);
         let gate = Gate { registry: &self.registry, entry, code: OnceCell::new() };
+        let subject = match self.registry.data(entry) {
+            Ok(data) => Subject { data, ..subject },
+            Err(error) => return Judged::failed(no_answer(refusal(&error))),
+        };
+        let by_file = |subject: Subject| -> Vec<(String, Subject)> {
+            let (files, bare) = {
+                let mut bare = subject;
+                (std::mem::take(&mut bare.files), bare)
+            };
+            let part = |file: &SubjectFile| (file.path.clone(), Subject { files: vec![file.clone()], ..bare.clone() });
+            files.iter().map(part).collect()
+        };
+        let mut failed = Vec::new();
         let parts: Vec<(String, Subject)> = match scope {
             Scope::Tree => vec![(String::new(), subject)],
-            Scope::File => {
-                let (files, bare) = {
-                    let mut bare = subject;
-                    (std::mem::take(&mut bare.files), bare)
-                };
-                let part = |file: &SubjectFile| (file.path.clone(), Subject { files: vec![file.clone()], ..bare.clone() });
-                files.iter().map(part).collect()
-            }
+            Scope::File => by_file(subject),
             Scope::Unit => {
-                let units = self.units(&gate, &subject, &call).await;
-                match units.result {
-                    Ok(units) => units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })).collect(),
-                    Err(failure) => {
-                        let attempt = Attempt { result: Err(failure), receipt: units.receipt, log: units.log };
-                        return Judged { scope: Scope::Tree, parts: vec![Part { name: String::new(), attempt, kept: false }] };
+                let whole = subject.clone();
+                let asked = futures_util::stream::iter(by_file(subject)).map(|(file, subject)| async {
+                    let units = self.units(&gate, &subject, &call).await;
+                    (file, subject, units)
+                });
+                let asked: Vec<_> = asked.buffered(self.parts_at_once).collect().await;
+                let mut parts = Vec::new();
+                for (file, subject, Attempt { result, receipt, log }) in asked {
+                    match result {
+                        Ok(units) => {
+                            parts.extend(units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })))
+                        }
+                        Err(failure) => {
+                            let attempt = Attempt { result: Err(failure), receipt, log };
+                            failed.push(Part { name: file.clone(), file, attempt, kept: false });
+                        }
                     }
                 }
+                if parts.is_empty() && failed.is_empty() {
+                    return Judged::failed(Attempt { result: Ok(no_units(&whole)), receipt: Receipt::default(), log: Log::default() });
+                }
+                parts
             }
         };
         told(Told::Parts(parts.len()));
@@ -153,13 +182,15 @@ impl Judge {
             told(Told::Done);
             part
         });
-        Judged { scope, parts: judged.buffered(self.parts_at_once).collect().await }
+        let mut parts: Vec<Part> = judged.buffered(self.parts_at_once).collect().await;
+        parts.extend(failed);
+        Judged { scope, parts }
     }
 
     async fn units(&self, gate: &Gate<'_>, subject: &Subject, call: &Call) -> Attempt<Vec<String>> {
         let key = self.key(gate.entry, subject, call, b"units");
         if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
-            && let Some((units, receipt)) = verdicts.get::<(Vec<String>, Receipt)>(&key, &subject.snapshot)
+            && let Some((units, receipt)) = verdicts.get::<(Vec<String>, Receipt)>(&key, subject)
         {
             return Attempt { result: Ok(units), receipt, log: Log::default() };
         }
@@ -171,29 +202,33 @@ impl Judge {
         };
         let attempt = self.runtime.units(&plugin, subject.clone(), Call { looks: Some(looks.clone()), ..call.clone() }).await;
         if let (Some((verdicts, key)), Ok(units), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
-            verdicts.put(&key, looks, &subject.snapshot, &(units, attempt.receipt));
+            verdicts.put(&key, looks, subject, &(units, attempt.receipt));
         }
         attempt
     }
 
     async fn part(&self, gate: &Gate<'_>, name: String, subject: Subject, call: Call) -> Part {
+        let file = match subject.files.as_slice() {
+            [file] => file.path.clone(),
+            _ => String::new(),
+        };
         let key = self.key(gate.entry, &subject, &call, b"check");
         if let Some((verdicts, key)) = self.verdicts.as_ref().zip(key)
-            && let Some((verdict, receipt)) = verdicts.get::<(Verdict, Receipt)>(&key, &subject.snapshot)
+            && let Some((verdict, receipt, log)) = verdicts.get::<(Verdict, Receipt, Log)>(&key, &subject)
         {
-            return Part { name, attempt: Attempt { result: Ok(verdict), receipt, log: Log::default() }, kept: true };
+            return Part { name, file, attempt: Attempt { result: Ok(verdict), receipt, log }, kept: true };
         }
-        let (looks, snapshot) = (Looks::default(), Arc::clone(&subject.snapshot));
+        let looks = Looks::default();
         let _place = self.places.acquire().await;
         let plugin = match gate.code().await {
             Ok(plugin) => plugin,
-            Err(failure) => return Part { name, attempt: no_answer(failure), kept: false },
+            Err(failure) => return Part { name, file, attempt: no_answer(failure), kept: false },
         };
-        let attempt = self.runtime.check(&plugin, subject, Call { looks: Some(looks.clone()), ..call }).await;
+        let attempt = self.runtime.check(&plugin, subject.clone(), Call { looks: Some(looks.clone()), ..call }).await;
         if let (Some((verdicts, key)), Ok(verdict), Some(looks)) = (self.verdicts.as_ref().zip(key), &attempt.result, looks.take()) {
-            verdicts.put(&key, looks, &snapshot, &(verdict, attempt.receipt));
+            verdicts.put(&key, looks, &subject, &(verdict, attempt.receipt, attempt.log.clone().tail(LOG_KEPT_BYTES)));
         }
-        Part { name, attempt, kept: false }
+        Part { name, file, attempt, kept: false }
     }
 
     /// Everything that an answer follows from, but what is looked at. None where it may follow from something else.
@@ -205,7 +240,7 @@ impl Judge {
         let mut add = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         };
-        add(b"answer 1");
+        add(b"answer 2");
         add(what);
         add(CONTRACT_VERSION.to_string().as_bytes());
         add(self.runtime.compatibility().as_bytes());
@@ -228,7 +263,27 @@ impl Judge {
     }
 }
 
+/// What it means that there is nothing to judge: nobody has looked, so it has not passed.
+fn no_units(subject: &Subject) -> Verdict {
+    let message = format!("nothing to judge was found in {}", counted(subject.files.len(), "file"));
+    let finding = Finding {
+        rule: "no-units".to_owned(),
+        severity: Severity::High,
+        message,
+        location: subject.files.first().map(|file| Location { path: file.path.clone(), span: None }),
+        suggestion: None,
+        help_url: None,
+        fix: None,
+    };
+    Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: "nothing to judge".to_owned() }
+}
+
 impl Judged {
+    /// One answer for the whole, or none, before there were any parts.
+    fn failed(attempt: Attempt<Verdict>) -> Self {
+        Self { scope: Scope::Tree, parts: vec![Part { name: String::new(), file: String::new(), attempt, kept: false }] }
+    }
+
     /// One answer for all parts. A unit that failed by its own fault rejects; any other part without an answer leaves the
     /// whole without one.
     #[must_use]
@@ -242,13 +297,13 @@ impl Judged {
         let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
         let (mut receipt, mut log, mut rejected) = (Receipt::default(), Log::default(), 0_usize);
         let (count, mut failure) = (parts.len(), None);
-        for Part { name, attempt, kept: _ } in parts {
+        for Part { name, file, attempt, kept: _ } in parts {
             receipt.add(&attempt.receipt);
             log.lines.extend(attempt.log.lines);
             log.dropped_bytes += attempt.log.dropped_bytes;
             let verdict = match attempt.result {
                 Ok(verdict) => verdict,
-                Err(failed) if scope == Scope::Unit && failed.kind.blame() == Blame::Guest => unit_failed(&name, &failed),
+                Err(failed) if scope == Scope::Unit && failed.kind.blame() == Blame::Guest => unit_failed(&name, &file, &failed),
                 Err(failed) => {
                     failure = failure.or(Some(failed));
                     continue;
@@ -267,12 +322,12 @@ impl Judged {
 }
 
 /// What a unit says that failed by its own fault: it loops, or takes too much memory.
-pub(crate) fn unit_failed(name: &str, failure: &Failure) -> Verdict {
+pub(crate) fn unit_failed(name: &str, file: &str, failure: &Failure) -> Verdict {
     let finding = Finding {
         rule: format!("unit-{}", failure.kind),
         severity: Severity::High,
         message: format!("{name}: {}", failure.message),
-        location: None,
+        location: (!file.is_empty()).then(|| Location { path: file.to_owned(), span: None }),
         suggestion: None,
         help_url: None,
         fix: None,

@@ -321,6 +321,11 @@ pub mod host {
         host::progress(fraction, note);
     }
 
+    /// The fuel that this attempt has used so far: what a call costs is the difference of two answers.
+    pub fn fuel_used() -> u64 {
+        host::fuel_used()
+    }
+
     /// Whether the task was cancelled: a long task asks now and then, and returns `Failure::Cancelled`.
     pub fn cancelled() -> bool {
         host::cancelled()

@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod fix;
+pub mod mask;
 pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use crate::judge::{Judge, Part, Scope, Told};
 use crate::machine::policy::{self, Judgement};
 use crate::model::text::{counted, did_you_mean};
 use crate::model::{
-    Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
+    Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Log, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
 };
 use crate::registry::{Entry, Error as RegistryError, Registry};
 use crate::runtime::{Call, Kind};
@@ -52,6 +53,8 @@ pub struct Plan {
     pub chosen: Vec<Chosen>,
     /// Those that have nothing to judge, and why.
     pub skipped: Vec<(String, String)>,
+    /// Those that would judge and were not given what they need, and what that is.
+    pub ungiven: Vec<(String, String)>,
 }
 
 /// Why there is no plan.
@@ -78,15 +81,19 @@ pub enum PlanError {
     },
 }
 
-/// Chooses the gates: those of the configuration, or those that fit the files.
+/// Chooses the gates: those of the configuration, or those that fit the files. Gates that do not judge by themselves are
+/// among the latter only where they are `named`.
 ///
 /// # Errors
 /// See [`PlanError`].
-pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree) -> Result<Plan, PlanError> {
+pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[String]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     if check.gates.is_empty() {
         for entry in registry.plugins().filter(|entry| entry.kind != Kind::Worker && entry.manifest.set.is_some()) {
-            plan.add(Arc::clone(entry), GateSettings { gate: entry.name.clone(), ..GateSettings::default() }, tree, None);
+            if entry.manifest.automatic || named.contains(&entry.name) {
+                let settings = GateSettings { gate: entry.name.clone(), ..GateSettings::default() };
+                plan.add_if_given(registry, entry, settings, tree, None)?;
+            }
         }
         return Ok(plan);
     }
@@ -107,6 +114,7 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree) -> Result<P
             if entry.kind == Kind::Worker {
                 return Err(RegistryError::WrongKind { name: entry.name.clone(), found: entry.kind, needed: "gate" }.into());
             }
+            registry.data(&entry)?;
             plan.add(entry, gate.clone(), tree, None);
             continue;
         }
@@ -115,8 +123,10 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree) -> Result<P
             return Err(PlanError::SetWith { set: gate.gate.clone(), field });
         }
         for entry in members {
-            if entry.name == gate.gate || !alone.contains(entry.name.as_str()) {
-                plan.add(Arc::clone(entry), GateSettings { gate: entry.name.clone(), ..gate.clone() }, tree, Some(&gate.gate));
+            let of_set = entry.manifest.automatic && !alone.contains(entry.name.as_str());
+            if entry.name == gate.gate || of_set {
+                let settings = GateSettings { gate: entry.name.clone(), ..gate.clone() };
+                plan.add_if_given(registry, entry, settings, tree, Some(&gate.gate))?;
             }
         }
     }
@@ -124,6 +134,31 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree) -> Result<P
 }
 
 impl Plan {
+    /// Adds a gate that nobody named: one that has not what it needs is passed over, and the report says so.
+    fn add_if_given(
+        &mut self,
+        registry: &Registry,
+        entry: &Arc<Entry>,
+        settings: GateSettings,
+        tree: &Tree,
+        set: Option<&str>,
+    ) -> Result<(), PlanError> {
+        match registry.data(entry) {
+            Ok(_) => self.add(Arc::clone(entry), settings, tree, set),
+            Err(RegistryError::NoData { data, why, .. }) => {
+                let (chosen, skipped) = (self.chosen.len(), self.skipped.len());
+                self.add(Arc::clone(entry), settings, tree, set);
+                if self.chosen.len() > chosen {
+                    self.chosen.truncate(chosen);
+                    self.ungiven.push((entry.name.clone(), format!("it needs {why}: --data {data}=PATH names it")));
+                    self.skipped.truncate(skipped);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
     fn add(&mut self, entry: Arc<Entry>, settings: GateSettings, tree: &Tree, set: Option<&str>) {
         let name = settings.name.clone().unwrap_or_else(|| entry.name.clone());
         let patterns = if settings.files.is_empty() { &entry.manifest.files } else { &settings.files };
@@ -136,7 +171,7 @@ impl Plan {
             return;
         }
         let set = set.map_or_else(String::new, |set| format!("of the set {set}: "));
-        let why = format!("{set}{} fit {shown}", counted(files.len(), "file"));
+        let why = format!("{set}{} {} {shown}", counted(files.len(), "file"), if files.len() == 1 { "fits" } else { "fit" });
         self.chosen.push(Chosen { name, entry, settings, files, why });
     }
 }
@@ -157,6 +192,8 @@ pub struct Found {
     pub finding: Finding,
     /// Why it does not count; none when it does.
     pub excused: Option<Excused>,
+    /// The unit that it is about, by its place in [`GateReport::units`].
+    pub unit: Option<usize>,
 }
 
 /// How a gate ended.
@@ -223,8 +260,20 @@ pub struct UnitReport {
     pub name: String,
     /// Whether it passed, or why there is no answer.
     pub outcome: Result<Decision, Failure>,
+    /// What the gate says of it in a line; one that was not to be judged begins with `skipped`.
+    pub summary: String,
+    /// What it wrote.
+    pub log: Log,
     /// What it used.
     pub receipt: Receipt,
+}
+
+impl UnitReport {
+    /// Why it was not to be judged, where that is so.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&str> {
+        (self.outcome == Ok(Decision::Pass)).then(|| self.summary.strip_prefix("skipped"))?.map(|why| why.trim_start_matches(':').trim())
+    }
 }
 
 /// What came of a check.
@@ -242,6 +291,8 @@ pub struct Report {
     pub wall_time: Duration,
     /// `[[ignore]]`s that are over: they count no more, and the check fails for them.
     pub expired: Vec<Ignore>,
+    /// Texts that no report shows.
+    pub masked: Vec<String>,
 }
 
 /// What a check came to.
@@ -320,29 +371,36 @@ pub async fn check(
         plan.chosen.iter().map(|chosen| gate(registry, judge, tree, chosen, bytes_max, &options.cancel, watch)),
     )
     .await;
-    let mut reports: Vec<GateReport> = Vec::new();
+    let mut reports: Vec<(GateReport, bool)> = Vec::new();
     let (current, expired): (Vec<&Ignore>, Vec<&Ignore>) =
         check.ignores.iter().partition(|ignore| ignore.expires.is_none_or(|day| day >= options.today));
     let host = unjudged(tree);
     for mut raw in host.into_iter().chain(gates) {
         raw.report.fail_on = raw.report.fail_on.or(check.fail_on).or(options.fail_on);
-        reports.push(settle(raw, &current, baseline.as_mut()));
+        let masked = raw.masked;
+        reports.push((settle(raw, &current, baseline.as_mut()), masked));
     }
+    let masked = mask::secrets(&reports, tree);
+    let mut reports: Vec<GateReport> = reports.into_iter().map(|(report, _)| report).collect();
+    reports.iter_mut().filter(|_| !masked.is_empty()).for_each(|report| mask::hide(report, &masked));
     Report {
         gates: reports,
         skipped: plan.skipped,
         files: tree.files.len(),
-        notes: Vec::new(),
+        notes: plan.ungiven.iter().map(|(gate, why)| format!("{gate} did not judge: {why}")).collect(),
         wall_time: started.elapsed(),
         expired: expired.into_iter().cloned().collect(),
+        masked,
     }
 }
 
 /// What a gate said, before anything is excused.
 struct Raw {
     report: GateReport,
-    verdict: Verdict,
+    decision: Decision,
+    findings: Vec<(Finding, Option<usize>)>,
     allow_error: bool,
+    masked: bool,
     failed: Vec<(String, Failure)>,
 }
 
@@ -380,8 +438,8 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         parts: 0,
         kept: 0,
     };
-    let verdict = Verdict { decision: Decision::Fail, findings, metrics: Vec::new(), summary };
-    Some(Raw { report, verdict, allow_error: false, failed: Vec::new() })
+    let findings = findings.into_iter().map(|finding| (finding, None)).collect();
+    Some(Raw { report, decision: Decision::Fail, findings, allow_error: false, masked: false, failed: Vec::new() })
 }
 
 async fn gate(
@@ -412,16 +470,16 @@ async fn gate(
         parts: 0,
         kept: 0,
     };
-    let mut verdict = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
+    let (mut decision, mut findings) = (Decision::Pass, Vec::new());
     let mut failed = Vec::new();
     match call(registry, chosen, watch) {
         Err(failure) => failed.push((String::new(), failure)),
         Ok(call) => {
             let (files, too_large) = files(tree, chosen, bytes_max);
             if !too_large.is_empty() {
-                verdict.decision = Decision::Fail; // what nobody looked at has not passed
+                decision = Decision::Fail; // what nobody looked at has not passed
             }
-            verdict.findings.extend(too_large);
+            findings.extend(too_large.into_iter().map(|finding| (finding, None)));
             report.files = files.len();
             let subject = Subject {
                 files,
@@ -435,35 +493,38 @@ async fn gate(
             };
             let judged = judge.judge(entry, subject, Call { cancel: cancel.clone(), ..call }, &told).await;
             report.parts = judged.parts.len();
-            for Part { name, attempt, kept } in judged.parts {
+            for Part { name, file, attempt, kept } in judged.parts {
                 report.receipt.add(&attempt.receipt);
                 report.kept += usize::from(kept);
-                if judged.scope == Scope::Unit {
+                let unit = (judged.scope == Scope::Unit).then_some(report.units.len());
+                if unit.is_some() {
                     let outcome = attempt.result.as_ref().map(|verdict| verdict.decision).map_err(Clone::clone);
-                    report.units.push(UnitReport { name: name.clone(), outcome, receipt: attempt.receipt });
+                    let summary = attempt.result.as_ref().map_or_else(|_| String::new(), |verdict| verdict.summary.clone());
+                    report.units.push(UnitReport { name: name.clone(), outcome, summary, log: attempt.log, receipt: attempt.receipt });
                 }
                 match attempt.result {
                     Ok(said) => {
                         if said.decision == Decision::Fail {
-                            verdict.decision = Decision::Fail;
+                            decision = Decision::Fail;
                         }
-                        verdict.findings.extend(said.findings);
+                        findings.extend(said.findings.into_iter().map(|finding| (finding, unit)));
                         report.metrics.extend(said.metrics);
                         report.summary = said.summary;
                     }
-                    Err(failure) if judged.scope == Scope::Unit && failure.kind.blame() == Blame::Guest => {
-                        verdict.decision = Decision::Fail;
-                        verdict.findings.extend(crate::judge::unit_failed(&name, &failure).findings);
+                    Err(failure) if unit.is_some() && failure.kind.blame() == Blame::Guest => {
+                        decision = Decision::Fail;
+                        let said = crate::judge::unit_failed(&name, &file, &failure);
+                        findings.extend(said.findings.into_iter().map(|finding| (finding, unit)));
                     }
                     Err(failure) => failed.push((name, failure)),
                 }
             }
             if judged.scope != Scope::Tree {
-                report.summary = format!("{} in {}", counted(verdict.findings.len(), "finding"), counted(report.files, "file"));
+                report.summary = format!("{} in {}", counted(findings.len(), "finding"), counted(report.files, "file"));
             }
         }
     }
-    Raw { report, verdict, allow_error: chosen.settings.allow_error, failed }
+    Raw { report, decision, findings, allow_error: chosen.settings.allow_error, masked: entry.manifest.masked, failed }
 }
 
 fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call, Failure> {
@@ -502,23 +563,22 @@ fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec
 
 /// Excuses what is excused, and decides.
 fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> GateReport {
-    let Raw { mut report, mut verdict, allow_error, failed } = raw;
-    let had_findings = !verdict.findings.is_empty();
-    let mut findings = std::mem::take(&mut verdict.findings);
-    findings.sort_by(|a, b| order(a).cmp(&order(b)));
+    let Raw { mut report, decision, mut findings, allow_error, masked: _, failed } = raw;
+    let had_findings = !findings.is_empty();
+    findings.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
     let mut baseline = baseline;
-    for finding in findings {
+    for (finding, unit) in findings {
         let ignored = ignores.iter().find(|ignore| covers(ignore, &report.name, &finding));
         let excused = match ignored {
             Some(ignore) => Some(Excused::Ignored(ignore.reason.clone())),
             None => baseline.as_mut().is_some_and(|baseline| baseline.take(&report.name, &finding)).then_some(Excused::Baseline),
         };
-        report.findings.push(Found { finding, excused });
+        report.findings.push(Found { finding, excused, unit });
     }
     let counting: Vec<Finding> =
         report.findings.iter().filter(|found| found.excused.is_none()).map(|found| found.finding.clone()).collect();
     // A gate that says no, and whose every reason is excused, says no no more.
-    let decision = if had_findings && counting.is_empty() { Decision::Pass } else { verdict.decision };
+    let decision = if had_findings && counting.is_empty() { Decision::Pass } else { decision };
     let rejects = policy::judge(&Verdict { decision, findings: counting, metrics: Vec::new(), summary: String::new() }, report.fail_on);
     let parts = failed.len();
     report.outcome = match (failed.into_iter().next(), rejects) {

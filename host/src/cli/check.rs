@@ -13,7 +13,6 @@ use super::trust::{self, Policy};
 use crate::check::baseline::{self, Baseline};
 use crate::check::tree::{self, Tree};
 use crate::check::{self, Options, Outcome, Report, Watch, fix};
-use crate::clock::{Clock as _, SystemClock};
 use crate::config::check::{CheckSettings, glob, globs};
 use crate::config::settings::FILE_NAME;
 use crate::judge::Judge;
@@ -218,7 +217,7 @@ fn within(path: &Path, part: &Path) -> bool {
 }
 
 fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
-    let mut plan = check::plan(&ready.context.registry, &ready.settings, &ready.tree).map_err(Error::usage)?;
+    let mut plan = check::plan(&ready.context.registry, &ready.settings, &ready.tree, only).map_err(Error::usage)?;
     if only.is_empty() {
         return Ok(plan);
     }
@@ -226,6 +225,9 @@ fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
     let sets: Vec<String> = ready.context.registry.plugins().filter_map(|entry| entry.manifest.set.clone()).collect();
     for name in only {
         let known = plan.chosen.iter().map(|chosen| chosen.name.as_str()).chain(plan.skipped.iter().map(|(name, _)| name.as_str()));
+        if let Some((_, why)) = plan.ungiven.iter().find(|(gate, _)| gate == name) {
+            return Err(Error::usage(format!("--gate {name}: {why}")));
+        }
         let all: Vec<&str> = known.chain(sets.iter().map(String::as_str)).collect();
         if !all.contains(&name.as_str()) {
             let error = Error::usage(format!("--gate {name}: no gate of this check is called so"));
@@ -237,6 +239,8 @@ fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
     }
     plan.chosen.retain(|chosen| is(&chosen.name, chosen.entry.manifest.set.as_deref()));
     plan.skipped.retain(|(name, _)| is(name, None));
+    let set = |name: &str| ready.context.registry.find(name).ok().and_then(|entry| entry.manifest.set.clone());
+    plan.ungiven.retain(|(name, _)| is(name, set(name).as_deref()));
     Ok(plan)
 }
 
@@ -371,8 +375,7 @@ fn run(
 ) -> Result<(Report, Ended), Error> {
     let bar = Bar::new(super::is_live());
     let cancel = tokio_util::sync::CancellationToken::new();
-    let today = SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let options = Options { fail_on, baseline: known, today, cancel: cancel.clone() };
+    let options = Options { fail_on, baseline: known, today: super::context::today(), cancel: cancel.clone() };
     let (mut report, ended) = super::block_on(async {
         let work = check::check(&ready.context.registry, &ready.judge, &ready.settings, &ready.tree, plan, options, &bar);
         tokio::pin!(work);

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::builder::TypedValueParser as _;
 
 use super::exit::Error;
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::manifest::check_name;
 use crate::config::settings::{self, FILE_NAME};
 use crate::config::{Settings, reader};
 use crate::registry::cache::Cache;
@@ -26,6 +28,9 @@ pub struct Common {
     /// Where the gates that come with sandhog lie [default: gates beside the binary]; empty for none
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_GATES", help_heading = "Global options", value_parser = clap::builder::OsStringValueParser::new().map(PathBuf::from))]
     pub gates: Option<PathBuf>,
+    /// A file or folder that gates may be given as data, such as advisories=osv.zip; may be repeated
+    #[arg(long, global = true, value_name = "NAME=PATH", env = "SANDHOG_DATA", value_delimiter = ':', help_heading = "Global options", value_parser = data)]
+    pub data: Vec<(String, PathBuf)>,
     /// Where compiled code is kept [default: sandhog in the user's cache folder]
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_CACHE_DIR", help_heading = "Global options")]
     pub cache_dir: Option<PathBuf>,
@@ -104,6 +109,7 @@ impl Common {
 
     /// As [`Common::open`], with these settings.
     pub fn open_with(&self, slots: Option<u32>, mut settings: Settings) -> Result<Context, Error> {
+        settings.data.extend(self.data.iter().cloned());
         settings.standard = self.standard_gates();
         settings.plugins.extend(settings.standard.clone());
         let defaults = RuntimeSettings::default();
@@ -124,9 +130,23 @@ impl Common {
                 None
             }
         });
-        let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings));
+        let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings, today()));
         Ok(Context { runtime, registry, concurrency })
     }
+}
+
+/// The day, in UTC.
+pub fn today() -> jiff::civil::Date {
+    SystemClock.now().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
+fn data(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("expected NAME=PATH, such as advisories=osv.zip")?;
+    check_name(name).map_err(|expected| format!("the name does not fit: {expected}"))?;
+    if path.is_empty() {
+        return Err("expected a path behind `=`".to_owned());
+    }
+    Ok((name.to_owned(), PathBuf::from(path)))
 }
 
 pub fn read_settings(path: &Path) -> Result<Settings, Error> {

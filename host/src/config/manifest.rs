@@ -1,17 +1,33 @@
 //! A plugin's manifest: what `NAME.toml` beside `NAME.wasm` says, or the component's own metadata.
 
+use std::collections::BTreeMap;
+
 use super::check::read_globs;
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
 use crate::model::{Access, LimitsPatch, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass};
 
-const FIELDS: &[&str] =
-    &["name", "version", "description", "limits", "requests", "command", "scope", "files", "set", "security", "provides"];
+const FIELDS: &[&str] = &[
+    "name",
+    "version",
+    "description",
+    "limits",
+    "requests",
+    "command",
+    "scope",
+    "files",
+    "set",
+    "automatic",
+    "security",
+    "masked",
+    "provides",
+    "data",
+];
 const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness"];
 
 /// What is said about a plugin. Everything is optional.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
     /// The plugin's name.
     pub name: Option<String>,
@@ -31,11 +47,50 @@ pub struct Manifest {
     pub files: Vec<String>,
     /// The set that a gate belongs to, such as `lint`.
     pub set: Option<String>,
+    /// Whether a gate judges by itself where its files are; else only where a configuration or the command line names it.
+    pub automatic: bool,
+    /// The data that a gate may be given by the operator, by its names.
+    pub data: BTreeMap<String, DataRequest>,
     /// Whether what a gate finds is about security, so that services show it as such.
     pub security: bool,
+    /// Whether what its findings' places cover is shown in no report.
+    pub masked: bool,
     /// The name of another plugin whose work it does as well.
     pub provides: Option<String>,
 }
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            name: None,
+            version: None,
+            description: None,
+            limits: LimitsPatch::default(),
+            requests: None,
+            command: Command::default(),
+            scope: None,
+            files: Vec::new(),
+            set: None,
+            automatic: true,
+            data: BTreeMap::new(),
+            security: false,
+            masked: false,
+            provides: None,
+        }
+    }
+}
+
+/// Data that a gate may be given by the operator, at `/data/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataRequest {
+    /// What it is for, in a line.
+    pub why: String,
+    /// Whether the gate cannot judge without it.
+    pub required: bool,
+}
+
+/// Data that the host itself gives: `/data/today/date` is the day, such as `2027-01-31`, in UTC.
+pub const DATA_TODAY: &str = "today";
 
 /// Reads a manifest.
 ///
@@ -69,6 +124,28 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
             Err(expected) => out.push(span, format!("the name in `set` does not fit: {expected}"), None),
         }
     }
+    manifest.automatic = fields.boolean(&mut out, "automatic").unwrap_or(true);
+    if let Some(table) = fields.table(&mut out, "data") {
+        for (name, value) in table {
+            if let Err(expected) = check_name(name.get_ref()) {
+                out.push(name.span(), format!("the name of the data does not fit: {expected}"), None);
+            }
+            let request = match (value.get_ref().as_str(), value.get_ref().as_table()) {
+                (Some(why), _) => DataRequest { why: why.to_owned(), required: false },
+                (None, Some(table)) => {
+                    let fields = out.fields(table, &["why", "required"]);
+                    let why = why(&mut out, fields, value.span());
+                    DataRequest { why, required: fields.boolean(&mut out, "required").unwrap_or(false) }
+                }
+                (None, None) => {
+                    out.wrong_type(value, name.get_ref(), "a line that says why, or { why = \"...\", required = true }");
+                    continue;
+                }
+            };
+            manifest.data.insert(name.get_ref().to_string(), request);
+        }
+    }
+    manifest.masked = fields.boolean(&mut out, "masked").unwrap_or(false);
     manifest.security = fields.boolean(&mut out, "security").unwrap_or(false);
     if let Some((scope, span)) = fields.string(&mut out, "scope") {
         if ["file", "unit", "tree"].contains(&scope) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::check::{self, CheckSettings};
-use super::manifest::{check_guest_path, read_access};
+use super::manifest::{check_guest_path, check_name, read_access};
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
@@ -26,6 +26,7 @@ const FIELDS: &[&str] = &[
     "limits",
     "ceiling",
     "grants",
+    "data",
     "check",
     "gate",
     "ignore",
@@ -63,6 +64,8 @@ pub struct Settings {
     pub ceiling: Ceiling,
     /// What plugins are granted, by their names.
     pub grants: BTreeMap<String, PinnedGrant>,
+    /// Files and folders that gates are given as data, by the names under which they ask for it.
+    pub data: BTreeMap<String, PathBuf>,
     /// The folder of the gates that come with sandhog: as trusted as the program itself, their compiled code too. Never read
     /// from a file.
     pub standard: Option<PathBuf>,
@@ -86,6 +89,7 @@ impl Default for Settings {
             limits_ceiling: Limits::CEILING,
             ceiling: Ceiling::default(),
             grants: BTreeMap::new(),
+            data: BTreeMap::new(),
             standard: None,
             check: CheckSettings::default(),
             file: None,
@@ -177,6 +181,17 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                     }
                 }
                 None => out.wrong_type(value, name.get_ref(), "a table ([grants.NAME])"),
+            }
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "data") {
+        for (name, value) in table {
+            match (check_name(name.get_ref()), value.get_ref().as_str()) {
+                (Err(expected), _) => out.push(name.span(), format!("the name of the data does not fit: {expected}"), None),
+                (Ok(()), Some(path)) => {
+                    settings.data.insert(name.get_ref().to_string(), base.join(path));
+                }
+                (Ok(()), None) => out.wrong_type(value, name.get_ref(), "the path of a file or folder"),
             }
         }
     }

@@ -191,6 +191,30 @@ pub enum Look {
     Listing(String),
 }
 
+impl Look {
+    /// The same look, at the data that a subject comes with: its paths begin with `/`, which no path of a subject does.
+    #[must_use]
+    pub fn at_data(self) -> Self {
+        let path = |path: String| format!("/{path}");
+        match self {
+            Self::Content(of) => Self::Content(path(of)),
+            Self::Metadata(of) => Self::Metadata(path(of)),
+            Self::Listing(of) => Self::Listing(path(of)),
+        }
+    }
+
+    /// The look at the data, where it is one.
+    #[must_use]
+    pub fn into_data(&self) -> Option<Self> {
+        let path = |path: &String| path.strip_prefix('/').map(str::to_owned);
+        match self {
+            Self::Content(of) => path(of).map(Self::Content),
+            Self::Metadata(of) => path(of).map(Self::Metadata),
+            Self::Listing(of) => path(of).map(Self::Listing),
+        }
+    }
+}
+
 /// Collects what an instance looks at. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Looks(Arc<Mutex<Option<BTreeSet<Look>>>>);

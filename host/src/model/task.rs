@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::{Collision, Snapshot};
+use super::snapshot::{Collision, Look, Snapshot};
 use super::{Artifact, Finding, Receipt};
 
 /// The name of one execution of a workflow: a UUID of version 7 (RFC 9562), so that names sort by time.
@@ -86,6 +86,8 @@ pub struct Subject {
     pub files: Vec<SubjectFile>,
     /// What is served at `/subject`: these files, and whatever else the judging of them may need.
     pub snapshot: Arc<Snapshot>,
+    /// What is served at `/data`: what the operator gives to this gate, a folder for each name.
+    pub data: Arc<Snapshot>,
     /// The task whose artifacts these are.
     pub task: Option<Task>,
     /// What the judged attempt used, where the workflow asks for it.
@@ -97,6 +99,15 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// What a look at the subject, or at its data, sees: a short text that differs where what is seen differs. May block.
+    #[must_use]
+    pub fn sees(&self, look: &Look) -> String {
+        match look.into_data() {
+            Some(look) => self.data.sees(&look),
+            None => self.snapshot.sees(look),
+        }
+    }
+
     /// Artifacts as a subject.
     ///
     /// # Errors

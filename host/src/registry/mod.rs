@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod component;
+mod data;
 pub mod intake;
 pub mod verdicts;
 
@@ -12,11 +13,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::manifest::check_name;
+use crate::config::manifest::{DATA_TODAY, check_name};
 use crate::config::{Manifest, Problems, Settings, manifest};
 use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize};
-use crate::model::{Digest, Grant, Limits, Request};
+use crate::model::{Digest, Grant, Limits, Request, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
 use cache::Cache;
@@ -165,6 +166,26 @@ pub enum Error {
         /// Why.
         error: runtime::Error,
     },
+    /// A gate cannot judge without data that nobody gave it.
+    #[error("`{gate}` needs `{data}`: {}; name it with --data {data}=PATH, or write into sandhog.toml:\n\n[data]\n{data} = \"PATH\"", sanitize(.why, 300))]
+    NoData {
+        /// The gate.
+        gate: String,
+        /// What is missing.
+        data: String,
+        /// What it is.
+        why: String,
+    },
+    /// Data that was named cannot be given to a gate.
+    #[error("the data `{name}` at {} cannot be given to a gate: {reason}", .path.display())]
+    Data {
+        /// Its name.
+        name: String,
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A limit is above the ceiling.
     #[error("{name}: {}", .above.join("; "))]
     AboveCeiling {
@@ -201,14 +222,25 @@ pub struct Registry {
     shadowed: Vec<Arc<Entry>>,
     bad: Vec<(PathBuf, BadPlugin)>,
     loaded: Mutex<BTreeMap<PathBuf, Loaded>>,
+    data: Mutex<BTreeMap<PathBuf, data::Given>>,
+    today: String,
 }
 
 impl Registry {
-    /// Looks through the folders of the settings.
+    /// Looks through the folders of the settings. `today` is the day that gates are told which ask for it.
     #[must_use]
-    pub fn open(runtime: Runtime, cache: Option<Cache>, settings: Settings) -> Self {
-        let mut registry =
-            Self { runtime, cache, plugins: BTreeMap::new(), shadowed: Vec::new(), bad: Vec::new(), loaded: Mutex::default(), settings };
+    pub fn open(runtime: Runtime, cache: Option<Cache>, settings: Settings, today: jiff::civil::Date) -> Self {
+        let mut registry = Self {
+            runtime,
+            cache,
+            plugins: BTreeMap::new(),
+            shadowed: Vec::new(),
+            bad: Vec::new(),
+            loaded: Mutex::default(),
+            data: Mutex::default(),
+            today: today.to_string(),
+            settings,
+        };
         for folder in registry.settings.plugins.clone() {
             registry.discover(&folder);
         }
@@ -342,6 +374,35 @@ impl Registry {
             check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
+    }
+
+    /// The data that a gate is given: what its manifest asks for, as far as the operator named it.
+    ///
+    /// # Errors
+    /// [`Error::NoData`] or [`Error::Data`].
+    pub fn data(&self, entry: &Entry) -> Result<Arc<Snapshot>, Error> {
+        if let Some(given) = self.data.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.path) {
+            return Ok(Arc::clone(given));
+        }
+        let mut snapshot = Snapshot::default();
+        for (name, request) in &entry.manifest.data {
+            if name == DATA_TODAY {
+                data::add_text(&mut snapshot, "today/date", &self.today);
+                continue;
+            }
+            match self.settings.data.get(name) {
+                Some(path) => {
+                    data::add(&mut snapshot, name, path).map_err(|reason| Error::Data { name: name.clone(), path: path.clone(), reason })?
+                }
+                None if request.required => {
+                    return Err(Error::NoData { gate: entry.name.clone(), data: name.clone(), why: request.why.clone() });
+                }
+                None => {}
+            }
+        }
+        let given = Arc::new(snapshot);
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.path.clone(), Arc::clone(&given));
+        Ok(given)
     }
 
     /// The limits that a plugin runs with: default < plugin < configuration < what is given here.

@@ -13,7 +13,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::snapshot::{Look, Snapshot};
+use crate::model::Subject;
+use crate::model::snapshot::Look;
 
 /// How many answers are kept; the ones that were stored first go first.
 const ANSWERS_MAX: i64 = 500_000;
@@ -69,9 +70,9 @@ impl Verdicts {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer under a key, if there is one, and everything that was looked at for it is in this snapshot as it was.
+    /// The answer under a key, if there is one, and everything that was looked at for it is in this subject as it was.
     #[must_use]
-    pub fn get<T: DeserializeOwned>(&self, key: &Key, snapshot: &Snapshot) -> Option<T> {
+    pub fn get<T: DeserializeOwned>(&self, key: &Key, subject: &Subject) -> Option<T> {
         let bytes = {
             let inner = self.inner();
             let mut statement = inner.connection.prepare_cached("SELECT value FROM answer WHERE key = ?1").ok()?;
@@ -84,12 +85,12 @@ impl Verdicts {
             return None;
         }
         let kept: Kept<T> = serde_json::from_slice(value).ok()?;
-        kept.looks.iter().all(|(look, seen)| snapshot.sees(look) == *seen).then_some(kept.answer)
+        kept.looks.iter().all(|(look, seen)| subject.sees(look) == *seen).then_some(kept.answer)
     }
 
     /// Keeps an answer. What fails to be kept is asked again, and no more.
-    pub fn put<T: Serialize>(&self, key: &Key, looks: BTreeSet<Look>, snapshot: &Snapshot, answer: &T) {
-        let looks = looks.into_iter().map(|look| (look.clone(), snapshot.sees(&look))).collect();
+    pub fn put<T: Serialize>(&self, key: &Key, looks: BTreeSet<Look>, subject: &Subject, answer: &T) {
+        let looks = looks.into_iter().map(|look| (look.clone(), subject.sees(&look))).collect();
         let Ok(value) = serde_json::to_vec(&Kept { looks, answer }) else { return };
         let mut bytes = self.mac(key, &value).as_bytes().to_vec();
         bytes.extend(value);
@@ -154,9 +155,9 @@ mod tests {
     use super::*;
     use crate::model::Artifact;
 
-    fn snapshot(text: &'static str) -> Snapshot {
+    fn snapshot(text: &'static str) -> Subject {
         let artifact = Artifact { name: "a".into(), media_type: String::new(), content: bytes::Bytes::from_static(text.as_bytes()) };
-        Snapshot::of(&[artifact]).expect("a snapshot")
+        Subject::of(&[artifact]).expect("a subject")
     }
 
     #[test]

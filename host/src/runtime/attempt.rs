@@ -16,7 +16,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings;
 use super::capture::{Capture, OutputCapture};
-use super::filesystem::Mount;
+use super::filesystem::{self, Mount};
 use super::plugin::{CommandFindings, CommandPass, Entry};
 use super::state::{CommandIo, Parts, Progress, State};
 use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
@@ -193,7 +193,7 @@ impl<'a> Execution<'a> {
             progress: self.call.progress.clone(),
             seed: self.seed(&entrance),
             command,
-            mount: self.mount(&entrance),
+            mounts: self.mounts(&entrance),
         });
         let state = match state {
             Ok(state) => state,
@@ -293,9 +293,10 @@ impl<'a> Execution<'a> {
         hasher.finalize()
     }
 
-    fn mount(&self, entrance: &Entrance) -> Option<Mount> {
-        let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return None };
-        Some(Mount { snapshot: Arc::clone(&subject.snapshot), looks: self.call.looks.clone() })
+    fn mounts(&self, entrance: &Entrance) -> Vec<Mount> {
+        let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return Vec::new() };
+        let mount = |at, snapshot: &Arc<_>| Mount { at, snapshot: Arc::clone(snapshot), looks: self.call.looks.clone() };
+        vec![mount(filesystem::SUBJECT, &subject.snapshot), mount(filesystem::DATA, &subject.data)]
     }
 
     /// Arguments and streams, when the plugin is a command.

@@ -80,7 +80,7 @@ fn artifact_name(artifact: model::Artifact) -> types::Artifact {
 
 /// A subject, as the contract has it. The files' content is served at `/subject`.
 pub(super) fn subject(subject: model::Subject) -> types::Subject {
-    let model::Subject { files, snapshot: _, task: judged, usage, params, unit } = subject;
+    let model::Subject { files, snapshot: _, data: _, task: judged, usage, params, unit } = subject;
     let mut files: Vec<_> = files
         .into_iter()
         .map(|model::SubjectFile { path, size_bytes, media_type }| types::SubjectFile { path, size_bytes, media_type })

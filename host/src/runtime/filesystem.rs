@@ -22,7 +22,9 @@ use super::state::State;
 use crate::model::snapshot::{Look, Looks, Node, Snapshot};
 
 /// Where a subject is mounted.
-const MOUNT: &str = "/subject";
+pub(super) const SUBJECT: &str = "/subject";
+/// Where the data is mounted that the operator gives to a gate.
+pub(super) const DATA: &str = "/data";
 /// The time that every file of a subject bears: 2020-01-01T00:00:00Z.
 const FIXED_TIME: Datetime = Datetime { seconds: 1_577_836_800, nanoseconds: 0 };
 /// How much one `read` hands over, in bytes.
@@ -30,9 +32,10 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// How long a path may be that a guest names, in bytes.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// A subject, as one instance is given it.
+/// A snapshot, as one instance is given it.
 #[derive(Debug, Clone)]
 pub(super) struct Mount {
+    pub(super) at: &'static str,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) looks: Option<Looks>,
 }
@@ -52,7 +55,7 @@ struct Entries(std::vec::IntoIter<DirectoryEntry>);
 impl Mount {
     fn look(&self, look: Look) {
         if let Some(looks) = &self.looks {
-            looks.add(look);
+            looks.add(if self.at == DATA { look.at_data() } else { look });
         }
     }
 
@@ -83,7 +86,7 @@ impl Mount {
         };
         self.load(path, node).await?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(path.as_bytes()).update(&[0]).update(self.snapshot.sees(&look).as_bytes());
+        hasher.update(self.at.as_bytes()).update(&[0]).update(path.as_bytes()).update(&[0]).update(self.snapshot.sees(&look).as_bytes());
         self.look(look);
         let mut words = hasher.finalize_xof();
         let mut word = || {
@@ -193,9 +196,10 @@ macro_rules! read_only {
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let mut directories = preopens::Host::get_directories(&mut self.filesystem())?;
-        if let Some(mount) = self.mount.clone() {
+        for mount in self.mounts.clone() {
+            let at = mount.at.to_owned();
             let root = self.table.push(Open { mount, path: String::new(), node: Node::Folder })?;
-            directories.push((handle(root), MOUNT.to_owned()));
+            directories.push((handle(root), at));
         }
         Ok(directories)
     }
@@ -405,7 +409,7 @@ impl HostDescriptor for State {
 
     async fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
         match (self.open(&a), self.open(&b)) {
-            (Some(a), Some(b)) => Ok(a.path == b.path),
+            (Some(a), Some(b)) => Ok(a.mount.at == b.mount.at && a.path == b.path),
             (None, None) => self.filesystem().is_same_object(a, b).await,
             (Some(_), None) | (None, Some(_)) => Ok(false),
         }

@@ -24,6 +24,10 @@ impl WasiView for Bare {
 }
 
 impl host::Host for Bare {
+    fn fuel_used(&mut self) -> wasmtime::Result<u64> {
+        Ok(0)
+    }
+
     fn log(&mut self, _level: host::Level, _message: String) -> wasmtime::Result<()> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What every plugin may import: WASI 0.2, and the contract's `host` interface. Nothing else links.
 
-use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Engine, StoreContextMut};
 
 use super::bindings::host;
 use super::state::State;
@@ -55,10 +55,23 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     filesystem::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     host::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    // The generated bindings do not hand over the store, which alone knows the fuel.
+    linker.allow_shadowing(true);
+    linker.instance(&format!("sandhog:plugin/host@{CONTRACT_VERSION}"))?.func_wrap("fuel-used", fuel_used)?;
+    linker.allow_shadowing(false);
     Ok(linker)
 }
 
+fn fuel_used(store: StoreContextMut<'_, State>, (): ()) -> wasmtime::Result<(u64,)> {
+    let left = store.get_fuel()?;
+    Ok((store.data().fuel_limit.saturating_sub(left),))
+}
+
 impl host::Host for State {
+    fn fuel_used(&mut self) -> wasmtime::Result<u64> {
+        Err(wasmtime::format_err!("answered by the linker"))
+    }
+
     fn log(&mut self, level: host::Level, message: String) -> wasmtime::Result<()> {
         let source = match level {
             host::Level::Error => LogSource::Error,

@@ -24,13 +24,15 @@ pub(super) struct State {
     wasi: WasiCtx,
     pub(super) table: ResourceTable,
     pub(super) limiter: Limiter,
+    /// What the fuel was at the start.
+    pub(super) fuel_limit: u64,
     pub(super) capture: Capture,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<Progress>,
     /// The clock of a guest that was granted none.
     pub(super) virtual_clock: Option<VirtualClock>,
-    /// What is served at `/subject`.
-    pub(super) mount: Option<Mount>,
+    /// What is served at `/subject` and `/data`.
+    pub(super) mounts: Vec<Mount>,
 }
 
 /// What a command gets beside: its arguments and its standard streams.
@@ -49,8 +51,8 @@ pub(super) struct Parts<'a> {
     /// Seeds the randomness of a guest that was granted none: component and input.
     pub(super) seed: blake3::Hash,
     pub(super) command: Option<CommandIo>,
-    /// What is served at `/subject`, for gates.
-    pub(super) mount: Option<Mount>,
+    /// What is served at `/subject` and `/data`, for gates.
+    pub(super) mounts: Vec<Mount>,
 }
 
 impl State {
@@ -59,7 +61,7 @@ impl State {
     /// # Errors
     /// When a granted directory cannot be opened.
     pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
-        let Parts { limits, grant, cancel, progress, seed, command, mount } = parts;
+        let Parts { limits, grant, cancel, progress, seed, command, mounts } = parts;
         let capture = Capture::new(limits.log);
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
@@ -94,7 +96,17 @@ impl State {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
-        Ok(Self { wasi: wasi.build(), table, limiter: Limiter::new(limits.memory), capture, cancel, progress, virtual_clock, mount })
+        Ok(Self {
+            wasi: wasi.build(),
+            table,
+            limiter: Limiter::new(limits.memory),
+            fuel_limit: limits.fuel,
+            capture,
+            cancel,
+            progress,
+            virtual_clock,
+            mounts,
+        })
     }
 }
 

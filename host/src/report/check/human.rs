@@ -17,6 +17,9 @@ const LINE_CHARS_MAX: usize = 140;
 /// How many characters before a finding are shown of a longer line.
 const LINE_CHARS_BEFORE: usize = 60;
 
+/// How many of the last lines that a unit wrote are shown with its finding.
+const OUTPUT_LINES_MAX: usize = 30;
+
 struct Styles {
     colour: bool,
 }
@@ -72,7 +75,7 @@ fn findings(out: &mut String, report: &Report, tree: &Tree, styles: &Styles, ver
     }
     for (file, mut found) in by_file {
         found.sort_by_key(|(_, found)| span(found).map_or((0, 0), |span| (span.start_line, span.start_column)));
-        let mut lines = Lines::new(tree);
+        let mut lines = Lines::new(tree, report);
         for (gate, found) in found {
             finding(out, gate, found, file, &mut lines, styles);
         }
@@ -96,7 +99,7 @@ fn finding<'a>(out: &mut String, gate: &GateReport, found: &Found, file: &'a str
     if let Some(span) = span(found)
         && let Some(line) = lines.line(file, span.start_line)
     {
-        excerpt(out, line, span, styles);
+        excerpt(out, &line, span, styles);
     }
     if let Some(suggestion) = &finding.suggestion {
         let fixable = if finding.fix.is_some() { styles.dim(" (--fix)") } else { String::new() };
@@ -104,6 +107,15 @@ fn finding<'a>(out: &mut String, gate: &GateReport, found: &Found, file: &'a str
     }
     if let Some(url) = &finding.help_url {
         let _ = writeln!(out, "    {} {}", styles.dim("see:"), path(url));
+    }
+    if let Some(unit) = found.unit.and_then(|unit| gate.units.get(unit)) {
+        let skip = unit.log.lines.len().saturating_sub(OUTPUT_LINES_MAX);
+        if skip > 0 {
+            let _ = writeln!(out, "    {}", styles.dim(&format!("… {skip} lines of output before")));
+        }
+        for line in &unit.log.lines[skip..] {
+            let _ = writeln!(out, "    {} {}", styles.dim("|"), message(&line.text));
+        }
     }
 }
 
@@ -144,6 +156,11 @@ fn gate_line(out: &mut String, gate: &GateReport, styles: &Styles) {
         parts.push(format!("{excused} excused"));
     }
     parts.push(counted(gate.files, "file"));
+    if !gate.units.is_empty() {
+        let skipped = gate.units.iter().filter(|unit| unit.skipped().is_some()).count();
+        let skipped = if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() };
+        parts.push(format!("{}{skipped}", counted(gate.units.len(), "unit")));
+    }
     if gate.kept > 0 {
         parts.push(format!("{} of {} known from before", gate.kept, gate.parts));
     }

@@ -42,7 +42,15 @@ fn gate(gate: &GateReport) -> Value {
             Ok(crate::model::Decision::Fail) => ("rejected", Value::Null),
             Err(failure) => ("failed", json!({ "kind": failure.kind.as_str(), "message": failure.message })),
         };
-        json!({ "name": unit.name, "outcome": outcome, "failure": failure, "usage": usage_json(&unit.receipt) })
+        let outcome = if unit.skipped().is_some() { "skipped" } else { outcome };
+        json!({
+            "name": unit.name,
+            "outcome": outcome,
+            "summary": unit.summary,
+            "failure": failure,
+            "log": unit.log,
+            "usage": usage_json(&unit.receipt),
+        })
     };
     json!({
         "name": gate.name,
@@ -57,14 +65,14 @@ fn gate(gate: &GateReport) -> Value {
         "files": gate.files,
         "parts": gate.parts,
         "known": gate.kept,
-        "findings": gate.findings.iter().map(finding).collect::<Vec<_>>(),
+        "findings": gate.findings.iter().map(|found| finding(gate, found)).collect::<Vec<_>>(),
         "metrics": gate.metrics,
         "units": gate.units.iter().map(unit).collect::<Vec<_>>(),
         "usage": usage_json(&gate.receipt),
     })
 }
 
-fn finding(found: &Found) -> Value {
+fn finding(gate: &GateReport, found: &Found) -> Value {
     let mut value = serde_json::to_value(&found.finding).unwrap_or_default();
     let excused = match &found.excused {
         None => Value::Null,
@@ -73,6 +81,9 @@ fn finding(found: &Found) -> Value {
     };
     if let Some(object) = value.as_object_mut() {
         object.insert("excused".to_owned(), excused);
+        if let Some(unit) = found.unit.and_then(|unit| gate.units.get(unit)) {
+            object.insert("unit".to_owned(), unit.name.clone().into());
+        }
     }
     value
 }

@@ -34,17 +34,28 @@ fn clean(text: &str) -> String {
 fn suite(gate: &GateReport) -> TestSuite {
     let mut suite = TestSuite::new(clean(&gate.name));
     suite.set_time(gate.receipt.wall_time);
-    for unit in &gate.units {
+    for (place, unit) in gate.units.iter().enumerate() {
         let status = match &unit.outcome {
-            Ok(Decision::Pass) => TestCaseStatus::success(),
+            Ok(Decision::Pass) => match unit.skipped() {
+                Some(why) => {
+                    let mut status = TestCaseStatus::skipped();
+                    status.set_message(clean(why));
+                    status
+                }
+                None => TestCaseStatus::success(),
+            },
             Ok(Decision::Fail) => {
-                let said = gate.findings.iter().filter(|found| found.finding.message.starts_with(&unit.name)).map(line).collect::<Vec<_>>();
+                let said = gate.findings.iter().filter(|found| found.unit == Some(place)).map(line).collect::<Vec<_>>();
                 failure(NonSuccessKind::Failure, "rejected", &said.join("\n"))
             }
             Err(failed) => failure(NonSuccessKind::Error, failed.kind.as_str(), &failed.message),
         };
         let mut case = TestCase::new(clean(&unit.name), status);
         case.set_time(unit.receipt.wall_time);
+        case.add_property(("fuel", unit.receipt.fuel.to_string().as_str()));
+        if !unit.log.lines.is_empty() {
+            case.set_system_out(unit.log.lines.iter().map(|line| clean(&line.text)).collect::<Vec<_>>().join("\n"));
+        }
         suite.add_test_case(case);
     }
     if gate.units.is_empty() {

@@ -8,6 +8,7 @@ mod sarif;
 
 use std::collections::BTreeMap;
 
+use crate::check::mask::mask;
 use crate::check::tree::Tree;
 use crate::check::{GateOutcome, GateReport, Report};
 use crate::model::Span;
@@ -27,20 +28,22 @@ const PATH_BYTES_MAX: usize = 1_200;
 /// The lines of the files that a report tells of.
 struct Lines<'a> {
     tree: &'a Tree,
+    masked: &'a [String],
     texts: BTreeMap<&'a str, Option<String>>,
 }
 
 impl<'a> Lines<'a> {
-    fn new(tree: &'a Tree) -> Self {
-        Self { tree, texts: BTreeMap::new() }
+    fn new(tree: &'a Tree, report: &'a Report) -> Self {
+        Self { tree, masked: &report.masked, texts: BTreeMap::new() }
     }
 
     /// A line, counted from 1; none where there is none, or the file is not text.
-    fn line(&mut self, path: &'a str, number: u32) -> Option<&str> {
+    fn line(&mut self, path: &'a str, number: u32) -> Option<String> {
         let tree = self.tree;
         let read = || String::from_utf8(tree.snapshot.content(path).ok()?.to_vec()).ok();
         let text = self.texts.entry(path).or_insert_with(read).as_deref()?;
-        text.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)
+        let line = text.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        Some(mask(line, self.masked))
     }
 }
 

@@ -17,7 +17,7 @@ const RESULTS_MAX: usize = 25_000;
 /// The whole report, a run for each gate.
 #[must_use]
 pub fn sarif(report: &Report, tree: &Tree) -> Value {
-    let runs: Vec<Value> = report.gates.iter().map(|gate| run(gate, tree)).collect();
+    let runs: Vec<Value> = report.gates.iter().map(|gate| run(gate, report, tree)).collect();
     json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -25,7 +25,7 @@ pub fn sarif(report: &Report, tree: &Tree) -> Value {
     })
 }
 
-fn run(gate: &GateReport, tree: &Tree) -> Value {
+fn run(gate: &GateReport, report: &Report, tree: &Tree) -> Value {
     let mut findings: Vec<&Found> = gate.findings.iter().collect();
     if findings.len() > RESULTS_MAX {
         findings.sort_by_key(|found| std::cmp::Reverse(found.finding.severity));
@@ -39,7 +39,7 @@ fn run(gate: &GateReport, tree: &Tree) -> Value {
         }
     }
     let places: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(at, rule)| (*rule, at)).collect();
-    let mut lines = Lines::new(tree);
+    let mut lines = Lines::new(tree, report);
     let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
     let results: Vec<Value> = findings.iter().map(|found| result(found, &places, &mut lines, &mut seen)).collect();
     let mut driver = json!({

@@ -1,0 +1,86 @@
+//! What is found by a gate whose manifest says `masked` is shown in no report: not in the line that is quoted, and not in
+//! what another gate says or wrote about the same place.
+
+use super::GateReport;
+use super::tree::Tree;
+use crate::model::Span;
+
+/// Shorter texts are not hidden: they would be found everywhere.
+const BYTES_MIN: usize = 6;
+
+/// The texts that the findings of masked gates cover, line by line, the longest first.
+pub(super) fn secrets(reports: &[(GateReport, bool)], tree: &Tree) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for (report, _) in reports.iter().filter(|(_, masked)| *masked) {
+        for location in report.findings.iter().filter_map(|found| found.finding.location.as_ref()) {
+            let Some(span) = location.span else { continue };
+            let Ok(content) = tree.snapshot.content(&location.path) else { continue };
+            secrets.extend(covered(&String::from_utf8_lossy(&content), span));
+        }
+    }
+    secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    secrets.dedup();
+    secrets
+}
+
+/// The lines, or parts of lines, that a place covers.
+fn covered(text: &str, span: Span) -> Vec<String> {
+    let (first, last) = (span.start_line.max(1) as usize, span.end_line.max(span.start_line) as usize);
+    let lines = text.lines().enumerate().skip(first - 1).take(last + 1 - first);
+    let part = |(at, line): (usize, &str)| {
+        let from = if at + 1 == first { span.start_column.max(1) as usize - 1 } else { 0 };
+        let to = if at + 1 == last { span.end_column.max(1) as usize - 1 } else { usize::MAX };
+        line.chars().skip(from).take(to.saturating_sub(from)).collect::<String>().trim().to_owned()
+    };
+    lines.map(part).filter(|part| part.len() >= BYTES_MIN).collect()
+}
+
+/// A text with every secret in it as stars, one for each character.
+#[must_use]
+pub fn mask(text: &str, secrets: &[String]) -> String {
+    let mut masked = text.to_owned();
+    for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())) {
+        masked = masked.replace(secret.as_str(), &"*".repeat(secret.chars().count()));
+    }
+    masked
+}
+
+/// Hides the secrets in all that a gate said and wrote. A fix that has one in it is not told: it could not be made as it is
+/// shown.
+pub(super) fn hide(report: &mut GateReport, secrets: &[String]) {
+    let has = |text: &str| secrets.iter().any(|secret| text.contains(secret.as_str()));
+    let clean = |text: &mut String| {
+        if has(text) {
+            *text = mask(text, secrets);
+        }
+    };
+    clean(&mut report.summary);
+    for found in &mut report.findings {
+        let finding = &mut found.finding;
+        clean(&mut finding.message);
+        finding.suggestion.iter_mut().for_each(clean);
+        if finding.fix.as_ref().is_some_and(|fix| has(&fix.description) || fix.edits.iter().any(|edit| has(&edit.replacement))) {
+            finding.fix = None;
+        }
+    }
+    for unit in &mut report.units {
+        clean(&mut unit.name);
+        clean(&mut unit.summary);
+        unit.log.lines.iter_mut().for_each(|line| clean(&mut line.text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_place_covers_is_stars_wherever_it_stands() {
+        let text = "a = 'tok\u{e9}n-value'\nbegin-key\nmiddle-of-key\nend-key tail\n";
+        let span = |start_line, start_column, end_line, end_column| Span { start_line, start_column, end_line, end_column };
+        assert_eq!(covered(text, span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
+        assert_eq!(covered(text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
+        assert_eq!(covered(text, span(9, 1, 9, 5)), Vec::<String>::new());
+        assert_eq!(mask("x tok\u{e9}n-value y", &covered(text, span(1, 6, 1, 17))), "x *********** y");
+    }
+}
