@@ -1,0 +1,249 @@
+//! QuickJS over the files of a subject: modules and CommonJS, TypeScript and JSX by oxc, and the harness that test files and
+//! benchmarks expect. For gates: what is run is not trusted, and can do no more than the instance that it is in.
+
+mod modules;
+mod source;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rquickjs::function::Func;
+use rquickjs::{CatchResultExt as _, CaughtError, Context, Ctx, Function, Object, Promise, Runtime, TypedArray, Value};
+use sandhog_guest::{Failure, Finding, Severity, permanent};
+
+use modules::{Files, ROOT};
+use source::Maps;
+
+/// How often QuickJS asks whether to go on while a file is only looked at, before it is given up: each is some ten thousand
+/// steps. A file that needs more is a unit of its own, which its own limits end.
+const LOOKING_TURNS_MAX: u32 = 2_000;
+/// How much memory a file may take while it is only looked at, in bytes.
+const LOOKING_MEMORY_MAX: usize = 64 << 20;
+/// How deep the engine's own stack may become, in bytes: below what the sandbox allows, so that endless recursion is a `RangeError`
+/// of the code that recurses, as it expects.
+const STACK_BYTES_MAX: usize = 112 << 10;
+
+/// What went wrong in code of the subject.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct Problem {
+    /// For a person.
+    pub message: String,
+    /// The stack, as the engine prints it.
+    #[serde(default)]
+    pub stack: String,
+}
+
+/// What came of one test or benchmark.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Ended {
+    /// A test that holds.
+    Passed,
+    /// One that was not to be run, and why.
+    Skipped {
+        /// Why.
+        message: String,
+    },
+    /// One that does not hold, or could not be run.
+    Failed {
+        /// `before` or `after` where a hook failed.
+        when: String,
+        /// What, and where.
+        #[serde(flatten)]
+        problem: Problem,
+    },
+    /// A benchmark, with the fuel of one call.
+    Measured {
+        /// The fuel, as a decimal number.
+        fuel: String,
+    },
+}
+
+/// One engine: a fresh one for each file that is looked at.
+pub struct Engine {
+    context: Context,
+    maps: Rc<RefCell<Maps>>,
+}
+
+impl Engine {
+    /// An engine over the subject's files. `looking`: only until it is known what is in a file.
+    ///
+    /// # Errors
+    /// When QuickJS cannot be started.
+    pub fn new(looking: bool) -> Result<Self, Failure> {
+        let cannot = |error: rquickjs::Error| permanent(format!("QuickJS cannot be started: {error}"));
+        let runtime = Runtime::new().map_err(cannot)?;
+        runtime.set_max_stack_size(STACK_BYTES_MAX);
+        if looking {
+            runtime.set_memory_limit(LOOKING_MEMORY_MAX);
+            let mut turns = 0;
+            runtime.set_interrupt_handler(Some(Box::new(move || {
+                turns += 1;
+                turns > LOOKING_TURNS_MAX
+            })));
+        }
+        let maps = Rc::new(RefCell::new(Maps::default()));
+        runtime.set_loader(Files, modules::Loading { maps: Rc::clone(&maps) });
+        let context = Context::full(&runtime).map_err(cannot)?;
+        let engine = Self { context, maps };
+        engine
+            .context
+            .with(|ctx| engine.start(&ctx).catch(&ctx).map_err(|error| permanent(format!("the harness does not start: {error}"))))?;
+        Ok(engine)
+    }
+
+    fn start<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<()> {
+        let native = Object::new(ctx.clone())?;
+        native.set("root", ROOT)?;
+        native.set("print", Func::from(print))?;
+        native.set("kind", Func::from(|path: String| modules::kind(&path)))?;
+        native.set("list", Func::from(|path: String| modules::list(&path)))?;
+        native.set("read", Function::new(ctx.clone(), read)?)?;
+        native.set("encode", Function::new(ctx.clone(), encode)?)?;
+        native.set("decode", Func::from(decode))?;
+        native
+            .set("fuel", Function::new(ctx.clone(), |ctx: Ctx<'js>| rquickjs::BigInt::from_u64(ctx, sandhog_guest::host::fuel_used()))?)?;
+        native.set("resolve", Function::new(ctx.clone(), modules::resolve)?)?;
+        let maps = Rc::clone(&self.maps);
+        native.set(
+            "compile",
+            Function::new(ctx.clone(), move |ctx: Ctx<'js>, path: String| modules::compile(ctx, &path, &mut maps.borrow_mut()))?,
+        )?;
+        let make: Function<'js> = ctx.eval(concat!("(", include_str!("harness.js"), ")"))?;
+        let harness: Object<'js> = make.call((native,))?;
+        let hidden = rquickjs::object::Property::from(harness);
+        ctx.globals().prop(modules::HARNESS, hidden)
+    }
+
+    /// Runs a file, so that what is registered in it is known.
+    ///
+    /// # Errors
+    /// What it threw.
+    pub fn load(&self, path: &str) -> Result<(), Problem> {
+        self.context.with(|ctx| {
+            let harness = harness(&ctx)?;
+            let _: Value<'_> = call(&ctx, &harness, "begin", ())?;
+            let whole = format!("{ROOT}/{path}");
+            if modules::is_commonjs(&whole) {
+                let _: Value<'_> = call(&ctx, &harness, "require", (whole,))?;
+            } else {
+                let promise = rquickjs::Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
+                self.settle(&ctx, &harness, &promise)?;
+            }
+            let _: Value<'_> = call(&ctx, &harness, "loaded", (path,))?;
+            Ok(())
+        })
+    }
+
+    /// The names that the harness has of what is registered: `units` or `benchmarks`.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn names(&self, what: &str) -> Result<Vec<String>, Problem> {
+        self.context.with(|ctx| {
+            let text: String = call(&ctx, &harness(&ctx)?, what, ())?;
+            serde_json::from_str(&text).map_err(|error| Problem { message: error.to_string(), ..Problem::default() })
+        })
+    }
+
+    /// Runs what is registered under a name: `run` a test, or `bench` a benchmark. None where there is no such name.
+    ///
+    /// # Errors
+    /// What went wrong outside of it, such as that it never came to an end.
+    pub fn run(&self, how: &str, unit: &str) -> Result<Option<Ended>, Problem> {
+        self.context.with(|ctx| {
+            let harness = harness(&ctx)?;
+            let promise: Option<Promise<'_>> = call(&ctx, &harness, how, (unit,))?;
+            let Some(promise) = promise else { return Ok(None) };
+            let text = self.settle(&ctx, &harness, &promise)?;
+            let text: String = text.get().map_err(|error| Problem { message: error.to_string(), ..Problem::default() })?;
+            serde_json::from_str(&text).map(Some).map_err(|error| Problem { message: error.to_string(), ..Problem::default() })
+        })
+    }
+
+    /// Turns the engine's wheels until a promise is settled.
+    fn settle<'js>(&self, ctx: &Ctx<'js>, harness: &Object<'js>, promise: &Promise<'js>) -> Result<Value<'js>, Problem> {
+        loop {
+            while ctx.execute_pending_job() {}
+            if let Some(result) = promise.result::<Value<'js>>() {
+                return result.catch(ctx).map_err(|error| describe(ctx, &error));
+            }
+            let moved: bool = call(ctx, harness, "turn", ())?;
+            if !moved {
+                let message = "it waits for something that never comes: nothing is left to do, and its promise is not settled".to_owned();
+                return Err(Problem { message, ..Problem::default() });
+            }
+        }
+    }
+
+    /// Where in the subject a problem is: the first place on the stack that is in a file of its own.
+    #[must_use]
+    pub fn place(&self, problem: &Problem) -> Option<(String, u32, u32)> {
+        self.maps.borrow().place(&format!("{}\n{}", problem.stack, problem.message))
+    }
+
+    /// A finding about a unit, at the place of its problem.
+    #[must_use]
+    pub fn finding(&self, rule: &str, file: &str, text: String, problem: &Problem) -> Finding {
+        let finding = Finding::new(rule, Severity::High, text);
+        match self.place(problem) {
+            Some((path, line, column)) => finding.spanning(path, (line, column), (line, column)),
+            None => finding.in_file(file),
+        }
+    }
+}
+
+fn harness<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>, Problem> {
+    ctx.globals().get(modules::HARNESS).catch(ctx).map_err(|error| describe(ctx, &error))
+}
+
+fn call<'js, A, R>(ctx: &Ctx<'js>, harness: &Object<'js>, name: &str, arguments: A) -> Result<R, Problem>
+where
+    A: rquickjs::function::IntoArgs<'js>,
+    R: rquickjs::FromJs<'js>,
+{
+    let called = || {
+        let function: Function<'js> = harness.get(name)?;
+        function.call(arguments)
+    };
+    called().catch(ctx).map_err(|error| describe(ctx, &error))
+}
+
+fn describe<'js>(ctx: &Ctx<'js>, error: &CaughtError<'js>) -> Problem {
+    match error {
+        CaughtError::Exception(exception) => {
+            let name: String = exception.as_object().get("name").unwrap_or_default();
+            let message = exception.message().unwrap_or_default();
+            let message = if name.is_empty() || name == "Error" { message } else { format!("{name}: {message}") };
+            Problem { message, stack: exception.stack().unwrap_or_default() }
+        }
+        CaughtError::Value(value) => {
+            let shown = ctx.json_stringify(value.clone()).ok().flatten().and_then(|text| text.to_string().ok());
+            Problem { message: format!("threw {}", shown.unwrap_or_else(|| value.type_name().to_string())), stack: String::new() }
+        }
+        CaughtError::Error(error) => Problem { message: error.to_string(), stack: String::new() },
+    }
+}
+
+fn print(level: String, text: String) {
+    for line in text.split('\n') {
+        if level == "log" { println!("{line}") } else { eprintln!("{line}") }
+    }
+}
+
+fn read<'js>(ctx: Ctx<'js>, path: String) -> rquickjs::Result<Value<'js>> {
+    match modules::bytes(&path) {
+        Some(bytes) => Ok(TypedArray::new(ctx, bytes)?.into_value()),
+        None => Ok(Value::new_null(ctx)),
+    }
+}
+
+fn encode<'js>(ctx: Ctx<'js>, text: String) -> rquickjs::Result<TypedArray<'js, u8>> {
+    TypedArray::new(ctx, text.into_bytes())
+}
+
+fn decode(bytes: TypedArray<'_, u8>) -> String {
+    // SAFETY: the bytes are copied before any code of the engine runs, so that the buffer cannot be detached meanwhile.
+    let bytes = unsafe { bytes.as_bytes() };
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}

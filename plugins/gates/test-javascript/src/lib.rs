@@ -1,0 +1,73 @@
+//! Runs tests in JavaScript and TypeScript, each in an instance of its own: what `describe`, `it` and `expect`, or `node:test`
+//! and `node:assert`, register. The engine is QuickJS, with oxc before it for TypeScript.
+//!
+//! A file is run once to see what it registers, with little to spend; one that does not come to an end, or throws, is a
+//! unit of its own and fails alone.
+
+use engine_javascript::{Ended, Engine, Problem};
+use sandhog_guest::{Decision, Failure, Subject, Verdict, invalid_input};
+
+sandhog_guest::gate!(check, units = units);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Params {}
+
+fn units(subject: Subject<Params>) -> Result<Vec<String>, Failure> {
+    let mut units = Vec::new();
+    for file in &subject.files {
+        let engine = Engine::new(true)?;
+        match engine.load(&file.path).and_then(|()| engine.names("units")) {
+            Ok(names) => units.extend(names),
+            Err(_) => units.push(file.path.clone()), // what is wrong is said when it is run
+        }
+    }
+    Ok(units)
+}
+
+fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
+    let unit = subject.unit.as_deref().ok_or_else(|| invalid_input("this gate judges unit by unit, and no unit was named"))?;
+    let whole = |file: &str| unit == file || unit.strip_prefix(file).is_some_and(|rest| rest.starts_with(" > ") || rest.starts_with(" #"));
+    let file = subject.files.iter().map(|file| file.path.as_str()).filter(|file| whole(file)).max_by_key(|file| file.len());
+    let file = file.ok_or_else(|| invalid_input(format!("no file of the subject has the unit {unit:?}")))?;
+    let engine = Engine::new(false)?;
+    let failed = |rule: &str, before: &str, problem: &Problem| {
+        let finding = engine.finding(rule, file, format!("{unit}: {before}{}", problem.message), problem);
+        Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: "failed".to_owned() }
+    };
+    if let Err(problem) = engine.load(file) {
+        return Ok(failed("test-error", "the file cannot be loaded: ", &problem));
+    }
+    let passed = |summary: String| Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary };
+    Ok(match engine.run("run", unit) {
+        Ok(Some(Ended::Passed)) => passed("passed".to_owned()),
+        Ok(Some(Ended::Skipped { message })) => passed(format!("skipped: {message}")),
+        Ok(Some(Ended::Failed { when, problem })) if when.is_empty() => failed("test-failed", "", &problem),
+        Ok(Some(Ended::Failed { when, problem })) => failed("test-error", &format!("{when} the test: "), &problem),
+        Ok(None) if unit == file => match engine.names("units") {
+            // It took long to load, or more than was allowed while it was only looked at: run all that is in it.
+            Ok(names) if names.is_empty() => passed("no test".to_owned()),
+            Ok(names) => all(&engine, &names, file),
+            Err(problem) => failed("test-error", "", &problem),
+        },
+        Ok(Some(Ended::Measured { .. }) | None) => {
+            failed("test-error", "", &Problem { message: "it is not registered any more".to_owned(), ..Problem::default() })
+        }
+        Err(problem) => failed("test-error", "", &problem),
+    })
+}
+
+/// All tests of a file, one after another.
+fn all(engine: &Engine, names: &[String], file: &str) -> Verdict {
+    let mut findings = Vec::new();
+    for name in names {
+        let problem = match engine.run("run", name) {
+            Ok(Some(Ended::Failed { problem, .. })) | Err(problem) => problem,
+            Ok(_) => continue,
+        };
+        findings.push(engine.finding("test-failed", file, format!("{name}: {}", problem.message), &problem));
+    }
+    let decision = if findings.is_empty() { Decision::Pass } else { Decision::Fail };
+    let summary = format!("{} ran, {} failed", names.len(), findings.len());
+    Verdict { decision, findings, metrics: Vec::new(), summary }
+}

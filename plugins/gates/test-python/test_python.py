@@ -1,0 +1,264 @@
+"""Runs Python tests with pytest, in CPython compiled to WebAssembly: one test, one instance.
+
+The tests of a file are found by reading it, never by running it, so that a module that loops for ever while it is
+imported fails alone. Where reading cannot tell (tests that are inherited, or made by a program), the class or the file is
+one unit. pytest runs each of them: it knows `unittest`, its own functions, fixtures and `conftest.py`.
+"""
+
+import ast
+import importlib
+import io
+import json
+import os
+import pkgutil
+import sys
+
+# The interpreter is frozen after its start, with what it has imported: there is no library to import from afterwards.
+LEFT_OUT = {"antigravity", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "this", "tkinter", "turtle", "turtledemo", "venv"}
+
+
+def import_library():
+    """Imports every module of the standard library that there is on this platform."""
+    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
+        try:
+            module = importlib.import_module(name)
+        except BaseException:  # not on this platform
+            continue
+        for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if inner.name in ("__main__", "tests", "test", "idle_test") or name == "test":
+                continue
+            try:
+                importlib.import_module(f"{name}.{inner.name}")
+            except BaseException:
+                continue
+
+
+import_library()
+
+import pytest  # noqa: E402
+import _pytest.assertion.rewrite  # noqa: E402
+import _pytest.logging  # noqa: E402
+import pygments  # noqa: E402, F401
+
+for _inner in pkgutil.iter_modules(importlib.import_module("_pytest").__path__):
+    try:
+        importlib.import_module(f"_pytest.{_inner.name}")
+    except BaseException:
+        continue
+
+# There is no /dev/null, where pytest writes the log that nobody asked for.
+_pytest.logging._FileHandler._open = lambda self: io.StringIO()
+
+from componentize_py_types import Err  # noqa: E402
+from wit_world import exports  # noqa: E402
+from wit_world.imports import types  # noqa: E402
+
+SUBJECT = "/subject"
+MESSAGE_MAX = 2_000
+NOT_RUN = {pytest.ExitCode.NO_TESTS_COLLECTED: "no test was found", pytest.ExitCode.USAGE_ERROR: "pytest could not be started"}
+
+
+def read_params(text):
+    """The params of this gate, checked."""
+    params = json.loads(text)
+    unknown = sorted(set(params) - {"paths"})
+    if unknown:
+        raise Err(types.Failure_InvalidInput(f"unknown field `{unknown[0]}`, expected `paths`"))
+    paths = params.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise Err(types.Failure_InvalidInput("`paths` must be a list of folders of the subject, such as [\"src\"]"))
+    return paths
+
+
+# What is in a file
+
+
+def is_test_base(base, bases):
+    """Whether a class that is derived from `base` has no tests but those that are written in it."""
+    name = base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else None
+    return name in ("object", "TestCase", "IsolatedAsyncioTestCase") and name not in bases
+
+
+def tests_of_class(node, known):
+    """The units of a class: its tests where they can be told, else the class; none where it has none."""
+    bases = [base for base in node.bases]
+    unittest_like = any(getattr(base, "attr", getattr(base, "id", "")).endswith("TestCase") for base in bases)
+    if not (node.name.startswith("Test") or bases):
+        return []
+    methods = [item for item in node.body if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    tests = [method.name for method in methods if method.name.startswith("test")]
+    certain = all(is_test_base(base, known) for base in bases) and not node.decorator_list
+    made = any(not isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass)) for item in node.body)
+    if certain and not made:
+        if not (unittest_like or node.name.startswith("Test")):
+            return []
+        return [f"{node.name}::{name}" for name in dict.fromkeys(tests)]
+    # Inherited from elsewhere: pytest finds out what there is, where there may be something.
+    return [node.name] if tests or unittest_like or node.name.startswith("Test") else []
+
+
+def statements(body):
+    """The statements of a module, with those that stand under a condition."""
+    for node in body:
+        yield node
+        for inner in ("body", "orelse", "finalbody"):
+            if isinstance(node, (ast.If, ast.Try, ast.With)):
+                yield from statements(getattr(node, inner, []))
+        for handler in getattr(node, "handlers", []):
+            yield from statements(handler.body)
+
+
+def tests_of_file(source, path):
+    """The units of a file, as pytest names them; the file itself where reading cannot tell."""
+    try:
+        module = ast.parse(source, path)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [path]  # pytest says what is wrong
+    nodes = list(statements(module.body))
+    known = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    units, made = [], False
+    for node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.name.startswith("test"):
+                units.append(node.name)
+            made |= node.name in ("load_tests", "pytest_generate_tests", "pytest_collect_file")
+        elif isinstance(node, ast.ClassDef):
+            units.extend(tests_of_class(node, known))
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.asname or alias.name for alias in node.names]
+            made |= any(name == "*" or name.startswith("test_") or name.startswith("Test") for name in names if name != "TestCase")
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            made |= any(isinstance(target, ast.Name) and target.id.lower().startswith("test") and not isinstance(node.value, ast.Constant) for target in targets)
+        elif isinstance(node, (ast.For, ast.While)):
+            made = True
+    if made:
+        return [path]
+    return [f"{path}::{unit}" for unit in dict.fromkeys(units)]
+
+
+# Running
+
+
+class Results:
+    """What pytest says of each test."""
+
+    def __init__(self):
+        self.failed, self.skipped, self.passed = [], [], 0
+
+    def pytest_runtest_logreport(self, report):
+        self.add(report, report.when)
+
+    def pytest_collectreport(self, report):
+        if report.failed:
+            self.failed.append((report, "collect"))
+
+    def add(self, report, when):
+        if report.failed:
+            self.failed.append((report, when))
+        elif report.skipped:
+            reason = getattr(report, "wasxfail", None) or (report.longrepr[2] if isinstance(report.longrepr, tuple) else "")
+            self.skipped.append(reason)
+        elif when == "call":
+            self.passed += 1
+
+
+def place(report, file):
+    """Where a test failed: the last line of the subject's own that was on the way."""
+    longrepr = report.longrepr
+    entries = [entry.reprfileloc for entry in getattr(getattr(longrepr, "reprtraceback", None), "reprentries", []) if getattr(entry, "reprfileloc", None)]
+    crash = getattr(longrepr, "reprcrash", None)
+    for at in [*reversed(entries), *([crash] if crash else [])]:
+        path = os.path.relpath(os.path.join(SUBJECT, at.path), SUBJECT)
+        if not path.startswith("..") and os.path.isfile(os.path.join(SUBJECT, path)):
+            return path, at.lineno
+    line = (report.location[1] or 0) + 1 if getattr(report, "location", None) else 1
+    return file, line
+
+
+def message(report, when):
+    """One or two lines for a person: what was expected, and what was found."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash else str(report.longrepr or "it failed without a word")
+    text = "\n".join(line.rstrip() for line in text.strip().splitlines()[:12])[:MESSAGE_MAX]
+    before = {"setup": "before the test: ", "teardown": "after the test: ", "collect": "the file cannot be loaded: "}.get(when, "")
+    return before + text
+
+
+def finding(rule, severity, text, path, line, suggestion=None):
+    span = types.Span(line, 1, line, 1) if line else None
+    return types.Finding(rule, severity, text, types.Location(path, span) if path else None, suggestion, None, None)
+
+
+def run_unit(unit, paths):
+    """Has pytest run one unit."""
+    file = unit.split("::", 1)[0]
+    os.chdir(SUBJECT)
+    for path in ["", "src", *paths]:
+        folder = os.path.normpath(os.path.join(SUBJECT, path))
+        if os.path.isdir(folder) and folder not in sys.path:
+            sys.path.insert(0, folder)
+    if os.path.isdir("/data/python"):
+        sys.path.append("/data/python")
+    sys.dont_write_bytecode = True
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    results = Results()
+    plugins = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "threadexception")
+    switched_off = [word for name in plugins for word in ("-p", f"no:{name}")]
+    arguments = [*switched_off, "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT, "-o", "addopts=", f"{SUBJECT}/{unit}"]
+    code = pytest.main(arguments, plugins=[results])
+    findings = []
+    for report, when in results.failed:
+        path, line = place(report, file)
+        findings.append(finding("test-failed" if when == "call" else "test-error", types.Severity.HIGH, f"{unit}: {message(report, when)}", path, line, hint(report)))
+    if not findings and code not in (pytest.ExitCode.OK,):
+        why = NOT_RUN.get(code, f"pytest ended with {int(code)}")
+        if code != pytest.ExitCode.NO_TESTS_COLLECTED or "::" in unit:
+            findings.append(finding("test-error", types.Severity.HIGH, f"{unit}: {why}", file, None))
+        else:
+            return types.Verdict(types.Decision.PASS, [], [], "no test")
+    decision = types.Decision.FAIL if findings else types.Decision.PASS
+    if results.passed == 0 and results.skipped and not findings:
+        return types.Verdict(decision, [], [], f"skipped: {results.skipped[0]}"[:MESSAGE_MAX])
+    ran = results.passed + len(results.failed)
+    return types.Verdict(decision, findings, [], f"{ran} ran, {len(results.failed)} failed, {len(results.skipped)} skipped")
+
+
+def hint(report):
+    """What to do where the sandbox is the reason."""
+    text = str(report.longrepr)
+    if "ModuleNotFoundError" in text:
+        return "the sandbox has the standard library and pytest; --data python=FOLDER gives the tests a folder of pure Python packages"
+    if "No usable temporary directory" in text or "tmp_path" in text:
+        return "the sandbox has no folder that can be written"
+    return None
+
+
+def answer(work):
+    """What a function returns; what goes wrong in it is a failure that says so, never a trap."""
+    try:
+        return work()
+    except Err:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raise Err(types.Failure_Permanent(f"{type(error).__name__}: {error}")) from None
+
+
+class Units(exports.Units):
+    def units(self, subject):
+        def work():
+            read_params(subject.params)
+            units = []
+            for file in subject.files:
+                with open(f"{SUBJECT}/{file.path}", "rb") as source:
+                    units.extend(tests_of_file(source.read(), file.path))
+            return units
+
+        return answer(work)
+
+
+class Gate(exports.Gate):
+    def check(self, subject):
+        if subject.unit is None:
+            raise Err(types.Failure_InvalidInput("this gate judges unit by unit, and no unit was named"))
+        return answer(lambda: run_unit(subject.unit, read_params(subject.params)))
