@@ -113,6 +113,7 @@ pub fn refusal(error: &crate::registry::Error) -> Failure {
         | Error::Replaced { .. }
         | Error::Directory { .. }
         | Error::Data { .. }
+        | Error::Secret { .. }
         | Error::Runtime { .. }
         | Error::AboveCeiling { .. } => FailureKind::Host,
     };

@@ -22,6 +22,9 @@
 //!
 //! [sandhog]: https://docs.rs/sandhog
 
+#[cfg(all(feature = "http", target_arch = "wasm32"))]
+pub mod http;
+
 use std::fmt;
 
 use serde::de::DeserializeOwned;

@@ -33,7 +33,16 @@ pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Problem
             Use::Worker(_) => Kind::Worker,
             Use::Gate(_) => Kind::Gate,
         };
-        let entries = registry.providers(plugin.name());
+        let set = match plugin {
+            Use::Gate(name) => registry.set(name),
+            Use::Worker(_) => Vec::new(),
+        };
+        let is_set = !set.is_empty();
+        if is_set && source.has_gate_params(plugin.name()) {
+            let help = "name each gate that takes params by itself".to_owned();
+            return Some((format!("`{}` is a set of gates, and `params` are for one", plugin.name()), Some(help)));
+        }
+        let entries = if is_set { set } else { registry.providers(plugin.name()) };
         if entries.is_empty() {
             return registry.find(plugin.name()).err().map(|error| (error.to_string(), None));
         }
@@ -42,15 +51,17 @@ pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Problem
                 let found = entry.kind.as_str();
                 return Some((format!("`{}` is a {found}, and a {} is needed here", entry.name, needed.as_str()), None));
             }
-            registry.grant(entry).err().map(|error| (error.to_string(), None))
+            let given = || if needed == Kind::Gate { registry.data(entry).err() } else { None };
+            registry.grant(entry).err().or_else(given).map(|error| (error.to_string(), None))
         })
     };
+    let above = |entry: &crate::registry::Entry, patch: &crate::model::LimitsPatch| match registry.limits(entry, patch) {
+        Err(crate::registry::Error::AboveCeiling { above, .. }) => above,
+        Ok(_) | Err(_) => Vec::new(),
+    };
     let over = |plugin: &Use, patch: &crate::model::LimitsPatch| match registry.find(plugin.name()) {
-        Ok(entry) => match registry.limits(&entry, patch) {
-            Err(crate::registry::Error::AboveCeiling { above, .. }) => above,
-            Ok(_) | Err(_) => Vec::new(),
-        },
-        Err(_) => Vec::new(),
+        Ok(entry) => above(&entry, patch),
+        Err(_) => registry.set(plugin.name()).iter().flat_map(|entry| above(entry, patch)).collect(),
     };
     source.plugin_problems(judge, over)
 }
@@ -60,7 +71,11 @@ pub fn load_plugins(source: &Source, context: &Context) -> Result<(), Error> {
     let mut names: Vec<&str> = source.plugins().map(Use::name).collect();
     names.sort_unstable();
     names.dedup();
-    for entry in names.into_iter().flat_map(|name| context.registry.providers(name)) {
+    let of = |name: &str| match context.registry.set(name) {
+        set if set.is_empty() => context.registry.providers(name),
+        set => set,
+    };
+    for entry in names.into_iter().flat_map(of) {
         let name = &entry.name;
         if !context.registry.is_compiled(&entry) {
             eprintln!("compiling {name} ({}), once", crate::model::limits::show_bytes(entry.size_bytes));

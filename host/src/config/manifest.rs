@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::read_globs;
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
-use crate::model::{Access, LimitsPatch, Request};
+use crate::model::{Access, LimitsPatch, Origin, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass};
 
 const FIELDS: &[&str] = &[
@@ -24,7 +24,7 @@ const FIELDS: &[&str] = &[
     "provides",
     "data",
 ];
-const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness"];
+const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
 
 /// What is said about a plugin. Everything is optional.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +218,23 @@ fn read_requests(out: &mut Collector, table: &toml::de::DeTable<'_>) -> Vec<Requ
     if let Some((why, _)) = fields.string(out, "randomness") {
         requests.push(Request::Randomness { why: why.to_owned() });
     }
+    for value in fields.list(out, "outbound") {
+        let Some(table) = value.get_ref().as_table() else {
+            out.wrong_type(value, "outbound", "a list of tables such as { origin = \"https://api.example.com\", why = \"...\" }");
+            continue;
+        };
+        let outbound = out.fields(table, &["origin", "why"]);
+        let why = why(out, outbound, value.span());
+        match outbound.string(out, "origin") {
+            Some((origin, span)) => match origin.parse::<Origin>() {
+                Err(error) if origin != "*" => {
+                    out.push(span, error.to_string(), Some("or \"*\" for whichever the operator names".to_owned()))
+                }
+                Ok(_) | Err(_) => requests.push(Request::Outbound { origin: origin.to_owned(), why }),
+            },
+            None => out.push(value.span(), "a request for HTTP without `origin`", None),
+        }
+    }
     requests
 }
 
@@ -253,6 +270,7 @@ pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
             Err(format!("expected an absolute path such as /docs for the guest, found `{}`", crate::model::text::sanitize(at, 80)))
         }
         "/subject" => Err("`/subject` is where gates find what they judge".to_owned()),
+        "/data" => Err("`/data` is where gates find the data that they are given".to_owned()),
         _ => Ok(()),
     }
 }

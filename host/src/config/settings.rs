@@ -10,7 +10,7 @@ use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
 use crate::model::capability::{Ceiling, PinnedGrant};
 use crate::model::limits::{parse_bytes, parse_duration};
-use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch};
+use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch, Origin, OutboundGrant, Secret};
 
 /// The file's name.
 pub const FILE_NAME: &str = "sandhog.toml";
@@ -27,17 +27,32 @@ const FIELDS: &[&str] = &[
     "ceiling",
     "grants",
     "data",
+    "secrets",
     "check",
     "gate",
     "ignore",
 ];
 const CEILING_FIELDS: &[&str] =
-    &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness"];
-const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness"];
-const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness"];
+    &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness", "outbound"];
+const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
+const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness", "outbound"];
+const SECRET_FIELDS: &[&str] = &["env", "file", "host", "header", "prefix", "plugins"];
 
 /// The most tasks at once that a configuration may ask for.
 const CONCURRENCY_MAX: u32 = 10_000;
+
+/// A secret, and where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSource {
+    /// What it is, but for its value where that is in a file.
+    pub secret: Secret,
+    /// The file that has it, if it is in one.
+    pub file: Option<PathBuf>,
+    /// The variable that has it, if it is in one; the value is empty where that is not set.
+    pub variable: Option<String>,
+    /// With whose requests it goes.
+    pub plugins: Vec<String>,
+}
 
 /// What a configuration says.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +79,8 @@ pub struct Settings {
     pub ceiling: Ceiling,
     /// What plugins are granted, by their names.
     pub grants: BTreeMap<String, PinnedGrant>,
+    /// Secrets that the host adds to requests of plugins.
+    pub secrets: Vec<SecretSource>,
     /// Files and folders that gates are given as data, by the names under which they ask for it.
     pub data: BTreeMap<String, PathBuf>,
     /// The folder of the gates that come with sandhog: as trusted as the program itself, their compiled code too. Never read
@@ -89,6 +106,7 @@ impl Default for Settings {
             limits_ceiling: Limits::CEILING,
             ceiling: Ceiling::default(),
             grants: BTreeMap::new(),
+            secrets: Vec::new(),
             data: BTreeMap::new(),
             standard: None,
             check: CheckSettings::default(),
@@ -171,6 +189,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         settings.ceiling.environment = ceiling.boolean(&mut out, "environment").unwrap_or(true);
         settings.ceiling.clock = ceiling.boolean(&mut out, "clock").unwrap_or(true);
         settings.ceiling.randomness = ceiling.boolean(&mut out, "randomness").unwrap_or(true);
+        settings.ceiling.outbound = ceiling.boolean(&mut out, "outbound").unwrap_or(true);
     }
     if let Some(table) = fields.table(&mut out, "grants") {
         for (name, value) in table {
@@ -181,6 +200,14 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                     }
                 }
                 None => out.wrong_type(value, name.get_ref(), "a table ([grants.NAME])"),
+            }
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "secrets") {
+        for (name, value) in table {
+            match value.get_ref().as_table() {
+                Some(table) => settings.secrets.extend(read_secret(&mut out, name, table, base, &variable)),
+                None => out.wrong_type(value, name.get_ref(), "a table ([secrets.NAME])"),
             }
         }
     }
@@ -197,6 +224,35 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
     }
     settings.check = check::read(&mut out, fields);
     out.finish(settings)
+}
+
+fn read_secret(
+    out: &mut Collector,
+    name: &toml::Spanned<std::borrow::Cow<'_, str>>,
+    table: &toml::de::DeTable<'_>,
+    base: &Path,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Option<SecretSource> {
+    let fields = out.fields(table, SECRET_FIELDS);
+    let own = |text: Option<(&str, std::ops::Range<usize>)>| text.map(|(text, _)| text.to_owned());
+    let (env, file) = (own(fields.string(out, "env")), own(fields.string(out, "file")));
+    if env.is_some() == file.is_some() {
+        out.push(name.span(), "a secret is in one place: `env` or `file`", Some("add env = \"VARIABLE\", or file = \"PATH\"".to_owned()));
+    }
+    let (host, header) = (own(fields.string(out, "host")), own(fields.string(out, "header")));
+    for (field, given, help) in [("host", &host, "the one host that it is sent to"), ("header", &header, "such as \"authorization\"")] {
+        if given.is_none() && fields.get(field).is_none() {
+            out.push(name.span(), format!("a secret without `{field}`"), Some(help.to_owned()));
+        }
+    }
+    let plugins: Vec<String> = fields.strings(out, "plugins").into_iter().map(|(plugin, _)| plugin.to_owned()).collect();
+    if plugins.is_empty() {
+        out.push(name.span(), "a secret that goes with nobody's requests", Some("add plugins = [\"review\"]".to_owned()));
+    }
+    let value = env.as_deref().and_then(variable).unwrap_or_default();
+    let prefix = own(fields.string(out, "prefix")).unwrap_or_default();
+    let secret = Secret { name: name.get_ref().to_string(), host: host?, header: header?, prefix, value };
+    Some(SecretSource { secret, file: file.map(|file| base.join(file)), variable: env, plugins })
 }
 
 fn read_grant(
@@ -239,6 +295,25 @@ fn read_grant(
     }
     grant.clock = fields.boolean(out, "clock").unwrap_or(false);
     grant.randomness = fields.boolean(out, "randomness").unwrap_or(false);
+    for value in fields.list(out, "outbound") {
+        let (origin, private) = match (value.get_ref().as_str(), value.get_ref().as_table()) {
+            (Some(origin), _) => (Some((origin, value.span())), false),
+            (None, Some(table)) => {
+                let fields = out.fields(table, &["origin", "private"]);
+                (fields.string(out, "origin"), fields.boolean(out, "private").unwrap_or(false))
+            }
+            (None, None) => (None, false),
+        };
+        match origin.map(|(origin, span)| (origin.parse::<Origin>(), span)) {
+            Some((Ok(origin), _)) => grant.outbound.push(OutboundGrant { origin, private }),
+            Some((Err(error), span)) => out.push(span, error.to_string(), None),
+            None => out.wrong_type(
+                value,
+                "outbound",
+                "a list of origins, or of tables such as { origin = \"http://gpu.lan:8000\", private = true }",
+            ),
+        }
+    }
     match fields.string(out, "digest") {
         Some((digest, span)) => match digest.parse() {
             Ok(digest) => Some(PinnedGrant { digest, grant }),

@@ -125,6 +125,13 @@ impl Source {
         self.plugins.iter().map(|(plugin, _)| plugin)
     }
 
+    /// Whether a step gives params to a gate of this name.
+    #[must_use]
+    pub fn has_gate_params(&self, gate: &str) -> bool {
+        let uses = self.workflow.steps.iter().flat_map(|step| &step.gates);
+        uses.into_iter().any(|uses| uses.gate == gate && !uses.params.is_empty())
+    }
+
     /// Turns what somebody who knows the plugins has to say about each use into problems with their places.
     ///
     /// # Errors

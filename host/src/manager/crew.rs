@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::config::check::globs;
 use crate::judge::Judge;
 use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
-use crate::model::{Artifact, Attempt, Digest, Failure, FailureKind, GateUse, Log, Receipt, Step, Subject, Task, Verdict};
+use crate::model::{
+    Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
+};
 use crate::registry::{Entry, Loaded, Registry};
 use crate::runtime::{Call, Kind, Progress, Runtime};
 
@@ -54,21 +57,91 @@ impl Crew {
         limits: impl IntoIterator<Item = (&'a String, &'a String)>,
         needed: Kind,
     ) -> Result<(Loaded, Call), Failure> {
-        let host = |error: crate::registry::Error| Failure::new(FailureKind::Host, error.to_string());
-        let entry = self.registry.find(plugin).map_err(host)?;
+        let entry = self.registry.find(plugin).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+        self.ready_entry(&entry, limits, needed)
+    }
+
+    fn ready_entry<'a>(
+        &self,
+        entry: &Arc<Entry>,
+        limits: impl IntoIterator<Item = (&'a String, &'a String)>,
+        needed: Kind,
+    ) -> Result<(Loaded, Call), Failure> {
         if entry.kind != needed && entry.kind != Kind::Command {
-            let message = format!("`{plugin}` is a {}, and a {} is needed", entry.kind.as_str(), needed.as_str());
+            let message = format!("`{}` is a {}, and a {} is needed", entry.name, entry.kind.as_str(), needed.as_str());
             return Err(Failure::new(FailureKind::InvalidInput, message));
         }
         let mut patch = LimitsPatch::default();
         for (name, text) in limits {
             patch.set(name, text).map_err(|error| Failure::new(FailureKind::InvalidInput, format!("`{name}`: {error}")))?;
         }
-        let loaded = self.registry.load(&entry).map_err(|error| crate::judge::refusal(&error))?;
-        let limits = self.registry.limits(&entry, &patch).map_err(host)?;
+        let loaded = self.registry.load(entry).map_err(|error| crate::judge::refusal(&error))?;
+        let limits = self.registry.limits(entry, &patch).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
         let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
         Ok((loaded, call))
     }
+
+    /// Has every gate of a set judge what it is for, one after another: each judges its own parts side by side.
+    async fn check_set(&self, members: &[Arc<Entry>], gate: &GateUse, subject: Subject, cancel: &CancellationToken) -> Attempt<Verdict> {
+        let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
+        let (mut receipt, mut log, mut said) = (Receipt::default(), Log::default(), Vec::new());
+        for entry in members {
+            let Some(subject) = fitting(entry, subject.clone()) else { continue };
+            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate) {
+                Ok((loaded, call)) => {
+                    self.judge.judge(&loaded.entry, subject, Call { cancel: cancel.clone(), ..call }, &|_| {}).await.whole()
+                }
+                Err(failure) => failed(failure),
+            };
+            receipt.add(&used);
+            log.lines.extend(wrote.lines);
+            log.dropped_bytes += wrote.dropped_bytes;
+            match result {
+                Ok(verdict) => {
+                    if verdict.decision == Decision::Fail {
+                        whole.decision = Decision::Fail;
+                    }
+                    whole.findings.extend(verdict.findings);
+                    whole.metrics.extend(verdict.metrics);
+                    said.push(format!("{}: {}", entry.name, verdict.summary));
+                }
+                Err(failure) => {
+                    let message = format!("{}: {}", entry.name, failure.message);
+                    return Attempt { result: Err(Failure { message, ..failure }), receipt, log };
+                }
+            }
+        }
+        if said.is_empty() {
+            return Attempt { result: Ok(nothing_fits(&gate.gate, &subject)), receipt, log };
+        }
+        whole.summary = said.join("; ");
+        Attempt { result: Ok(whole), receipt, log }
+    }
+}
+
+/// A subject with the files that a gate is for; none where there are none of them.
+fn fitting(entry: &Entry, mut subject: Subject) -> Option<Subject> {
+    if !entry.manifest.files.is_empty() {
+        let globs = globs(&entry.manifest.files);
+        subject.files.retain(|file| globs.is_match(&file.path));
+    }
+    (!subject.files.is_empty()).then_some(subject)
+}
+
+/// What nobody looked at has not passed.
+fn nothing_fits(gate: &str, subject: &Subject) -> Verdict {
+    let names: Vec<&str> = subject.files.iter().take(10).map(|file| file.path.as_str()).collect();
+    let there = if names.is_empty() { "there are no artifacts".to_owned() } else { format!("there are {}", names.join(", ")) };
+    let finding = Finding {
+        rule: "nothing-to-judge".to_owned(),
+        severity: Severity::High,
+        message: format!("`{gate}` judges none of the artifacts by their names: {there}"),
+        location: None,
+        suggestion: None,
+        help_url: None,
+        fix: None,
+    };
+    Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: "nothing to judge".to_owned() }
 }
 
 fn failed<T>(failure: Failure) -> Attempt<T> {
@@ -92,6 +165,12 @@ impl Workers for Crew {
                 concurrency: self.registry.settings().plugin_concurrency.get(&entry.name).map(|most| *most as usize),
             }
         };
+        let set = self.registry.set(name);
+        if !set.is_empty() {
+            let components: Vec<String> = set.into_iter().map(|entry| provider(entry).component).collect();
+            let component = format!("set+{}", Digest::of(components.join("\n").as_bytes()));
+            return vec![Provider { name: name.to_owned(), component, concurrency: None }];
+        }
         let providers: Vec<Provider> = self.registry.providers(name).into_iter().map(provider).collect();
         if providers.is_empty() {
             // Calling it will say what is wrong.
@@ -108,11 +187,18 @@ impl Workers for Crew {
     }
 
     async fn check(&self, plugin: &str, gate: &GateUse, subject: Subject, cancel: CancellationToken) -> Attempt<Verdict> {
+        let set = self.registry.set(plugin);
+        if !set.is_empty() {
+            return self.check_set(&set, gate, subject, &cancel).await;
+        }
         let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate) {
             Ok(ready) => ready,
             Err(failure) => return failed(failure),
         };
-        let call = Call { cancel, ..call };
-        self.judge.judge(&loaded.entry, subject, call, &|_| {}).await.whole()
+        let Some(fits) = fitting(&loaded.entry, subject.clone()) else {
+            let result = Ok(nothing_fits(plugin, &subject));
+            return Attempt { result, receipt: Receipt::default(), log: Log::default() };
+        };
+        self.judge.judge(&loaded.entry, fits, Call { cancel, ..call }, &|_| {}).await.whole()
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::Digest;
+use super::{Digest, Origin, Secret};
 
 /// What may be done with a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -60,6 +60,13 @@ pub enum Request {
         /// One line of why.
         why: String,
     },
+    /// Requests over HTTP.
+    Outbound {
+        /// To where: an origin, or `*` for whichever the operator names.
+        origin: String,
+        /// One line of why.
+        why: String,
+    },
 }
 
 impl Request {
@@ -73,6 +80,7 @@ impl Request {
             Self::Environment { name, .. } => format!("environment = [\"{name}\"]"),
             Self::Clock { .. } => "clock = true".to_owned(),
             Self::Randomness { .. } => "randomness = true".to_owned(),
+            Self::Outbound { origin, .. } => format!("outbound = [\"{}\"]", if origin == "*" { "https://HOST" } else { origin }),
         }
     }
 
@@ -84,6 +92,8 @@ impl Request {
             Self::Environment { name, .. } => format!("environment variable {name}"),
             Self::Clock { .. } => "clock".to_owned(),
             Self::Randomness { .. } => "randomness".to_owned(),
+            Self::Outbound { origin, .. } if origin == "*" => "requests over HTTP, to a host that you name".to_owned(),
+            Self::Outbound { origin, .. } => format!("requests to {origin}"),
         }
     }
 
@@ -91,7 +101,11 @@ impl Request {
     #[must_use]
     pub fn why(&self) -> &str {
         match self {
-            Self::Files { why, .. } | Self::Environment { why, .. } | Self::Clock { why } | Self::Randomness { why } => why,
+            Self::Files { why, .. }
+            | Self::Environment { why, .. }
+            | Self::Clock { why }
+            | Self::Randomness { why }
+            | Self::Outbound { why, .. } => why,
         }
     }
 }
@@ -119,6 +133,19 @@ pub struct Grant {
     pub clock: bool,
     /// Real randomness.
     pub randomness: bool,
+    /// Where requests over HTTP may go.
+    pub outbound: Vec<OutboundGrant>,
+    /// Secrets that the host adds to them.
+    pub secrets: Vec<Secret>,
+}
+
+/// One place that requests over HTTP may go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboundGrant {
+    /// The place.
+    pub origin: Origin,
+    /// Whether its name may mean an address that is not public.
+    pub private: bool,
 }
 
 /// Values of environment variables may be secrets: only their names are ever written.
@@ -127,11 +154,11 @@ fn names_only<S: serde::Serializer>(map: &BTreeMap<String, String>, serializer: 
 }
 
 impl Grant {
-    /// True where equal inputs must give equal outputs and equal fuel: no clock, no randomness. Granted files and
-    /// variables then count as inputs.
+    /// True where equal inputs must give equal outputs and equal fuel: no clock, no randomness, no network. Granted files
+    /// and variables then count as inputs.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
-        !self.clock && !self.randomness
+        !self.clock && !self.randomness && self.outbound.is_empty()
     }
 
     /// Whether this grant covers a request.
@@ -142,6 +169,7 @@ impl Grant {
             Request::Environment { name, .. } => self.environment.contains_key(name),
             Request::Clock { .. } => self.clock,
             Request::Randomness { .. } => self.randomness,
+            Request::Outbound { origin, .. } => self.outbound.iter().any(|granted| wants(origin, &granted.origin)),
         }
     }
 
@@ -151,9 +179,16 @@ impl Grant {
         let files = self.files.iter().filter_map(|granted| {
             let wanted = requests.iter().find_map(|request| match request {
                 Request::Files { at, access, .. } if *at == granted.at => Some(*access),
-                Request::Files { .. } | Request::Environment { .. } | Request::Clock { .. } | Request::Randomness { .. } => None,
+                Request::Files { .. }
+                | Request::Environment { .. }
+                | Request::Clock { .. }
+                | Request::Randomness { .. }
+                | Request::Outbound { .. } => None,
             })?;
             Some(FileGrant { access: granted.access.min(wanted), ..granted.clone() })
+        });
+        let outbound = self.outbound.iter().filter(|granted| {
+            requests.iter().any(|request| matches!(request, Request::Outbound { origin, .. } if wants(origin, &granted.origin)))
         });
         let names = |name: &str| requests.iter().any(|r| matches!(r, Request::Environment { name: n, .. } if n == name));
         Self {
@@ -161,8 +196,15 @@ impl Grant {
             environment: self.environment.iter().filter(|(name, _)| names(name)).map(|(n, v)| (n.clone(), v.clone())).collect(),
             clock: self.clock && requests.iter().any(|r| matches!(r, Request::Clock { .. })),
             randomness: self.randomness && requests.iter().any(|r| matches!(r, Request::Randomness { .. })),
+            outbound: outbound.cloned().collect(),
+            secrets: self.secrets.clone(),
         }
     }
+}
+
+/// Whether a request for an origin means this one.
+fn wants(requested: &str, origin: &Origin) -> bool {
+    requested == "*" || requested.parse::<Origin>().is_ok_and(|requested| requested == *origin)
 }
 
 /// A grant as the operator wrote it: for one component, known by its digest.
@@ -185,11 +227,13 @@ pub struct Ceiling {
     pub clock: bool,
     /// Whether real randomness may be granted.
     pub randomness: bool,
+    /// Whether requests over HTTP may be granted.
+    pub outbound: bool,
 }
 
 impl Default for Ceiling {
     fn default() -> Self {
-        Self { files: Some(Access::ReadWrite), environment: true, clock: true, randomness: true }
+        Self { files: Some(Access::ReadWrite), environment: true, clock: true, randomness: true, outbound: true }
     }
 }
 
@@ -205,6 +249,8 @@ impl Ceiling {
             environment: if self.environment { grant.environment.clone() } else { BTreeMap::new() },
             clock: grant.clock && self.clock,
             randomness: grant.randomness && self.randomness,
+            outbound: if self.outbound { grant.outbound.clone() } else { Vec::new() },
+            secrets: if self.outbound { grant.secrets.clone() } else { Vec::new() },
         }
     }
 }
@@ -219,6 +265,8 @@ mod tests {
             environment: [("LANG".to_owned(), "C".to_owned()), ("HOME".to_owned(), "/h".to_owned())].into(),
             clock: true,
             randomness: true,
+            outbound: vec![OutboundGrant { origin: "https://api.example.com".parse().expect("an origin"), private: false }],
+            secrets: Vec::new(),
         }
     }
 
@@ -234,6 +282,7 @@ mod tests {
         assert_eq!(effective.environment.keys().collect::<Vec<_>>(), ["LANG"]);
         assert!(!effective.clock, "the ceiling was exceeded");
         assert!(!effective.randomness, "what was never requested was given");
+        assert!(effective.outbound.is_empty(), "what was never requested was given");
         assert!(effective.is_deterministic());
         assert!(effective.covers(&requests[0]) && !effective.covers(&requests[2]));
     }

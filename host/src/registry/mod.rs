@@ -17,7 +17,7 @@ use crate::config::manifest::{DATA_TODAY, check_name};
 use crate::config::{Manifest, Problems, Settings, manifest};
 use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize};
-use crate::model::{Digest, Grant, Limits, Request, Snapshot};
+use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
 use cache::Cache;
@@ -26,6 +26,8 @@ use intake::COMPONENT_BYTES_MAX;
 
 /// The largest manifest that is read, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 256 << 10;
+/// The largest file with a secret that is read, in bytes.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// How many entries of a granted directory are looked at for what would block a reader.
 const GRANTED_ENTRIES_MAX: usize = 1_000_000;
 /// The folder, beside the plugins that come with sandhog, of their code compiled ahead.
@@ -183,6 +185,14 @@ pub enum Error {
         name: String,
         /// Where it should be.
         path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A secret that goes with the plugin's requests cannot be had.
+    #[error("the secret `{name}` cannot be read: {reason}")]
+    Secret {
+        /// Its name.
+        name: String,
         /// Why.
         reason: String,
     },
@@ -350,6 +360,17 @@ impl Registry {
         named.into_iter().chain(others.cloned()).collect()
     }
 
+    /// The gates of a set that judge by themselves, by name; none where there is no such set, or a plugin has its name.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Vec<Arc<Entry>> {
+        if self.plugins.contains_key(name) {
+            return Vec::new();
+        }
+        let is_of =
+            |entry: &&Arc<Entry>| entry.kind != Kind::Worker && entry.manifest.automatic && entry.manifest.set.as_deref() == Some(name);
+        self.plugins.values().filter(is_of).cloned().collect()
+    }
+
     /// What a plugin may touch: its requests, its grant and the ceiling together.
     ///
     /// # Errors
@@ -363,6 +384,7 @@ impl Registry {
             Some(pinned) => pinned.grant.clone(),
             None => Grant::default(),
         };
+        let granted = Grant { secrets: self.secrets(entry, &granted)?, ..granted };
         let requests = entry.manifest.requests.as_deref();
         let wanted = requests.map_or_else(|| granted.clone(), |requests| granted.within(requests));
         let effective = self.settings.ceiling.cap(&wanted);
@@ -374,6 +396,28 @@ impl Registry {
             check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
+    }
+
+    /// The secrets that go with a plugin's requests; none where it may make none.
+    fn secrets(&self, entry: &Entry, granted: &Grant) -> Result<Vec<Secret>, Error> {
+        let mut secrets = Vec::new();
+        let sources = self.settings.secrets.iter().filter(|source| source.plugins.contains(&entry.name));
+        for source in sources.filter(|_| !granted.outbound.is_empty()) {
+            let mut secret = source.secret.clone();
+            let missing = |reason: String| Error::Secret { name: source.secret.name.clone(), reason };
+            if let Some(file) = &source.file {
+                let bytes = intake::read(file, SECRET_BYTES_MAX).map_err(|error| missing(format!("{}: {error}", file.display())))?;
+                let text = String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8", file.display())))?;
+                text.trim().clone_into(&mut secret.value);
+            }
+            if secret.value.is_empty() {
+                let place =
+                    source.variable.as_ref().map_or("its file is empty".to_owned(), |name| format!("the variable {name} is not set"));
+                return Err(missing(place));
+            }
+            secrets.push(secret);
+        }
+        Ok(secrets)
     }
 
     /// The data that a gate is given: what its manifest asks for, as far as the operator named it.
@@ -425,7 +469,7 @@ impl Registry {
         }
         let grant = Arc::new(self.grant(entry)?);
         let limits = self.limits(entry, &LimitsPatch::default())?;
-        let plugin = Arc::new(self.code(entry)?.with_command(entry.manifest.command));
+        let plugin = Arc::new(self.code(entry)?.with_command(entry.manifest.command).with_name(&entry.name));
         let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits };
         self.loaded().insert(entry.path.clone(), loaded.clone());
         Ok(loaded)
@@ -553,13 +597,13 @@ pub fn grant_lines(entry: &Entry) -> String {
         .iter()
         .filter_map(|request| match request {
             Request::Environment { name, .. } => Some(format!("\"{name}\"")),
-            Request::Files { .. } | Request::Clock { .. } | Request::Randomness { .. } => None,
+            Request::Files { .. } | Request::Clock { .. } | Request::Randomness { .. } | Request::Outbound { .. } => None,
         })
         .collect();
     if !names.is_empty() {
         lines.push(format!("environment = [{}]", names.join(", ")));
     }
-    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. }));
+    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. } | Request::Outbound { .. }));
     lines.extend(plain.map(Request::grant_line));
     lines.join("\n")
 }

@@ -189,6 +189,8 @@ impl<'a> Execution<'a> {
         let state = State::new(Parts {
             limits,
             grant: &self.call.grant,
+            plugin: self.plugin.name.clone(),
+            outbound: Arc::clone(&self.inner.outbound),
             cancel: self.call.cancel.clone(),
             progress: self.call.progress.clone(),
             seed: self.seed(&entrance),
@@ -226,6 +228,10 @@ impl<'a> Execution<'a> {
         let result = called.map_err(|ended| match ended {
             Ended::Failure(failure) => failure,
             Ended::Error(error) => trap::failure(&error, store.data().limiter.has_refused(), &capture),
+        });
+        let result = result.map_err(|failure| match store.data().hooks.denied() {
+            Some(denied) => Failure { message: format!("{}\n  {denied}", failure.message), ..failure },
+            None => failure,
         });
         let result = result.and_then(|answer| {
             receipt.bytes_out = answer.cost_bytes();

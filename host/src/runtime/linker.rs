@@ -31,6 +31,8 @@ pub const WASI_INTERFACES: &[&str] = &[
     "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -54,6 +56,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     time::add_to_linker(&mut linker)?;
     filesystem::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     host::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     // The generated bindings do not hand over the store, which alone knows the fuel.
     linker.allow_shadowing(true);

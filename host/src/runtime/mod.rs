@@ -16,6 +16,7 @@ mod filesystem;
 mod floor;
 mod limits;
 mod linker;
+mod outbound;
 mod plugin;
 mod state;
 mod time;
@@ -129,6 +130,7 @@ struct Inner {
     memory: Arc<Semaphore>,
     memory_permits: u32,
     guests: Option<tokio::runtime::Runtime>,
+    outbound: Arc<outbound::Outbound>,
 }
 
 impl Runtime {
@@ -162,6 +164,7 @@ impl Runtime {
                 memory: Arc::new(Semaphore::new(memory_permits as usize)),
                 memory_permits,
                 guests: Some(guests),
+                outbound: Arc::default(),
             }),
         })
     }

@@ -78,6 +78,7 @@ pub struct Plugin {
     pub(super) entry: Entry,
     pub(super) digest: Digest,
     pub(super) command: Command,
+    pub(super) name: String,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -107,6 +108,13 @@ impl Plugin {
     #[must_use]
     pub fn has_units(&self) -> bool {
         matches!(self.entry, Entry::Gate { units: Some(_), .. })
+    }
+
+    /// What its operator calls it, for advice.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// How it is read as a gate, where it is a command.
@@ -173,6 +181,6 @@ impl Runtime {
         } else {
             return Err(Error::NoEntry);
         };
-        Ok(Plugin { entry, digest, command: Command::default() })
+        Ok(Plugin { entry, digest, command: Command::default(), name: "NAME".to_owned() })
     }
 }

@@ -6,10 +6,12 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::{FsPerms, Rng, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::capture::{Capture, LogStream, OutputCapture};
 use super::filesystem::Mount;
 use super::limits::Limiter;
+use super::outbound::{self, Hooks, Outbound};
 use super::time::VirtualClock;
 use crate::model::{Access, Grant, Limits, LogSource};
 
@@ -33,6 +35,8 @@ pub(super) struct State {
     pub(super) virtual_clock: Option<VirtualClock>,
     /// What is served at `/subject` and `/data`.
     pub(super) mounts: Vec<Mount>,
+    pub(super) http: WasiHttpCtx,
+    pub(super) hooks: Hooks,
 }
 
 /// What a command gets beside: its arguments and its standard streams.
@@ -45,7 +49,10 @@ pub(super) struct CommandIo {
 /// What a state is made of.
 pub(super) struct Parts<'a> {
     pub(super) limits: &'a Limits,
-    pub(super) grant: &'a Grant,
+    pub(super) grant: &'a Arc<Grant>,
+    /// The plugin's name as its operator knows it, for advice.
+    pub(super) plugin: String,
+    pub(super) outbound: Arc<Outbound>,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<Progress>,
     /// Seeds the randomness of a guest that was granted none: component and input.
@@ -61,7 +68,7 @@ impl State {
     /// # Errors
     /// When a granted directory cannot be opened.
     pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
-        let Parts { limits, grant, cancel, progress, seed, command, mounts } = parts;
+        let Parts { limits, grant, plugin, outbound, cancel, progress, seed, command, mounts } = parts;
         let capture = Capture::new(limits.log);
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
@@ -96,7 +103,10 @@ impl State {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
+        let hooks = Hooks::new(outbound, Arc::clone(grant), plugin, capture.clone());
         Ok(Self {
+            http: outbound::context(),
+            hooks,
             wasi: wasi.build(),
             table,
             limiter: Limiter::new(limits.memory),
