@@ -1,107 +1,14 @@
 //! `sandhog check` through its real binary, with the standard gates: seeded defects, formats, what counts and what does not, and
 //! subjects that mean harm. Needs `scripts/gates`.
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
+use common::{World, findings, gates, ran, root};
 use serde_json::Value;
-use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
-}
-
-/// The standard gates, beside the binary.
-fn gates() -> PathBuf {
-    let gates = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder").join("gates");
-    assert!(gates.join("compiled").is_dir(), "{}: run scripts/gates first", gates.display());
-    gates
-}
-
-/// A folder to be judged, with a user of its own: home, cache, and list of what is trusted.
-struct World {
-    home: TempDir,
-    tree: TempDir,
-}
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a home"), tree: tempfile::tempdir().expect("a tree") }
-    }
-
-    fn path(&self) -> &Path {
-        self.tree.path()
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
-        let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
-        std::fs::write(path, text).expect("writes");
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path().join(name)).expect("reads")
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.home.path()).stdin(Stdio::null());
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str], code: i32) -> Ran {
-        let mut command = self.command(env!("CARGO_BIN_EXE_sandhog"), arguments);
-        command.env("SANDHOG_CACHE_DIR", self.home.path().join("cache"));
-        ran(&mut command, code)
-    }
-
-    fn git(&self, arguments: &[&str]) {
-        let identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.com", "-c", "init.defaultBranch=main"];
-        let output = self.command("git", &[&identity, arguments].concat()).output().expect("git runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
-        let ran = self.run(&[&["check", "--format", "json"], arguments].concat(), code);
-        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.out))
-    }
-}
-
-#[track_caller]
-fn ran(command: &mut Command, code: i32) -> Ran {
-    gates();
-    let output = command.output().expect("runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let ran = Ran { code: output.status.code().expect("an exit code"), out: text(output.stdout), err: text(output.stderr) };
-    assert_eq!(ran.code, code, "stdout: {}\nstderr: {}", ran.out, ran.err);
-    assert!(!ran.err.contains("panicked"), "{}", ran.err);
-    ran
-}
-
-/// `path:line:column rule`, of every finding that counts.
-fn findings(report: &Value) -> Vec<String> {
-    let gates = report["gates"].as_array().expect("gates");
-    let found = gates.iter().flat_map(|gate| gate["findings"].as_array().expect("findings"));
-    let counting = found.filter(|finding| finding["excused"].is_null());
-    let line = |finding: &Value| {
-        let location = &finding["location"];
-        let path = location["path"].as_str().unwrap_or_default();
-        let span = &location["span"];
-        let at = if span.is_null() { String::new() } else { format!(":{}:{}", span["start_line"], span["start_column"]) };
-        format!("{path}{at} {}", finding["rule"].as_str().expect("a rule"))
-    };
-    counting.map(line).collect()
-}
 
 const BAD: &str = "import os\n\nx = 1\n";
 

@@ -99,7 +99,7 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[St
     }
     let alone: BTreeSet<&str> = check.gates.iter().map(|gate| gate.gate.as_str()).collect();
     for gate in &check.gates {
-        let members: Vec<_> = registry.plugins().filter(|entry| entry.manifest.set.as_deref() == Some(&gate.gate)).collect();
+        let members = registry.set(&gate.gate);
         if members.is_empty() {
             let entry = match registry.find(&gate.gate) {
                 Ok(entry) => entry,
@@ -123,10 +123,9 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[St
             return Err(PlanError::SetWith { set: gate.gate.clone(), field });
         }
         for entry in members {
-            let of_set = entry.manifest.automatic && !alone.contains(entry.name.as_str());
-            if entry.name == gate.gate || of_set {
+            if !alone.contains(entry.name.as_str()) {
                 let settings = GateSettings { gate: entry.name.clone(), ..gate.clone() };
-                plan.add_if_given(registry, entry, settings, tree, Some(&gate.gate))?;
+                plan.add_if_given(registry, &entry, settings, tree, Some(&gate.gate))?;
             }
         }
     }
