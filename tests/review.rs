@@ -117,7 +117,9 @@ fn streamed(events: &[Value], last: &str) -> String {
         let piece: String = piece.iter().collect();
         chunked.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
     }
-    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{chunked}0\r\n\r\n")
+    format!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{chunked}0\r\n\r\n"
+    )
 }
 
 fn review(decision: &str, findings: Value) -> Value {
@@ -203,7 +205,12 @@ fn findings_of_both_apis_whole_and_streamed_have_their_place_and_what_they_cost(
     for (params, answer, path, tokens) in [
         ("stream = false, price = { input = 3, output = 15 }", whole(&anthropic(&bad)), "/v1/messages", (1200.0, 80.0)),
         ("price = { input = 3, output = 15 }", streamed(&anthropic_events(&bad), ""), "/v1/messages", (1200.0, 80.0)),
-        ("api = \"openai\", stream = false, price = { input = 3, output = 15 }", whole(&openai_whole), "/v1/chat/completions", (900.0, 60.0)),
+        (
+            "api = \"openai\", stream = false, price = { input = 3, output = 15 }",
+            whole(&openai_whole),
+            "/v1/chat/completions",
+            (900.0, 60.0),
+        ),
         (
             "api = \"openai\", price = { input = 3, output = 15 }",
             streamed(&openai_events(&bad), "data: [DONE]\n\n"),
@@ -238,7 +245,8 @@ fn what_passes_passes_and_a_rejection_without_reasons_is_one() {
 
 #[test]
 fn a_busy_service_is_asked_again_when_it_says_and_given_up_in_the_end() {
-    let busy = response("429 Too Many Requests", "retry-after-ms: 20\r\n", r#"{"error": {"type": "rate_limit_error", "message": "slow down"}}"#);
+    let busy =
+        response("429 Too Many Requests", "retry-after-ms: 20\r\n", r#"{"error": {"type": "rate_limit_error", "message": "slow down"}}"#);
     let failing = response("503 Unavailable", "retry-after: 0\r\n", "");
     let overloaded = streamed(&[json!({ "type": "error", "error": { "type": "overloaded_error", "message": "Overloaded" } })], "");
     let cut = streamed(&anthropic_events(&review("pass", json!([])))[..4], "");
@@ -257,7 +265,10 @@ fn a_busy_service_is_asked_again_when_it_says_and_given_up_in_the_end() {
 
 #[test]
 fn an_answer_that_does_not_fit_is_asked_for_once_more_and_never_believed() {
-    let invented = anthropic(&review("pass", json!([{ "rule": "x", "severity": "low", "message": "m", "path": "/etc/passwd", "line": null, "suggestion": null }])));
+    let invented = anthropic(&review(
+        "pass",
+        json!([{ "rule": "x", "severity": "low", "message": "m", "path": "/etc/passwd", "line": null, "suggestion": null }]),
+    ));
     let open = anthropic(&json!({ "decision": "pass", "summary": "s", "findings": [], "not_judged": [], "grant": "everything" }));
     let good = anthropic(&review("pass", json!([])));
     let server = Server::start(vec![whole(&invented), whole(&good)]);
@@ -314,7 +325,9 @@ fn no_request_leaves_to_where_nothing_is_granted_by_any_spelling_of_it() {
     assert_eq!(server.asked().len(), 0, "nothing was sent");
     // The line that would allow it is told.
     let world_told = world(&server, "stream = false", "");
-    let policy = world_told.read("policy.toml").replace(&format!("outbound = [\"{}\"]", server.origin()), "outbound = [\"https://api.example.com\"]");
+    let policy = world_told
+        .read("policy.toml")
+        .replace(&format!("outbound = [\"{}\"]", server.origin()), "outbound = [\"https://api.example.com\"]");
     world_told.write("policy.toml", policy);
     let told = world_told.run(&["check", "--policy", "policy.toml"], 1).out;
     assert!(told.contains(&format!("outbound = [\"{}\"]", server.origin())), "{told}");
@@ -324,7 +337,10 @@ fn no_request_leaves_to_where_nothing_is_granted_by_any_spelling_of_it() {
 #[test]
 fn a_key_goes_to_its_host_alone_and_is_taken_out_of_what_comes_back() {
     // The service sends the key back, in a header and in the answer.
-    let echo = anthropic(&review("fail", json!([{ "rule": "echo", "severity": "high", "message": "your key is hush-hush-hush", "path": "a.py", "line": 1, "suggestion": null }])));
+    let echo = anthropic(&review(
+        "fail",
+        json!([{ "rule": "echo", "severity": "high", "message": "your key is hush-hush-hush", "path": "a.py", "line": 1, "suggestion": null }]),
+    ));
     let answer = response("200 OK", "content-type: application/json\r\nx-echo: hush-hush-hush\r\n", &echo.to_string());
     let server = Server::start(vec![answer]);
     let world = world(&server, "stream = false", SECRET);
@@ -357,4 +373,32 @@ fn without_a_grant_it_does_not_run_and_says_what_it_needs() {
     world.write("policy.toml", "[[gate]]\ngate = \"review\"\nparams = { model = \"m\" }\n");
     let out = world.run(&["check", "--policy", "policy.toml"], 1).out;
     assert!(out.contains("[grants.review]") && out.contains("outbound = "), "{out}");
+}
+
+#[test]
+fn the_example_is_sent_back_by_the_reviewer_and_comes_back_documented() {
+    let undocumented = json!([{ "rule": "no-docs", "severity": "medium", "message": "It does not say what it returns.", "path": "primes.py", "line": 1, "suggestion": "Write a docstring." }]);
+    let server = Server::start(vec![
+        streamed(&anthropic_events(&review("fail", undocumented)), ""),
+        streamed(&anthropic_events(&review("pass", json!([]))), ""),
+    ]);
+    let world = world(&server, "", SECRET);
+    world.write("key", "hush-hush-hush");
+    let example = common::root().join("examples/coder");
+    for name in ["primes.md", "rubric.md"] {
+        world.write(name, std::fs::read(example.join(name)).expect("reads"));
+    }
+    let workflow = std::fs::read_to_string(example.join("reviewed.toml")).expect("reads");
+    let model = "model = \"claude-sonnet-4-5\"";
+    assert!(workflow.contains(model));
+    world.write("reviewed.toml", workflow.replace(model, &format!("{model}, url = \"{}\"", server.origin())));
+    let plugins = common::root().join("dist/plugins");
+    let arguments =
+        ["run", "reviewed.toml", "--config", "policy.toml", "--plugins", plugins.to_str().expect("UTF-8"), "--out", "out", "--json"];
+    let ran = world.run(&arguments, 0);
+    assert!(world.read("out/write/0/primes.py").contains("\"\"\"All prime numbers"), "{}", ran.out);
+    let asked = server.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[1].body.to_string().contains("in its revision 1"), "the reviewer is told which round it is");
+    assert!(!ran.out.contains("hush-hush"), "the key is told");
 }

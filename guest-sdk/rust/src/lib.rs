@@ -22,7 +22,7 @@
 //!
 //! [sandhog]: https://docs.rs/sandhog
 
-#[cfg(all(feature = "http", target_arch = "wasm32"))]
+#[cfg(feature = "http")]
 pub mod http;
 
 use std::fmt;

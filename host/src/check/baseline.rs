@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
-use crate::model::Finding;
+use crate::model::{Finding, Metric};
 
 /// The name of the file, beside `sandhog.toml`.
 pub const FILE_NAME: &str = "sandhog-baseline.json";
@@ -16,10 +16,21 @@ pub const FILE_NAME: &str = "sandhog-baseline.json";
 /// The version of the file's form.
 const FORMAT: u32 = 1;
 
-/// Findings that do not count.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Findings that do not count, and figures that later ones are compared with.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Baseline {
     left: BTreeMap<(String, String, String, String), u32>,
+    metrics: BTreeMap<(String, String), (f64, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Figure {
+    plugin: String,
+    name: String,
+    value: f64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    unit: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +57,8 @@ fn is_one(count: &u32) -> bool {
 struct File {
     sandhog_baseline: u32,
     findings: Vec<Entry>,
+    #[serde(default)]
+    metrics: Vec<Figure>,
 }
 
 /// Why a baseline does not read.
@@ -73,10 +86,12 @@ impl Baseline {
         for Entry { gate, path, rule, message, count } in file.findings {
             *left.entry((gate, path, rule, message)).or_default() += count;
         }
-        Ok(Self { left })
+        let metrics = file.metrics.into_iter().map(|Figure { plugin, name, value, unit }| ((plugin, name), (value, unit))).collect();
+        Ok(Self { left, metrics })
     }
 
-    /// What a report found, as a baseline. What an `[[ignore]]` covers is not part of it.
+    /// What a report found, as a baseline: its findings, and the figures of gates that compare theirs with a baseline. What an
+    /// `[[ignore]]` covers is not part of it.
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let mut left = BTreeMap::new();
@@ -85,7 +100,23 @@ impl Baseline {
                 *left.entry(key(&gate.name, &found.finding)).or_default() += 1;
             }
         }
-        Self { left }
+        let mut baseline = Self { left, metrics: BTreeMap::new() };
+        for gate in report.gates.iter().filter(|gate| gate.compares) {
+            baseline.record(&gate.plugin, &gate.metrics);
+        }
+        baseline
+    }
+
+    /// Takes figures of a plugin in, over what is known of the same ones.
+    pub fn record(&mut self, plugin: &str, metrics: &[Metric]) {
+        for metric in metrics {
+            self.metrics.insert((plugin.to_owned(), metric.name.clone()), (metric.value, metric.unit.clone()));
+        }
+    }
+
+    /// The figures, by plugin and name: each with its value and unit.
+    pub fn metrics(&self) -> impl Iterator<Item = (&str, &str, f64, &str)> {
+        self.metrics.iter().map(|((plugin, name), (value, unit))| (plugin.as_str(), name.as_str(), *value, unit.as_str()))
     }
 
     /// How many findings it holds.
@@ -129,8 +160,14 @@ impl Baseline {
             format!("    {}", serde_json::to_string(&entry).unwrap_or_default())
         };
         let entries: Vec<String> = self.left.iter().filter(|(_, count)| **count > 0).map(entry).collect();
-        let body = if entries.is_empty() { String::new() } else { format!("\n{}\n  ", entries.join(",\n")) };
-        format!("{{\n  \"sandhog_baseline\": {FORMAT},\n  \"findings\": [{body}]\n}}\n")
+        let figure = |((plugin, name), (value, unit)): (&(String, String), &(f64, String))| {
+            let figure = Figure { plugin: plugin.clone(), name: name.clone(), value: *value, unit: unit.clone() };
+            format!("    {}", serde_json::to_string(&figure).unwrap_or_default())
+        };
+        let figures: Vec<String> = self.metrics.iter().map(figure).collect();
+        let body = |lines: Vec<String>| if lines.is_empty() { String::new() } else { format!("\n{}\n  ", lines.join(",\n")) };
+        let (findings, metrics) = (body(entries), body(figures));
+        format!("{{\n  \"sandhog_baseline\": {FORMAT},\n  \"findings\": [{findings}],\n  \"metrics\": [{metrics}]\n}}\n")
     }
 }
 
@@ -158,7 +195,9 @@ mod tests {
 
     #[test]
     fn a_second_finding_of_the_same_kind_is_new_and_the_text_reads_back() {
-        let mut baseline = Baseline { left: BTreeMap::from([(key("lint", &finding("E1")), 1), (key("lint", &finding("E2")), 3)]) };
+        let left = BTreeMap::from([(key("lint", &finding("E1")), 1), (key("lint", &finding("E2")), 3)]);
+        let mut baseline = Baseline { left, ..Baseline::default() };
+        baseline.record("perf", &[Metric { name: "sort fuel".into(), value: 12_345.0, unit: String::new() }]);
         assert_eq!(Baseline::read(&baseline.text()).expect("reads"), baseline);
         assert_eq!(Baseline::read(&Baseline::default().text()).expect("reads"), Baseline::default());
         assert!(baseline.take("lint", &finding("E1")));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Stopwatch;
 use crate::config::check::{CheckSettings, FILE_BYTES_DEFAULT, GateSettings, Ignore, globs};
+use crate::config::manifest::DATA_BASELINE;
 use crate::judge::{Judge, Part, Scope, Told};
 use crate::machine::policy::{self, Judgement};
 use crate::model::text::{counted, did_you_mean};
@@ -230,6 +231,8 @@ pub struct GateReport {
     pub why: String,
     /// How it ended.
     pub outcome: GateOutcome,
+    /// Whether it compares its figures with those of a baseline.
+    pub compares: bool,
     /// Whether what it finds is about security.
     pub security: bool,
     /// From which severity on a finding rejects; none: the gate's own verdict decides.
@@ -426,6 +429,7 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         digest: Digest::from_bytes([0; 32]),
         why: "files that cannot be judged".to_owned(),
         outcome: GateOutcome::Rejected,
+        compares: false,
         security: false,
         fail_on: None,
         findings: Vec::new(),
@@ -458,6 +462,7 @@ async fn gate(
         digest: entry.digest,
         why: chosen.why.clone(),
         outcome: GateOutcome::Passed,
+        compares: entry.manifest.data.contains_key(DATA_BASELINE),
         security: entry.manifest.security,
         fail_on: chosen.settings.fail_on,
         findings: Vec::new(),

@@ -14,6 +14,7 @@ use crate::check::baseline::{self, Baseline};
 use crate::check::tree::{self, Tree};
 use crate::check::{self, Options, Outcome, Report, Watch, fix};
 use crate::config::check::{CheckSettings, glob, globs};
+use crate::config::manifest::DATA_BASELINE;
 use crate::config::settings::FILE_NAME;
 use crate::judge::Judge;
 use crate::model::Severity;
@@ -113,12 +114,12 @@ pub struct CheckArguments {
 /// Commands of `baseline`.
 #[derive(Debug, clap::Subcommand)]
 pub enum BaselineCommand {
-    /// Judge, and write what is found as the baseline
+    /// Judge, and write what is found and measured as the baseline
     Update {
         #[command(flatten)]
         subject: BaselineSubject,
     },
-    /// Say what is in the baseline, by gate and rule
+    /// Say what is in the baseline: findings by gate and rule, and figures
     Show {
         /// The directory, or the file
         #[arg(default_value = ".")]
@@ -131,6 +132,9 @@ pub enum BaselineCommand {
 pub struct BaselineSubject {
     #[command(flatten)]
     subject: Subject,
+    /// Take in what gates measured in this run, in place of judging a directory; the rest stays as it is
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["paths", "gate", "exclude", "policy", "policy_from", "no_cache"])]
+    run: Option<String>,
     /// Where it is written [default: sandhog-baseline.json in the directory]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -149,6 +153,8 @@ struct Ready {
     notes: Vec<String>,
     /// Where the settings are, if any count.
     folder: Option<PathBuf>,
+    /// The baseline of a revision, for as long as it is needed.
+    _kept: Option<tempfile::TempDir>,
 }
 
 fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Ready, Error> {
@@ -188,6 +194,26 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         notes.push("the directory brings a .sandhog of its own: nothing of it is used".to_owned());
     }
     let check_settings = settings.check.clone();
+    let mut kept = None;
+    if let (Some(folder), false) = (&policy_folder, settings.data.contains_key(DATA_BASELINE)) {
+        let name = check_settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
+        match &subject.policy_from {
+            // As it stands there, not as the working tree has it.
+            Some(base) => {
+                if let Ok(text) = super::git::show(folder, base, name) {
+                    let place = tempfile::tempdir().map_err(|error| Error::engine(format!("no temporary folder: {error}")))?;
+                    let file = place.path().join(baseline::FILE_NAME);
+                    std::fs::write(&file, text).map_err(|error| Error::engine(format!("{}: {error}", file.display())))?;
+                    settings.data.insert(DATA_BASELINE.to_owned(), file);
+                    kept = Some(place);
+                }
+            }
+            None if folder.join(name).is_file() => {
+                settings.data.insert(DATA_BASELINE.to_owned(), folder.join(name));
+            }
+            None => {}
+        }
+    }
     let context = common.open_with(None, settings)?;
     for entry in context.registry.shadowed() {
         if let Some(by) = context.registry.plugins().find(|plugin| plugin.name == entry.name) {
@@ -209,7 +235,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     };
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
-    Ok(Ready { context, settings: check_settings, tree, judge, notes, folder: policy_folder })
+    Ok(Ready { context, settings: check_settings, tree, judge, notes, folder: policy_folder, _kept: kept })
 }
 
 fn within(path: &Path, part: &Path) -> bool {
@@ -452,9 +478,30 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
                 outln!("{count:>6}  {gate}/{}", crate::model::text::sanitize(rule, 200));
             }
             outln!("{} in {}", counted(known.len(), "finding"), file.display());
+            for (plugin, name, value, unit) in known.metrics() {
+                outln!("{value:>16} {unit:<6}  {plugin}  {}", crate::model::text::sanitize(name, 200));
+            }
             Ok(Exit::Passed)
         }
-        BaselineCommand::Update { subject: BaselineSubject { subject, output } } => {
+        BaselineCommand::Update { subject: BaselineSubject { run: Some(run), output, .. } } => {
+            let context = common.open(Some(1))?;
+            let compares = |gate: &str| context.registry.find(gate).is_ok_and(|entry| entry.manifest.data.contains_key(DATA_BASELINE));
+            let path = output.unwrap_or_else(|| PathBuf::from(baseline::FILE_NAME));
+            let mut known = if path.exists() { read_baseline(&path)? } else { Baseline::default() };
+            let mut count = 0;
+            for (gate, metric) in super::runs::metrics(common, &run)?.into_iter().filter(|(gate, _)| compares(gate)) {
+                known.record(&gate, &[metric]);
+                count += 1;
+            }
+            if count == 0 {
+                return Err(Error::usage("no gate of this run compares figures with a baseline; nothing was written")
+                    .help("such a gate is perf-receipt: { gate = \"perf-receipt\", usage = true, params = { max_regression = \"2%\" } }"));
+            }
+            replace(&path, &known.text())?;
+            outln!("{}: {} taken in", path.display(), counted(count, "figure"));
+            Ok(Exit::Passed)
+        }
+        BaselineCommand::Update { subject: BaselineSubject { subject, output, run: None } } => {
             let ready = ready(common, &subject, None)?;
             let (report, ended) = run(&ready, plan(&ready, &subject.gate)?, None, None, None)?;
             if ended == Ended::Interrupted {
@@ -473,7 +520,9 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             if was_trusted {
                 trust::renew(&folder)?;
             }
-            outln!("{}: {}", path.display(), counted(known.len(), "finding"));
+            let figures = known.metrics().count();
+            let figures = if figures > 0 { format!(", {}", counted(figures, "figure")) } else { String::new() };
+            outln!("{}: {}{figures}", path.display(), counted(known.len(), "finding"));
             Ok(Exit::Passed)
         }
     }

@@ -26,6 +26,7 @@ mod context;
 mod exit;
 mod git;
 mod host;
+mod init;
 mod journal;
 mod letters;
 mod output;
@@ -34,6 +35,7 @@ mod plugins;
 mod progress;
 mod run;
 mod runs;
+mod schema;
 mod trust;
 mod workflow;
 
@@ -76,6 +78,10 @@ enum Command {
     Baseline(check::BaselineCommand),
     /// Say that the sandhog.toml of a directory counts
     Trust(trust::TrustArguments),
+    /// Write a sandhog.toml for the repository at hand
+    Init(init::InitArguments),
+    /// Print the JSON schema of sandhog.toml, for editors
+    Schema,
     /// Run a workflow, and show it live
     Run(run::RunArguments),
     /// Validate a workflow, say whether it is sequential, parallel or hybrid, and draw it
@@ -125,7 +131,7 @@ pub fn main() -> std::process::ExitCode {
     trace(common.verbose);
     let json = match &command {
         Command::Run(run) => run.json,
-        Command::Check(_) | Command::Baseline(_) | Command::Trust(_) => false,
+        Command::Check(_) | Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema => false,
         Command::Plan(plan) => plan.json,
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),
@@ -141,6 +147,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Check(arguments) => check::check(&common, &arguments),
         Command::Baseline(command) => check::baseline(&common, command),
         Command::Trust(arguments) => trust::trust(&arguments),
+        Command::Init(arguments) => init::init(&common, &arguments),
+        Command::Schema => schema::schema(),
         Command::Plan(arguments) => plan::plan(&common, &arguments),
         Command::Call(arguments) => call::call(&common, arguments),
         Command::Plugins(command) => plugins::plugins(&common, command),

@@ -24,6 +24,9 @@ use crate::report::{RunReport, SCHEMA_VERSION, TaskStatus, log_text};
 /// How many records `runs events` prints for a person at once; what follows is behind `--after`.
 const LIST_MAX: usize = 10_000;
 
+/// How many findings of one kind a round shows.
+const ROUND_FINDINGS_MAX: usize = 10;
+
 /// What of runs.
 #[derive(Debug, clap::Subcommand)]
 pub enum RunsCommand {
@@ -326,12 +329,54 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
     let Some(mut report) = report else { return Err(Error::usage(format!("there is no run {run}"))) };
     outln!("");
     out!("{}", super::run::summary(&report));
+    out!("{}", rounds(&report));
     let now = SystemClock.now();
     let breakers = breakers(&*store).await?;
     out!("{}", blocked(&mut report, &breakers, now));
     let held = Sqlite::is_held(store.folder());
     out!("{}", waits(&report, now, held));
     Ok(Exit::Passed)
+}
+
+/// The figures that the gates of a run gave, with the gate: those of each task's last round.
+pub fn metrics(common: &Common, run: &str) -> Result<Vec<(String, crate::model::Metric)>, Error> {
+    super::block_on(async {
+        let store = host::journal(common)?;
+        let run = find(&*store, run).await?;
+        let report = fold(&*store, run).await?;
+        Ok(report.tasks.values().flat_map(|task| task.metrics.clone()).collect())
+    })?
+}
+
+/// The rounds of every task that was sent back: what was mended, what was not, what is new.
+fn rounds(report: &RunReport) -> String {
+    let mut text = String::new();
+    for (key, task) in &report.tasks {
+        let rounds = task.rounds();
+        if rounds.is_empty() {
+            continue;
+        }
+        let step = report.workflow.steps.get(key.step as usize).map_or("", |step| step.id.as_str());
+        text.push_str(&format!("\nrounds of {step}[{}]\n", key.index));
+        for round in rounds {
+            let counts = [(round.solved.len(), "solved"), (round.still.len(), "still there"), (round.new.len(), "new")];
+            let counts: Vec<String> =
+                counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+            let counts = if counts.is_empty() { "no findings".to_owned() } else { counts.join(", ") };
+            text.push_str(&format!("  revision {}: {counts}\n", round.revision));
+            for (sign, findings) in [('-', &round.solved), ('=', &round.still), ('+', &round.new)] {
+                for (gate, finding) in findings.iter().take(ROUND_FINDINGS_MAX) {
+                    let path = finding.location.as_ref().map_or_else(String::new, |location| format!("{}: ", location.path));
+                    let said = format!("{path}{} [{gate}/{}]", finding.message.lines().next().unwrap_or_default(), finding.rule);
+                    text.push_str(&format!("    {sign} {}\n", crate::model::text::sanitize(&said, 300)));
+                }
+                if findings.len() > ROUND_FINDINGS_MAX {
+                    text.push_str(&format!("    {sign} … {} more\n", findings.len() - ROUND_FINDINGS_MAX));
+                }
+            }
+        }
+    }
+    text
 }
 
 /// The circuit breakers that are not closed, as the journal has them.

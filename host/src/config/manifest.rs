@@ -89,6 +89,9 @@ pub struct DataRequest {
     pub required: bool,
 }
 
+/// The data that is the baseline of a check: where one counts, it is given to every gate that asks for it.
+pub const DATA_BASELINE: &str = "baseline";
+
 /// Data that the host itself gives: `/data/today/date` is the day, such as `2027-01-31`, in UTC.
 pub const DATA_TODAY: &str = "today";
 

@@ -67,7 +67,7 @@ impl FromStr for Origin {
         }
         let host = match url.host().ok_or_else(not)?.to_owned() {
             // Whole top-level domains are no origin that anyone means.
-            Host::Domain(name) if below && !name.contains('.') => return Err(not()),
+            Host::Domain(name) if name.contains('*') || (below && !name.contains('.')) => return Err(not()),
             Host::Domain(name) => Host::Domain(name.trim_end_matches('.').to_owned()),
             address if below => return Err(NotAnOrigin { found: format!("*.{address}") }),
             address => address,

@@ -10,7 +10,16 @@ use crate::clock::{Timestamp, between};
 use crate::journal::Record;
 use crate::machine::{Event, TaskKey, TaskReason};
 use crate::model::text::sanitize;
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, RunId, Workflow};
+use crate::model::{ArtifactRef, Digest, Failure, Finding, Metric, Receipt, RunId, Workflow};
+
+fn round(round: &Round) -> Value {
+    json!({
+        "revision": round.revision,
+        "solved": round.solved.len(),
+        "still": round.still.len(),
+        "new": round.new.len(),
+    })
+}
 
 /// How a task stands, in the words of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +79,8 @@ pub struct TaskReport {
     pub due_at: Option<Timestamp>,
     /// What gates found: of each round, which gate, and what.
     pub findings: Vec<(u32, String, Finding)>,
+    /// The figures that gates gave to the last round, with the gate.
+    pub metrics: Vec<(String, Metric)>,
     /// What it made last, without content: that is in the record which says so.
     pub artifacts: Vec<ArtifactRef>,
     /// The run's version at that record.
@@ -78,6 +89,46 @@ pub struct TaskReport {
     pub worker: Receipt,
     /// What its gates used.
     pub gates: Receipt,
+}
+
+/// One round of a task, against the one before: "the same" finding is of the same gate, rule, path and message.
+#[derive(Debug, Clone, Default)]
+pub struct Round {
+    /// Which revision it was.
+    pub revision: u32,
+    /// What was found in the round before, and is not any more.
+    pub solved: Vec<(String, Finding)>,
+    /// What was found in the round before too.
+    pub still: Vec<(String, Finding)>,
+    /// What was not found in the round before.
+    pub new: Vec<(String, Finding)>,
+}
+
+impl TaskReport {
+    /// The rounds of a task that was sent back, with what became of each finding; none where it never was.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<Round> {
+        if self.revision == 0 {
+            return Vec::new();
+        }
+        let of = |revision: u32| {
+            let own = self.findings.iter().filter(move |(round, _, _)| *round == revision);
+            own.map(|(_, gate, finding)| (gate.clone(), finding.clone())).collect::<Vec<_>>()
+        };
+        let is_in = |list: &[(String, Finding)], (gate, finding): &(String, Finding)| {
+            list.iter().any(|(other, known)| other == gate && known.identity() == finding.identity())
+        };
+        let mut before = Vec::new();
+        (0..=self.revision)
+            .map(|revision| {
+                let now = of(revision);
+                let solved = before.iter().filter(|known| !is_in(&now, known)).cloned().collect();
+                let (still, new) = now.iter().cloned().partition(|found| is_in(&before, found));
+                before = now;
+                Round { revision, solved, still, new }
+            })
+            .collect()
+    }
 }
 
 impl Default for TaskReport {
@@ -90,6 +141,7 @@ impl Default for TaskReport {
             lost: 0,
             due_at: None,
             findings: Vec::new(),
+            metrics: Vec::new(),
             artifacts: Vec::new(),
             made_at: 0,
             worker: Receipt::default(),
@@ -223,6 +275,8 @@ impl RunReport {
                 let report = self.tasks.entry(*task).or_default();
                 let revision = report.revision;
                 report.findings.extend(verdict.findings.iter().map(|finding| (revision, name.clone(), finding.clone())));
+                report.metrics.retain(|(gate, _)| *gate != name);
+                report.metrics.extend(verdict.metrics.iter().map(|metric| (name.clone(), metric.clone())));
                 report.gates.add(receipt);
             }
             Event::GateFailed { task, receipt, .. } => self.tasks.entry(*task).or_default().gates.add(receipt),
@@ -362,6 +416,7 @@ impl RunReport {
                     "input": self.input(*key),
                     "status": task.status.as_str(),
                     "attempts": task.attempts,
+                    "rounds": task.rounds().iter().map(round).collect::<Vec<_>>(),
                     "revisions": task.revision,
                     "lost": task.lost,
                     "due_at": task.due_at,

@@ -11,30 +11,8 @@ import io
 import json
 import os
 import pkgutil
-import sys
 
-# The interpreter is frozen after its start, with what it has imported: there is no library to import from afterwards.
-LEFT_OUT = {"antigravity", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "this", "tkinter", "turtle", "turtledemo", "venv"}
-
-
-def import_library():
-    """Imports every module of the standard library that there is on this platform."""
-    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
-        try:
-            module = importlib.import_module(name)
-        except BaseException:  # not on this platform
-            continue
-        for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if inner.name in ("__main__", "tests", "test", "idle_test") or name == "test":
-                continue
-            try:
-                importlib.import_module(f"{name}.{inner.name}")
-            except BaseException:
-                continue
-
-
-import_library()
-
+from library import SUBJECT, answer, finding, path_list, prepare  # noqa: I001  (first: the standard library is imported ahead)
 import pytest  # noqa: E402
 import _pytest.assertion.rewrite  # noqa: E402
 import _pytest.logging  # noqa: E402
@@ -53,7 +31,6 @@ from componentize_py_types import Err  # noqa: E402
 from wit_world import exports  # noqa: E402
 from wit_world.imports import types  # noqa: E402
 
-SUBJECT = "/subject"
 MESSAGE_MAX = 2_000
 NOT_RUN = {pytest.ExitCode.NO_TESTS_COLLECTED: "no test was found", pytest.ExitCode.USAGE_ERROR: "pytest could not be started"}
 
@@ -64,10 +41,7 @@ def read_params(text):
     unknown = sorted(set(params) - {"paths"})
     if unknown:
         raise Err(types.Failure_InvalidInput(f"unknown field `{unknown[0]}`, expected `paths`"))
-    paths = params.get("paths", [])
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise Err(types.Failure_InvalidInput("`paths` must be a list of folders of the subject, such as [\"src\"]"))
-    return paths
+    return path_list(params)
 
 
 # What is in a file
@@ -185,22 +159,10 @@ def message(report, when):
     return before + text
 
 
-def finding(rule, severity, text, path, line, suggestion=None):
-    span = types.Span(line, 1, line, 1) if line else None
-    return types.Finding(rule, severity, text, types.Location(path, span) if path else None, suggestion, None, None)
-
-
 def run_unit(unit, paths):
     """Has pytest run one unit."""
     file = unit.split("::", 1)[0]
-    os.chdir(SUBJECT)
-    for path in ["", "src", *paths]:
-        folder = os.path.normpath(os.path.join(SUBJECT, path))
-        if os.path.isdir(folder) and folder not in sys.path:
-            sys.path.insert(0, folder)
-    if os.path.isdir("/data/python"):
-        sys.path.append("/data/python")
-    sys.dont_write_bytecode = True
+    prepare(paths)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     results = Results()
     plugins = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "threadexception")
@@ -232,16 +194,6 @@ def hint(report):
     if "No usable temporary directory" in text or "tmp_path" in text:
         return "the sandbox has no folder that can be written"
     return None
-
-
-def answer(work):
-    """What a function returns; what goes wrong in it is a failure that says so, never a trap."""
-    try:
-        return work()
-    except Err:
-        raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        raise Err(types.Failure_Permanent(f"{type(error).__name__}: {error}")) from None
 
 
 class Units(exports.Units):

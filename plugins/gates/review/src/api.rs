@@ -78,7 +78,7 @@ impl<'a> Service<'a> {
             };
             last = reason;
             if attempt < TRIES_MAX {
-                let wait = asked.unwrap_or(Duration::from_millis(500 << attempt)).min(WAIT_MAX);
+                let wait = asked.unwrap_or(Duration::from_millis(250 << attempt)).min(WAIT_MAX);
                 eprintln!("the service is busy ({last}); waiting {} ms", wait.as_millis());
                 std::thread::sleep(wait);
             }

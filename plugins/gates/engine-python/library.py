@@ -1,0 +1,70 @@
+"""What gates in Python share: the standard library, imported ahead, and answers that never trap.
+
+The interpreter is frozen after its start, with what it has imported: there is no library to import from afterwards.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+
+from componentize_py_types import Err
+from wit_world.imports import types
+
+SUBJECT = "/subject"
+LEFT_OUT = {"antigravity", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "this", "tkinter", "turtle", "turtledemo", "venv"}
+
+
+def import_library():
+    """Imports every module of the standard library that there is on this platform."""
+    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
+        try:
+            module = importlib.import_module(name)
+        except BaseException:  # not on this platform
+            continue
+        for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if inner.name in ("__main__", "tests", "test", "idle_test") or name == "test":
+                continue
+            try:
+                importlib.import_module(f"{name}.{inner.name}")
+            except BaseException:
+                continue
+
+
+import_library()
+
+
+def prepare(paths):
+    """Makes the subject's own modules, and the packages that the operator gives, importable."""
+    os.chdir(SUBJECT)
+    for path in ["", "src", *paths]:
+        folder = os.path.normpath(os.path.join(SUBJECT, path))
+        if os.path.isdir(folder) and folder not in sys.path:
+            sys.path.insert(0, folder)
+    if os.path.isdir("/data/python"):
+        sys.path.append("/data/python")
+    sys.dont_write_bytecode = True
+
+
+def finding(rule, severity, text, path, line, suggestion=None):
+    """A finding at a line of a file."""
+    span = types.Span(line, 1, line, 1) if line else None
+    return types.Finding(rule, severity, text, types.Location(path, span) if path else None, suggestion, None, None)
+
+
+def answer(work):
+    """What a function returns; what goes wrong in it is a failure that says so, never a trap."""
+    try:
+        return work()
+    except Err:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raise Err(types.Failure_Permanent(f"{type(error).__name__}: {error}")) from None
+
+
+def path_list(params):
+    """The folders of the subject from which modules are imported."""
+    paths = params.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise Err(types.Failure_InvalidInput('`paths` must be a list of folders of the subject, such as ["src"]'))
+    return paths

@@ -1,0 +1,347 @@
+//! The forms of reports, told apart by what they look like.
+
+use std::collections::BTreeMap;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Skipped,
+    Failed,
+    Errored,
+}
+
+/// One test of a report.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    pub outcome: Outcome,
+    pub message: String,
+    /// Where the report tells of it, counted from 1.
+    pub line: u32,
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(text: &str) -> Result<Vec<Case>, String> {
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    if start.starts_with('<') {
+        return junit(text);
+    }
+    if start.starts_with('{') {
+        return json_lines(text);
+    }
+    let is_tap =
+        |line: &str| line.starts_with("TAP version") || line.starts_with("1..") || line.starts_with("ok ") || line.starts_with("not ok ");
+    if text.lines().any(is_tap) {
+        return tap(text);
+    }
+    plain(text)
+}
+
+fn number(at: usize) -> u32 {
+    u32::try_from(at + 1).unwrap_or(u32::MAX)
+}
+
+/// JUnit XML, as Ant, Maven, pytest, nextest and most others write it.
+fn junit(text: &str) -> Result<Vec<Case>, String> {
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().expand_empty_elements = true;
+    let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let (mut cases, mut open, mut inside, mut is_junit): (Vec<Case>, Option<Case>, bool, bool) = (Vec::new(), None, false, false);
+    let mut suites: Vec<(String, u64)> = Vec::new();
+    let attribute = |element: &BytesStart<'_>, name: &str| -> String {
+        let value = element.try_get_attribute(name).ok().flatten();
+        value
+            .and_then(|value| value.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok().map(std::borrow::Cow::into_owned))
+            .unwrap_or_default()
+    };
+    let mut depth = 0_usize;
+    loop {
+        let at = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
+        match reader.read_event().map_err(|error| format!("{error} (at byte {})", reader.error_position()))? {
+            Event::Start(element) => {
+                depth += 1;
+                match element.local_name().as_ref() {
+                    b"testsuites" => is_junit = true,
+                    b"testsuite" => {
+                        is_junit = true;
+                        suites.push((attribute(&element, "name"), attribute(&element, "errors").parse().unwrap_or(0)));
+                    }
+                    b"testcase" => {
+                        let (class, name) = (attribute(&element, "classname"), attribute(&element, "name"));
+                        let name = if class.is_empty() { name } else { format!("{class}::{name}") };
+                        let line = number(starts.partition_point(|start| *start <= at).saturating_sub(1));
+                        open = Some(Case { name, outcome: Outcome::Passed, message: String::new(), line });
+                    }
+                    tag @ (b"failure" | b"error" | b"skipped") => {
+                        if let Some(case) = &mut open {
+                            case.outcome = match tag {
+                                b"failure" => Outcome::Failed,
+                                b"error" => Outcome::Errored,
+                                _ => Outcome::Skipped,
+                            };
+                            case.message = attribute(&element, "message");
+                            inside = case.message.is_empty();
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Event::Text(part) if inside => {
+                if let Some(case) = &mut open {
+                    case.message.push_str(&part.decode().map_err(|error| error.to_string())?);
+                }
+            }
+            Event::CData(part) if inside => {
+                if let Some(case) = &mut open {
+                    case.message.push_str(&String::from_utf8_lossy(&part));
+                }
+            }
+            Event::End(element) => {
+                depth = depth.saturating_sub(1);
+                match element.local_name().as_ref() {
+                    b"testcase" => cases.extend(open.take()),
+                    b"failure" | b"error" | b"skipped" => inside = false,
+                    b"testsuite" => {
+                        // A suite that broke before its first test has errors and no case that says so.
+                        if let Some((name, errors)) = suites.pop()
+                            && errors > 0
+                            && !cases.iter().any(|case| case.outcome == Outcome::Errored)
+                        {
+                            let message = format!("{errors} errors outside of tests");
+                            cases.push(Case { name, outcome: Outcome::Errored, message, line: 1 });
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Event::Eof if depth > 0 => return Err("it ends in the middle".to_owned()),
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    if is_junit { Ok(cases) } else { Err("it is XML, and neither <testsuites> nor <testsuite>".to_owned()) }
+}
+
+/// `go test -json`, and libtest's and nextest's JSON: an event a line.
+fn json_lines(text: &str) -> Result<Vec<Case>, String> {
+    let mut cases = Vec::new();
+    let mut output: BTreeMap<(String, String), String> = BTreeMap::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        if !line.trim_start().starts_with('{') {
+            continue; // go mixes in what its compiler prints
+        }
+        let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("line {}: {error}", at + 1))?;
+        let word = |field: &str| event.get(field).and_then(|word| word.as_str()).unwrap_or_default().to_owned();
+        if event.get("Action").is_some() {
+            let key = (word("Package"), word("Test"));
+            let name = if key.1.is_empty() { key.0.clone() } else { format!("{}.{}", key.0, key.1) };
+            let outcome = match word("Action").as_str() {
+                "output" => {
+                    output.entry(key).or_default().push_str(&word("Output"));
+                    continue;
+                }
+                "pass" => Outcome::Passed,
+                "fail" | "build-fail" => Outcome::Failed,
+                "skip" => Outcome::Skipped,
+                _ => continue,
+            };
+            // A package fails with its tests: it counts by itself only where none of them says why.
+            let has_tests =
+                cases.iter().any(|case: &Case| case.outcome == Outcome::Failed && case.name.starts_with(&format!("{}.", key.0)));
+            if key.1.is_empty() && (outcome != Outcome::Failed || has_tests) {
+                continue;
+            }
+            let said = output.remove(&key).unwrap_or_default();
+            let kept: Vec<&str> = said
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.starts_with("===") && !line.starts_with("---") && !line.is_empty())
+                .collect();
+            cases.push(Case { name, outcome, message: kept.join("\n"), line: number(at) });
+        } else if word("type") == "test" {
+            let outcome = match word("event").as_str() {
+                "ok" => Outcome::Passed,
+                "failed" => Outcome::Failed,
+                "timeout" => Outcome::Errored,
+                "ignored" => Outcome::Skipped,
+                _ => continue,
+            };
+            cases.push(Case { name: word("name"), outcome, message: word("stdout"), line: number(at) });
+        }
+    }
+    if cases.is_empty() { Err("no line of it tells of a test".to_owned()) } else { Ok(cases) }
+}
+
+/// TAP of versions 12 to 14. Subtests are indented, and their parent tells of them too.
+fn tap(text: &str) -> Result<Vec<Case>, String> {
+    let (mut cases, mut planned): (Vec<Case>, Option<usize>) = (Vec::new(), None);
+    for (at, line) in text.lines().enumerate() {
+        if let Some(plan) = line.strip_prefix("1..") {
+            let count = plan.split_whitespace().next().and_then(|count| count.parse().ok());
+            planned = Some(count.ok_or_else(|| format!("line {}: a plan that is no number", at + 1))?);
+            continue;
+        }
+        if let Some(reason) = line.strip_prefix("Bail out!") {
+            cases.push(Case {
+                name: "Bail out!".to_owned(),
+                outcome: Outcome::Errored,
+                message: reason.trim().to_owned(),
+                line: number(at),
+            });
+            continue;
+        }
+        let (rest, failed) = match (line.strip_prefix("not ok"), line.strip_prefix("ok")) {
+            (Some(rest), _) => (rest, true),
+            (None, Some(rest)) => (rest, false),
+            (None, None) => {
+                if let Some(case) = cases.last_mut().filter(|case| case.outcome == Outcome::Failed) {
+                    let diagnostic = line.trim_start_matches([' ', '#']).trim();
+                    if (line.starts_with("  ") || line.starts_with('#'))
+                        && !matches!(diagnostic, "---" | "...")
+                        && case.message.len() < 2_000
+                    {
+                        case.message.push_str(diagnostic);
+                        case.message.push('\n');
+                    }
+                }
+                continue;
+            }
+        };
+        if !rest.is_empty() && !rest.starts_with(' ') {
+            continue;
+        }
+        let (name, directive) = rest.split_once(" # ").unwrap_or((rest, ""));
+        let name = name.trim().trim_start_matches(|letter: char| letter.is_ascii_digit()).trim_start_matches([' ', '-']).to_owned();
+        let directive = directive.trim().to_ascii_uppercase();
+        let outcome = match failed {
+            _ if directive.starts_with("SKIP") || directive.starts_with("TODO") => Outcome::Skipped,
+            true => Outcome::Failed,
+            false => Outcome::Passed,
+        };
+        cases.push(Case { name, outcome, message: String::new(), line: number(at) });
+    }
+    let Some(planned) = planned else { return Err("TAP without a plan: it may have ended early".to_owned()) };
+    let told = cases.iter().filter(|case| case.name != "Bail out!").count();
+    if told != planned {
+        let message = format!("{planned} tests were planned, and the report tells of {told}");
+        cases.push(Case { name: "plan".to_owned(), outcome: Outcome::Errored, message, line: 1 });
+    }
+    Ok(cases)
+}
+
+/// What `cargo test` and `cargo nextest run` print.
+fn plain(text: &str) -> Result<Vec<Case>, String> {
+    let mut cases = Vec::new();
+    let mut messages: BTreeMap<String, String> = BTreeMap::new();
+    let mut quoted: Option<String> = None;
+    let mut sums = 0;
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim_end();
+        if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            quoted = Some(name.to_owned());
+            continue;
+        }
+        if line.is_empty() || line.starts_with("failures:") {
+            quoted = quoted.filter(|_| !line.starts_with("failures:"));
+        }
+        if let Some(name) = &quoted {
+            let message = messages.entry(name.clone()).or_default();
+            message.push_str(line);
+            message.push('\n');
+        }
+        if let Some((name, word)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) {
+            let outcome = match word.split([',', ' ']).next().unwrap_or_default() {
+                "ok" => Outcome::Passed,
+                "FAILED" => Outcome::Failed,
+                "ignored" => Outcome::Skipped,
+                _ => continue,
+            };
+            cases.push(Case { name: name.to_owned(), outcome, message: String::new(), line: number(at) });
+        } else if line.starts_with("test result: ") || line.trim_start().starts_with("Summary [") {
+            sums += 1;
+        } else if let Some((word, rest)) = line.trim_start().split_once(" [") {
+            // nextest: `PASS [   0.005s] (1/2) crate module::test`
+            let outcome = match word.split_whitespace().last().unwrap_or_default() {
+                "PASS" | "LEAK" => Outcome::Passed,
+                "FAIL" | "SIGSEGV" | "SIGABRT" | "LEAK-FAIL" => Outcome::Failed,
+                "TIMEOUT" => Outcome::Errored,
+                "SKIP" => Outcome::Skipped,
+                _ => continue,
+            };
+            let Some((_, name)) = rest.split_once(']') else { continue };
+            let name = name
+                .trim()
+                .trim_start_matches(|letter: char| "(/)".contains(letter) || letter.is_ascii_digit() || letter == ' ')
+                .to_owned();
+            // A failure is told twice: as it happens, and in the summary.
+            if sums == 0 && !cases.iter().any(|case: &Case| case.name == name && case.outcome == outcome) {
+                cases.push(Case { name, outcome, message: String::new(), line: number(at) });
+            }
+        }
+    }
+    for case in &mut cases {
+        if let Some(message) = messages.remove(&case.name) {
+            case.message = message;
+        }
+    }
+    if cases.is_empty() && sums == 0 {
+        return Err("it is none of JUnit XML, TAP, go test -json, libtest and nextest".to_owned());
+    }
+    if sums == 0 {
+        return Err("it ends before its summary".to_owned());
+    }
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let word = |outcome| match outcome {
+            Outcome::Passed => "+",
+            Outcome::Skipped => "~",
+            Outcome::Failed => "-",
+            Outcome::Errored => "!",
+        };
+        let show = |case: &Case| format!("{}{}:{} {}", word(case.outcome), case.line, case.name, case.message.trim()).trim().to_owned();
+        read(text).expect("reads").iter().map(show).collect()
+    }
+
+    #[test]
+    fn junit_of_many_makers_is_read() {
+        let text = r#"<?xml version="1.0"?>
+<testsuites>
+<testsuite name="s" errors="1">
+<testcase classname="a.B" name="one"/>
+<testcase name="two"><failure message="expected &lt;1&gt;">trace</failure></testcase>
+<testcase name="three"><error><![CDATA[boom]]></error></testcase>
+<testcase name="four"><skipped/></testcase>
+</testsuite></testsuites>"#;
+        assert_eq!(told(text), ["+4:a.B::one", "-5:two expected <1>", "!6:three boom", "~7:four"]);
+        assert_eq!(told(r#"<testsuite name="s" errors="2"></testsuite>"#), ["!1:s 2 errors outside of tests"]);
+        assert!(read("<testsuites><testsuite>").is_err() && read("<html></html>").is_err() && read("<testsuite").is_err());
+    }
+
+    #[test]
+    fn lines_of_other_runners_are_read() {
+        let tap = "TAP version 13\n1..4\nok 1 - first\nnot ok 2 second\n  ---\n  message: no\n  ...\nok 3 # SKIP later\nnot ok 4 - known # TODO mend\n";
+        assert_eq!(told(tap), ["+3:first", "-4:second message: no", "~8:", "~9:known"]);
+        assert_eq!(told("1..3\nok 1\n"), ["+2:", "!1:plan 3 tests were planned, and the report tells of 1"]);
+        assert!(read("ok 1\n").is_err(), "no plan");
+        let go = "{\"Action\":\"output\",\"Package\":\"p\",\"Test\":\"T\",\"Output\":\"    a_test.go:3: no\\n\"}\n{\"Action\":\"fail\",\"Package\":\"p\",\"Test\":\"T\"}\n{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"U\"}\n{\"Action\":\"fail\",\"Package\":\"p\"}\n{\"Action\":\"fail\",\"Package\":\"q\"}\n";
+        assert_eq!(told(go), ["-2:p.T a_test.go:3: no", "+3:p.U", "-5:q"]);
+        let libtest = "running 2 tests\ntest a::b ... ok\ntest c ... FAILED\n\nfailures:\n\n---- c stdout ----\nthread 'c' panicked\nassertion failed\n\nfailures:\n    c\n\ntest result: FAILED. 1 passed; 1 failed;\n";
+        assert_eq!(told(libtest), ["+2:a::b", "-3:c thread 'c' panicked\nassertion failed"]);
+        let nextest = "        PASS [   0.005s] (1/2) krate a::b\n        FAIL [   0.100s] (2/2) krate c\n     Summary [   0.1s] 2 tests run\n        FAIL [   0.100s] (2/2) krate c\n";
+        assert_eq!(told(nextest), ["+1:krate a::b", "-2:krate c"]);
+        assert!(read("test a ... ok\n").is_err(), "cut off");
+        assert!(read("hello\n").is_err());
+    }
+}

@@ -1,0 +1,2 @@
+def bench_sum():
+    sum(range(1000))

@@ -1,0 +1,3 @@
+import "no-such-package";
+
+test("a", () => {});
