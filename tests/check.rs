@@ -29,7 +29,12 @@ fn each_gate_finds_its_seeded_defects_exact_to_rule_and_line_and_nothing_else() 
             let arguments: Vec<&str> = ["--gate", &gate].into_iter().chain(more.split_whitespace()).collect();
             world.json(&arguments, code)
         };
-        assert_eq!(findings(&judge("good", 0)), Vec::<String>::new(), "{gate}");
+        let mut good = judge("good", 0);
+        // What is only told (a benchmark that has no baseline yet) is no defect.
+        for gate in good["gates"].as_array_mut().expect("gates") {
+            gate["findings"].as_array_mut().expect("findings").retain(|finding| finding["severity"] != "info");
+        }
+        assert_eq!(findings(&good), Vec::<String>::new(), "{gate}");
         let expected = std::fs::read_to_string(folder.join("expected.txt")).expect("expected findings");
         assert_eq!(findings(&judge("bad", 1)), expected.lines().collect::<Vec<_>>(), "{gate}");
         seen.insert(gate);

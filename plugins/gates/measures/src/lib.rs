@@ -4,7 +4,7 @@
 //! samples, and a change counts only where it is larger than what the samples scatter by, three times their scaled median
 //! absolute deviation (Rousseeuw and Croux, 1993).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sandhog_guest::{Failure, Finding, Metric, Severity, invalid_input, permanent};
 
@@ -108,6 +108,8 @@ pub struct Judge {
     regression: BTreeMap<Kind, f64>,
     maximum: BTreeMap<Kind, f64>,
     require_baseline: bool,
+    /// What was asked for by its own name.
+    named: BTreeSet<Kind>,
     baseline: Option<BTreeMap<String, f64>>,
 }
 
@@ -144,13 +146,17 @@ impl Judge {
             let kind = known(word)?;
             maximum.insert(kind, amount(kind, quantity)?);
         }
-        Ok(Self { regression, maximum, require_baseline: params.require_baseline, baseline: read_baseline(plugin)? })
+        let mut named: BTreeSet<Kind> = maximum.keys().copied().collect();
+        if let Some(PerKind::Each(_)) = &params.max_regression {
+            named.extend(regression.keys());
+        }
+        Ok(Self { regression, maximum, require_baseline: params.require_baseline, named, baseline: read_baseline(plugin)? })
     }
 
-    /// Whether anything is said about a kind of figures.
+    /// Whether a kind of figures was named.
     #[must_use]
-    pub fn asks_for(&self, kind: Kind) -> bool {
-        self.maximum.contains_key(&kind) || self.regression.contains_key(&kind)
+    pub fn names(&self, kind: Kind) -> bool {
+        self.named.contains(&kind)
     }
 
     /// What there is to say about a figure, and the figure for the report.

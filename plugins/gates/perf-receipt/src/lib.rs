@@ -11,7 +11,7 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         invalid_input("it judges what the attempt used, and is not told: in a workflow, write { gate = \"perf-receipt\", usage = true, params = { … } }")
     })?;
     let judge = Judge::new(&subject.params, env!("CARGO_PKG_NAME"))?;
-    if judge.asks_for(Kind::Time) && usage.wall_time_ns == 0 {
+    if judge.names(Kind::Time) && usage.wall_time_ns == 0 {
         return Err(invalid_input("time is not told to a gate without a clock: grant it `clock`, or judge fuel, which is exact"));
     }
     let name = subject.task.as_ref().map_or_else(String::new, |task| match task.inputs.as_slice() {
