@@ -18,7 +18,7 @@ const NAME_BYTES_MAX: usize = 4 << 10;
 const DEPTH_MAX: usize = 64;
 
 /// What was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Component {
     /// Names of what it exports.
     pub exports: BTreeSet<String>,

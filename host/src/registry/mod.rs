@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::manifest::{DATA_TODAY, check_name};
 use crate::config::{Manifest, Problems, Settings, manifest};
 use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
+
+use serde::{Deserialize, Serialize};
 
 use cache::Cache;
 use component::Component;
@@ -292,7 +295,7 @@ impl Registry {
         paths.sort();
         let mut found: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for path in paths {
-            match examine(&path) {
+            match examine_known(&path, self.cache.as_ref()) {
                 Ok(entry) => found.entry(entry.name.clone()).or_default().push(entry),
                 Err(bad) => self.bad.push((path, bad)),
             }
@@ -613,8 +616,37 @@ pub fn grant_lines(entry: &Entry) -> String {
 /// # Errors
 /// See [`BadPlugin`].
 pub fn examine(path: &Path) -> Result<Entry, BadPlugin> {
-    let bytes = intake::read(path, COMPONENT_BYTES_MAX)?;
-    let component = component::read(&bytes)?;
+    examine_known(path, None)
+}
+
+/// What is known of a component's bytes.
+#[derive(Serialize, Deserialize)]
+struct Examined {
+    digest: Digest,
+    size_bytes: u64,
+    component: Component,
+}
+
+/// As [`examine`]; what was known of exactly this file is not read again: large components take a while to hash.
+fn examine_known(path: &Path, cache: Option<&Cache>) -> Result<Entry, BadPlugin> {
+    let stamp = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).map(|metadata| Stamp::of(path, &metadata));
+    let known = cache.zip(stamp.as_ref()).and_then(|(cache, stamp)| serde_json::from_slice::<Examined>(&cache.get(&stamp.name())?).ok());
+    let Examined { digest, size_bytes, component } = match known {
+        Some(known) => known,
+        None => {
+            let bytes = intake::read(path, COMPONENT_BYTES_MAX)?;
+            let examined = Examined { digest: Digest::of(&bytes), size_bytes: bytes.len() as u64, component: component::read(&bytes)? };
+            if let (Some(cache), Some(stamp)) = (cache, stamp)
+                && stamp.is_settled()
+                && stamp.is_of(path)
+                && let Ok(text) = serde_json::to_vec(&examined)
+                && let Err(error) = cache.put(&stamp.name(), &text)
+            {
+                tracing::debug!(%error, "what is known of a component could not be kept");
+            }
+            examined
+        }
+    };
     let kind = component.kind()?;
     let manifest = read_manifest(path, &component)?;
     let stem = path.file_stem().unwrap_or_default();
@@ -631,8 +663,8 @@ pub fn examine(path: &Path) -> Result<Entry, BadPlugin> {
         name,
         path: path.to_owned(),
         kind,
-        digest: Digest::of(&bytes),
-        size_bytes: bytes.len() as u64,
+        digest,
+        size_bytes,
         manifest: Manifest {
             version: manifest.version.clone().or_else(|| component.version.clone()),
             description: manifest.description.clone().or_else(|| component.description.clone()),
@@ -640,6 +672,51 @@ pub fn examine(path: &Path) -> Result<Entry, BadPlugin> {
         },
         component,
     })
+}
+
+/// What a file is known by without reading it. Its change time cannot be set by whoever writes it.
+#[derive(PartialEq)]
+struct Stamp {
+    path: PathBuf,
+    numbers: [i128; 7],
+    changed_at: i64,
+}
+
+impl Stamp {
+    fn of(path: &Path, metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let numbers = [
+            i128::from(metadata.dev()),
+            i128::from(metadata.ino()),
+            i128::from(metadata.len()),
+            i128::from(metadata.mtime()),
+            i128::from(metadata.mtime_nsec()),
+            i128::from(metadata.ctime()),
+            i128::from(metadata.ctime_nsec()),
+        ];
+        Self { path, numbers, changed_at: metadata.ctime() }
+    }
+
+    /// Whether it is still so.
+    fn is_of(&self, path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(path, &metadata) == *self)
+    }
+
+    /// Whether a later change would have another time: clocks of file systems are coarse.
+    fn is_settled(&self) -> bool {
+        SystemClock.now().as_second() > self.changed_at + 2
+    }
+
+    /// The name under which it is remembered.
+    fn name(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"examined 1").update(self.path.as_os_str().as_encoded_bytes());
+        for number in self.numbers {
+            hasher.update(&number.to_le_bytes());
+        }
+        format!("examined-{}", hasher.finalize().to_hex())
+    }
 }
 
 /// What is written about a plugin: beside it, or else inside it.

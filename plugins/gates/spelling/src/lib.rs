@@ -20,6 +20,7 @@ struct Params {
 }
 
 fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
+    log::set_max_level(log::LevelFilter::Warn); // typos tells of every glob that it compiles
     let storage = ConfigStorage::new();
     let mut engine = ConfigEngine::new(&storage);
     engine.set_isolated(subject.params.isolated);
