@@ -521,3 +521,160 @@ fn a_part_of_a_project_is_judged_with_what_lies_at_its_root() {
     assert_eq!(findings(&world.json(&["other"], 1)), ["other/b.py:2:10 E711"]);
     assert_eq!(findings(&world.json(&["other/b.py", "src"], 1)), ["other/b.py:2:10 E711"]);
 }
+
+const GATE_DATA: &str =
+    r#"{"id":"X-1","modified":"2026-01-02T00:00:00Z","affected":[{"package":{"ecosystem":"crates.io","name":"deep"}}]}"#;
+
+#[test]
+fn tests_that_mean_harm_reach_nothing_and_the_others_go_on() {
+    let world = World::new();
+    let secret = world.home.path().join("secret");
+    std::fs::write(&secret, "hush").expect("writes");
+    world.write(
+        "test_harm.py",
+        format!(
+            "import os, socket, subprocess, pytest\n\n\ndef test_files():\n    for path in [{secret:?}, '/etc/passwd', '../../../../etc/passwd', '/proc/self/environ']:\n        \
+             with pytest.raises(OSError):\n            open(path)\n    assert os.environ.get('HOME') is None\n\n\ndef test_writes():\n    for path in ['x', '/subject/x', '/tmp/x']:\n        \
+             with pytest.raises(OSError):\n            open(path, 'w')\n\n\ndef test_network():\n    with pytest.raises(OSError):\n        socket.create_connection(('127.0.0.1', 1))\n\n\n\
+             def test_processes():\n    with pytest.raises(OSError):\n        subprocess.run(['true'])\n\n\ndef test_memory():\n    with pytest.raises(MemoryError):\n        [bytes(1 << 20) for _ in range(4096)]\n",
+            secret = secret.to_str().expect("UTF-8")
+        ),
+    );
+    world.write(
+        "harm.test.js",
+        format!(
+            "const fs = require('fs');\ntest('files', () => {{\n  for (const path of [{secret:?}, '/etc/passwd', '../../../etc/passwd']) expect(() => fs.readFileSync(path)).toThrow('ENOENT');\n  \
+             expect(() => fs.writeFileSync('x', '')).toThrow('read-only');\n}});\ntest('network', () => {{\n  expect(() => require('net')).toThrow('not in the sandbox');\n  expect(() => require('child_process')).toThrow('not in the sandbox');\n  \
+             expect(typeof fetch).toBe('undefined');\n}});\n",
+            secret = secret.to_str().expect("UTF-8")
+        ),
+    );
+    let report = world.json(&["--gate", "test"], 0);
+    let units: usize = report["gates"].as_array().expect("gates").iter().map(|gate| gate["units"].as_array().expect("units").len()).sum();
+    assert_eq!(units, 7, "{report}");
+    let before: Vec<_> = walkdir::WalkDir::new(world.path()).into_iter().flatten().map(|entry| entry.path().to_owned()).collect();
+    assert_eq!(before.len(), 3, "the tree has what it had: {before:?}");
+}
+
+#[test]
+fn zero_tests_are_no_pass_and_each_unit_tells_of_itself() {
+    let world = World::new();
+    world.write("test_none.py", "def helper():\n    pass\n");
+    assert_eq!(findings(&world.json(&["--gate", "test-python"], 1)), ["test_none.py no-units"]);
+    world.write("test_some.py", "def test_says():\n    print('heard')\n    assert 1 == 2\n\n\ndef test_fine():\n    pass\n");
+    let report = world.json(&["--gate", "test-python"], 1);
+    let units = report["gates"][0]["units"].as_array().expect("units");
+    let told: Vec<(&str, &str)> =
+        units.iter().map(|unit| (unit["name"].as_str().expect("a name"), unit["outcome"].as_str().expect("an outcome"))).collect();
+    assert_eq!(told, [("test_some.py::test_says", "rejected"), ("test_some.py::test_fine", "passed")]);
+    assert!(units.iter().all(|unit| unit["usage"]["fuel"].as_u64().expect("fuel") > 0));
+    assert!(units[0]["log"].to_string().contains("heard"), "what it wrote is kept");
+    let junit = world.run(&["check", "--gate", "test-python", "--format", "junit"], 1).out;
+    assert!(junit.contains("name=\"test_some.py::test_fine\"") && junit.contains("<failure"), "{junit}");
+    let again = world.json(&["--gate", "test-python"], 1);
+    assert_eq!(again["gates"][0]["known"], 2, "a test is known by what it looked at");
+    assert!(again["gates"][0]["units"][0]["log"].to_string().contains("heard"));
+}
+
+#[test]
+fn packages_that_tests_import_are_given_as_data() {
+    let world = World::new();
+    world.write("tree/test_a.py", "import beside\n\n\ndef test_a():\n    assert beside.two == 2\n");
+    world.write("tree/a.test.mjs", "import three from 'three';\n\ntest('a', () => expect(three).toBe(3));\n");
+    world.write("python/beside.py", "two = 2\n");
+    world.write("node_modules/three/package.json", "{\"main\": \"lib/index.js\"}");
+    world.write("node_modules/three/lib/index.js", "module.exports = 3;\n");
+    let told = world.run(&["check", "tree", "--gate", "test"], 1).out;
+    assert!(told.contains("--data python=FOLDER") && told.contains("--data node_modules=FOLDER"), "{told}");
+    let given = ["tree", "--gate", "test", "--data", "python=python", "--data", "node_modules=node_modules"];
+    world.json(&given, 0);
+    world.write("python/beside.py", "two = 3\n");
+    assert_eq!(findings(&world.json(&given, 1)), ["test_a.py:5:1 test-failed"], "data is part of what an answer follows from");
+    for (wrong, expected) in [
+        ("python", "expected NAME=PATH"),
+        ("python=", "expected a path"),
+        ("python=nothing", "cannot be given"),
+        ("Py thon=x", "does not fit"),
+    ] {
+        let err = world.run(&["check", "tree", "--gate", "test", "--data", wrong], 2).err;
+        assert!(err.contains(expected), "{wrong}: {err}");
+    }
+}
+
+#[test]
+fn an_advisory_database_that_is_missing_damaged_empty_or_old_is_said_and_never_passes() {
+    let world = World::new();
+    world.write("Cargo.lock", "version = 4\n\n[[package]]\nname = \"fine\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n");
+    let out = world.run(&["check"], 0).out;
+    assert!(out.contains("audit-dependencies did not judge: it needs an advisory database in OSV form"), "{out}");
+    assert!(world.run(&["check", "--gate", "audit-dependencies"], 2).err.contains("--data advisories=PATH"));
+    world.write("policy.toml", "[[gate]]\ngate = \"audit-dependencies\"\nparams = { maximum_age = \"30d\" }\n");
+    assert!(world.run(&["check", "--policy", "policy.toml"], 2).err.contains("[data]"));
+    let judge = |data: &str, code| world.run(&["check", "--gate", "audit-dependencies", "--data", &format!("advisories={data}")], code).out;
+    world.write("good.jsonl", GATE_DATA);
+    assert!(judge("good.jsonl", 0).contains("passed"));
+    world.write("cut.jsonl", format!("{GATE_DATA}\n{}", &GATE_DATA[..40]));
+    assert!(judge("cut.jsonl", 1).contains("cut.jsonl: line 2"));
+    std::fs::create_dir(world.path().join("empty")).expect("made");
+    let empty = world.run(&["check", "--gate", "audit-dependencies", "--data", "advisories=empty"], 2).err;
+    assert!(empty.contains("there is no file in it"), "{empty}");
+    world.write("none/README", "no advisories here");
+    assert!(judge("none", 1).contains("there is no advisory in it"));
+    let old = world.run(&["check", "--policy", "policy.toml", "--data", "advisories=good.jsonl"], 1).out;
+    assert!(old.contains("is of 2026-01-02") && old.contains("`maximum_age` is 30 days"), "{old}");
+}
+
+#[test]
+fn a_secret_is_stars_in_every_report() {
+    let world = World::new();
+    let secret: String = "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zC0fG".chars().cycle().step_by(7).take(36).collect();
+    // Another gate has something to say about the same line.
+    world.write("a.py", format!("import os; token = \"ghp_{secret}\"\n"));
+    for format in ["human", "json", "sarif", "junit", "github"] {
+        let out = world.run(&["check", "--format", format], 1).out;
+        assert!(out.contains("github-token") && !out.contains(&secret[..12]), "{format}: {out}");
+    }
+    world.run(&["baseline", "update"], 0);
+    assert!(!world.read("sandhog-baseline.json").contains(&secret[..12]));
+    world.write("a.py", format!("token = \"ghp_{secret}\"  # sandhog:allow-secret\n"));
+    assert_eq!(findings(&world.json(&["--gate", "audit-secrets"], 0)), Vec::<String>::new());
+}
+
+#[test]
+fn what_init_writes_is_read_and_judges_and_nothing_is_written_over() {
+    let world = World::new();
+    world.write("src/a.py", "x = 1\n");
+    world.write("vendor/b.py", "import os\n");
+    world.write("Cargo.lock", "version = 4\n");
+    let printed = world.run(&["init", "--print"], 0).out;
+    world.run(&["init"], 0);
+    assert_eq!(world.read("sandhog.toml"), printed);
+    assert!(
+        printed.contains("exclude = [\"vendor/\"]") && printed.contains("gate = \"lint\"") && printed.contains("# advisories = \"PATH\""),
+        "{printed}"
+    );
+    assert!(world.run(&["init"], 2).err.contains("is there already"));
+    world.run(&["trust"], 0);
+    let report = world.json(&[], 0);
+    assert!(report["notes"].to_string().contains("audit-dependencies did not judge"), "{report}");
+    let schema: Value = serde_json::from_str(&world.run(&["schema"], 0).out).expect("JSON");
+    assert_eq!(schema["properties"]["gate"]["items"]["required"], serde_json::json!(["gate"]));
+}
+
+#[test]
+fn figures_are_in_the_baseline_and_two_percent_mean_two_percent() {
+    let world = World::new();
+    let bench = |count: u32| format!("bench(\"sums\", () => {{ let s = 0; for (let i = 0; i < {count}; i += 1) s += i; return s; }});\n");
+    world.write("sum.bench.js", bench(1_000));
+    world.write("sandhog.toml", "[[gate]]\ngate = \"perf-javascript\"\nparams = { max_regression = \"2%\" }\n");
+    world.run(&["trust"], 0);
+    assert_eq!(findings(&world.json(&[], 0)), ["sum.bench.js no-baseline"]);
+    let updated = world.run(&["baseline", "update"], 0).out;
+    assert!(updated.ends_with(", 1 figure\n"), "{updated}");
+    assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "the same code, the same fuel, and still trusted");
+    assert!(world.run(&["baseline", "show"], 0).out.contains("sum.bench.js > sums fuel"));
+    world.write("sum.bench.js", bench(1_005));
+    assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "half a percent");
+    world.write("sum.bench.js", bench(1_050));
+    assert_eq!(findings(&world.json(&[], 1)), ["sum.bench.js fuel-regression"]);
+}

@@ -258,7 +258,9 @@ impl Judge {
         let plugin = gate.code().await.ok()?;
         let whole = Subject { files, ..first.clone() };
         let attempt = self.runtime.check(&plugin, whole, Call { looks: Some(looks.clone()), ..call.clone() }).await;
-        if let Err(failure) = &attempt.result { tracing::debug!(?failure, "a shard has no answer; each file is judged alone"); }
+        if let Err(failure) = &attempt.result {
+            tracing::debug!(?failure, "a shard has no answer; each file is judged alone");
+        }
         let verdict = attempt.result.ok()?;
         let of = |name: &str| -> Vec<Finding> {
             let is_of = |finding: &&Finding| finding.location.as_ref().is_some_and(|location| location.path == name);

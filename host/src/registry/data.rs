@@ -45,6 +45,9 @@ pub(super) fn add(snapshot: &mut Snapshot, name: &str, path: &Path) -> Result<()
         }
         add_file(snapshot, &format!("{name}/{inside}"), entry.path().to_owned(), metadata.len())?;
     }
+    if count == 0 {
+        return Err("there is no file in it".to_owned());
+    }
     Ok(())
 }
 

@@ -81,27 +81,29 @@ class Limits:
         return {}
 
     def judge(self, name, fuel, path, line):
-        """What there is to say about a figure."""
+        """What there is to say about a figure. Rounds and baselines compare messages: what changes stands in the suggestion."""
         found = []
 
         def say(rule, severity, text, suggestion=None):
             found.append(finding(rule, severity, f"{name}: {text}", path, line, suggestion))
 
         if self.maximum is not None and fuel > self.maximum:
-            say("fuel-maximum", types.Severity.HIGH, f"fuel {fuel} is above the maximum of {self.maximum:.0f}")
+            say("fuel-maximum", types.Severity.HIGH, f"fuel is above the maximum of {self.maximum:.0f}", f"it is {fuel}")
         if self.regression is None:
             return found
         before = self.baseline.get(f"{name} fuel")
         if before is None:
             severity = types.Severity.HIGH if self.require_baseline else types.Severity.INFO
-            say("no-baseline", severity, f"fuel {fuel} has no baseline", "record it: sandhog baseline update")
+            say("no-baseline", severity, "fuel has no baseline", f"it is {fuel}: record it: sandhog baseline update")
             return found
         change = (fuel - before) / before if before else float("inf")
         if change > self.regression:
-            text = f"fuel grew by {change * 100:.2f}%, from {before:.0f} to {fuel}, and {self.regression * 100:.2f}% are allowed"
-            say("fuel-regression", types.Severity.HIGH, text, "make it cheaper, or accept it: sandhog baseline update")
+            text = f"fuel grew by more than {self.regression * 100:.2f}% over {before:.0f}"
+            mend = f"it is {fuel}, {change * 100:.2f}% more: make it cheaper, or accept it: sandhog baseline update"
+            say("fuel-regression", types.Severity.HIGH, text, mend)
         elif -change > self.regression:
-            say("fuel-improved", types.Severity.INFO, f"fuel fell by {-change * 100:.2f}%, from {before:.0f} to {fuel}", "keep it: sandhog baseline update")
+            text = f"fuel fell by more than {self.regression * 100:.2f}% below {before:.0f}"
+            say("fuel-improved", types.Severity.INFO, text, f"it is {fuel}: keep it: sandhog baseline update")
         return found
 
 

@@ -154,6 +154,8 @@ def message(report, when):
     """One or two lines for a person: what was expected, and what was found."""
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash else str(report.longrepr or "it failed without a word")
+    if crash is None and "\nE  " in text:  # the lines that say what, without pytest's own frames
+        text = "\n".join(line[1:].strip() for line in text.splitlines() if line.startswith("E  "))
     text = "\n".join(line.rstrip() for line in text.strip().splitlines()[:12])[:MESSAGE_MAX]
     before = {"setup": "before the test: ", "teardown": "after the test: ", "collect": "the file cannot be loaded: "}.get(when, "")
     return before + text

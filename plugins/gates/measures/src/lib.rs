@@ -166,12 +166,11 @@ impl Judge {
         let mut findings = Vec::new();
         let (name, word, value) = (&measure.name, measure.kind.word(), measure.value);
         let show = |value| show(measure.kind, value);
+        // Rounds and baselines compare messages: what changes with each measurement stands in the suggestion.
         if let Some(maximum) = self.maximum.get(&measure.kind).filter(|maximum| value > **maximum) {
-            findings.push(Finding::new(
-                format!("{word}-maximum"),
-                Severity::High,
-                format!("{name}: {word} {} is above the maximum of {}", show(value), show(*maximum)),
-            ));
+            let text = format!("{name}: {word} is above the maximum of {}", show(*maximum));
+            let found = format!("it is {}", show(value));
+            findings.push(Finding::new(format!("{word}-maximum"), Severity::High, text).suggest(found));
         }
         let Some(allowed) = self.regression.get(&measure.kind) else { return (findings, metric) };
         match self.baseline.as_ref().and_then(|baseline| baseline.get(&metric.name)) {
@@ -185,25 +184,24 @@ impl Judge {
                 };
                 let is_scatter = (value - before).abs() <= DEVIATIONS * SCALE * measure.deviation;
                 if change > *allowed && !is_scatter {
-                    let text = format!(
-                        "{name}: {word} grew by {:.2}%, from {} to {}, and {:.2}% are allowed",
-                        change * 100.0,
-                        show(*before),
+                    let text = format!("{name}: {word} grew by more than {:.2}% over {}", allowed * 100.0, show(*before));
+                    let found = format!(
+                        "it is {}, {:.2}% more: make it cheaper, or accept it: sandhog baseline update",
                         show(value),
-                        allowed * 100.0
+                        change * 100.0
                     );
-                    let update = "make it cheaper, or accept it: sandhog baseline update";
-                    findings.push(Finding::new(format!("{word}-regression"), Severity::High, text).suggest(update));
+                    findings.push(Finding::new(format!("{word}-regression"), Severity::High, text).suggest(found));
                 } else if -change > *allowed && !is_scatter {
-                    let text = format!("{name}: {word} fell by {:.2}%, from {} to {}", -change * 100.0, show(*before), show(value));
-                    findings
-                        .push(Finding::new(format!("{word}-improved"), Severity::Info, text).suggest("keep it: sandhog baseline update"));
+                    let text = format!("{name}: {word} fell by more than {:.2}% below {}", allowed * 100.0, show(*before));
+                    let found = format!("it is {}: keep it: sandhog baseline update", show(value));
+                    findings.push(Finding::new(format!("{word}-improved"), Severity::Info, text).suggest(found));
                 }
             }
             None => {
                 let severity = if self.require_baseline { Severity::High } else { Severity::Info };
-                let text = format!("{name}: {word} {} has no baseline", show(value));
-                findings.push(Finding::new("no-baseline", severity, text).suggest("record it: sandhog baseline update"));
+                let text = format!("{name}: {word} has no baseline");
+                let found = format!("it is {}: record it: sandhog baseline update", show(value));
+                findings.push(Finding::new("no-baseline", severity, text).suggest(found));
             }
         }
         (findings, metric)
