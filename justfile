@@ -34,3 +34,7 @@ format:
     cargo fmt --all --manifest-path plugins/Cargo.toml
     cargo fmt --all --manifest-path plugins/gates/Cargo.toml
     cargo fmt --all --manifest-path tests/guests/Cargo.toml
+
+# Gates against the native tools that have the same engine: findings, and time
+against-native *folders:
+    scripts/against-native {{folders}}

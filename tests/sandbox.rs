@@ -155,6 +155,97 @@ fn tells_all() {
 }
 
 #[test]
+fn asks_for_fuel() {
+    let ended = run_with("asks_for_fuel", "{}", defaults());
+    let told: Vec<u64> = text(&ended).split(' ').map(|number| number.parse().expect("a number")).collect();
+    assert!(told[0] > 0 && told[0] < ended.receipt.fuel, "{told:?} of {}", ended.receipt.fuel);
+    assert!(told[1] > 1_000 && told[2] > 9 * told[1] && told[2] < 11 * told[1], "ten times the work, ten times the fuel: {told:?}");
+    assert_eq!(text(&run_with("asks_for_fuel", "{}", limits(|l| l.fuel *= 2))), text(&ended), "whatever the limit is");
+}
+
+/// A server on loopback: counts who connects, keeps what it was sent, and answers, or never does.
+fn server(answers: bool) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let port = listener.local_addr().expect("an address").port();
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let there = Arc::clone(&heard);
+    // Ends with the process: it only waits.
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 4096];
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            there.lock().expect("not poisoned").push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+            if answers {
+                let _ = stream
+                    .write_all(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi");
+            } else {
+                silent.push(stream);
+            }
+        }
+    });
+    (port, heard)
+}
+
+fn outbound(origins: &[String]) -> Arc<Grant> {
+    let grant = |origin: &String| sandhog::model::OutboundGrant { origin: origin.parse().expect("an origin"), private: false };
+    let secret = sandhog::model::Secret {
+        name: "s".into(),
+        host: "127.0.0.1".into(),
+        header: "x-api-key".into(),
+        prefix: String::new(),
+        value: "the host's".into(),
+    };
+    Arc::new(Grant { outbound: origins.iter().map(grant).collect(), secrets: vec![secret], ..Grant::default() })
+}
+
+#[test]
+fn calls_out() {
+    let (port, heard) = server(true);
+    let call = |urls: &[String], origins: &[String]| {
+        let params = serde_json::json!({ "urls": urls }).to_string();
+        text(&run_with("calls_out", &params, Call { grant: outbound(origins), ..defaults() })).to_owned()
+    };
+    // No spelling of it is granted to a plugin that is granted nothing, or something else.
+    let spellings: Vec<String> =
+        ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "127.0.0.1."]
+            .iter()
+            .map(|host| format!("http://{host}:{port}/"))
+            .collect();
+    for origins in [
+        vec![],
+        vec!["https://api.example.com".to_owned()],
+        vec![format!("https://127.0.0.1:{port}")],
+        vec![format!("http://127.0.0.1:{}", port ^ 1)],
+    ] {
+        let told = call(&spellings, &origins);
+        assert!(told.lines().all(|line| line.starts_with("denied") || line.starts_with("failed")), "{origins:?}: {told}");
+    }
+    assert_eq!(heard.lock().expect("not poisoned").len(), 0, "nobody was connected to");
+    // What is granted is granted in any spelling; redirects are not followed; what is the host's to set is set by the host.
+    let origin = format!("http://127.0.0.1:{port}");
+    let told = call(&[format!("{origin}/a"), format!("http://0x7f.1:{port}/b")], &[origin]);
+    assert_eq!(told, "302 hi\n302 hi\n");
+    let heard = heard.lock().expect("not poisoned").join("\n").to_ascii_lowercase();
+    assert_eq!(heard.matches(&format!("host: 127.0.0.1:{port}")).count(), 2, "{heard}");
+    assert!(heard.contains("x-api-key: the host's") && !heard.contains("mine") && !heard.contains("elsewhere"), "{heard}");
+    // A name that means a private address is not connected to unless it is named so.
+    let told = call(&[format!("http://localhost.localdomain.:{port}/")], &[format!("http://localhost.localdomain:{port}")]);
+    assert!(!told.starts_with("302"), "{told}");
+    // A server that keeps silent does not keep the deadline.
+    let (silent, _) = server(false);
+    let params = serde_json::json!({ "urls": [format!("http://127.0.0.1:{silent}/")] }).to_string();
+    let late = run_with(
+        "calls_out",
+        &params,
+        Call { grant: outbound(&[format!("http://127.0.0.1:{silent}")]), ..limits(|l| l.timeout = Duration::from_millis(300)) },
+    );
+    assert_eq!(late.result.expect_err("late").kind, FailureKind::DeadlineExceeded);
+    assert!(late.receipt.wall_time < Duration::from_millis(1300), "{:?}", late.receipt.wall_time);
+}
+
+#[test]
 fn fails_as_told() {
     for (kind, blame) in [
         (FailureKind::Transient, Blame::Guest),

@@ -229,8 +229,12 @@ impl Judge {
             let mut done = Vec::with_capacity(shard.len());
             match self.shard(gate, &shard, call).await {
                 Some(attempts) => {
-                    for ((at, name, _), attempt) in shard.into_iter().zip(attempts) {
-                        done.push((at, Part { file: name.clone(), name, attempt, kept: false }));
+                    for ((at, name, subject), attempt) in shard.into_iter().zip(attempts) {
+                        let part = match attempt {
+                            Some(attempt) => Part { file: name.clone(), name, attempt, kept: false },
+                            None => self.part(gate, name, subject, call.clone()).await,
+                        };
+                        done.push((at, part));
                     }
                 }
                 None => {
@@ -249,8 +253,9 @@ impl Judge {
         Judged { scope: Scope::File, parts: parts.into_iter().flatten().collect() }
     }
 
-    /// Several files in one instance, each with its share of the answer; none where there is no answer, or one that cannot be shared out.
-    async fn shard(&self, gate: &Gate<'_>, shard: &[(usize, String, Subject)], call: &Call) -> Option<Vec<Attempt<Verdict>>> {
+    /// Several files in one instance, each with its share of the answer; none where there is no answer, or one that cannot be shared
+    /// out. Of a no, the files that something was said of have no share: which of them it is for is only known of each alone.
+    async fn shard(&self, gate: &Gate<'_>, shard: &[(usize, String, Subject)], call: &Call) -> Option<Vec<Option<Attempt<Verdict>>>> {
         let (_, _, first) = shard.first().filter(|_| shard.len() > 1)?;
         let files = shard.iter().flat_map(|(_, _, subject)| subject.files.iter().cloned()).collect();
         let looks = Looks::default();
@@ -269,13 +274,18 @@ impl Judge {
         let shares: Vec<Vec<Finding>> = shard.iter().map(|(_, name, _)| of(name)).collect();
         let told = shares.iter().map(Vec::len).sum::<usize>();
         // Something was said of no file, or a no without a reason: only alone does a file get its own answer.
-        if told != verdict.findings.len() || !attempt.log.is_empty() || (verdict.decision == Decision::Fail && told == 0) {
+        let is_no = verdict.decision == Decision::Fail;
+        if told != verdict.findings.len() || !attempt.log.is_empty() || !verdict.metrics.is_empty() || (is_no && told == 0) {
             return None;
         }
         let looks = looks.take();
         let count = shard.len() as u64;
         let mut attempts = Vec::with_capacity(shard.len());
         for ((at, (_, _, subject)), findings) in shard.iter().enumerate().zip(shares) {
+            if is_no && !findings.is_empty() {
+                attempts.push(None);
+                continue;
+            }
             let receipt = Receipt {
                 // All of it, shared out without losing any.
                 fuel: attempt.receipt.fuel / count + u64::from((at as u64) < attempt.receipt.fuel % count),
@@ -284,14 +294,12 @@ impl Judge {
                 bytes_out: attempt.receipt.bytes_out / count,
                 ..attempt.receipt
             };
-            let fails = verdict.decision == Decision::Fail && !findings.is_empty();
-            let decision = if fails { Decision::Fail } else { Decision::Pass };
-            let own = Verdict { decision, findings, metrics: Vec::new(), summary: String::new() };
+            let own = Verdict { decision: Decision::Pass, findings, metrics: Vec::new(), summary: String::new() };
             let key = self.key(gate.entry, subject, call, b"check");
             if let (Some((verdicts, key)), Some(looks)) = (self.verdicts.as_ref().zip(key), &looks) {
                 verdicts.put(&key, looks.clone(), subject, &(&own, receipt, Log::default()));
             }
-            attempts.push(Attempt { result: Ok(own), receipt, log: Log::default() });
+            attempts.push(Some(Attempt { result: Ok(own), receipt, log: Log::default() }));
         }
         Some(attempts)
     }

@@ -1,8 +1,8 @@
 //! What is found by a gate whose manifest says `masked` is shown in no report: not in the line that is quoted, and not in
 //! what another gate says or wrote about the same place.
 
-use super::GateReport;
 use super::tree::Tree;
+use super::{GateOutcome, GateReport};
 use crate::model::Span;
 
 /// Shorter texts are not hidden: they would be found everywhere.
@@ -27,7 +27,12 @@ pub(super) fn secrets(reports: &[(GateReport, bool)], tree: &Tree) -> Vec<String
 fn covered(text: &str, span: Span) -> Vec<String> {
     let (first, last) = (span.start_line.max(1) as usize, span.end_line.max(span.start_line) as usize);
     let lines = text.lines().enumerate().skip(first - 1).take(last + 1 - first);
+    // A place without a width is a line: which part of it is meant, nobody said.
+    let whole = first == last && span.end_column <= span.start_column;
     let part = |(at, line): (usize, &str)| {
+        if whole {
+            return line.trim().to_owned();
+        }
         let from = if at + 1 == first { span.start_column.max(1) as usize - 1 } else { 0 };
         let to = if at + 1 == last { span.end_column.max(1) as usize - 1 } else { usize::MAX };
         line.chars().skip(from).take(to.saturating_sub(from)).collect::<String>().trim().to_owned()
@@ -55,10 +60,19 @@ pub(super) fn hide(report: &mut GateReport, secrets: &[String]) {
         }
     };
     clean(&mut report.summary);
+    if let GateOutcome::Failed { part, failure, .. } = &mut report.outcome {
+        clean(part);
+        clean(&mut failure.message);
+    }
+    for metric in &mut report.metrics {
+        clean(&mut metric.name);
+    }
     for found in &mut report.findings {
         let finding = &mut found.finding;
+        clean(&mut finding.rule);
         clean(&mut finding.message);
         finding.suggestion.iter_mut().for_each(clean);
+        finding.help_url.iter_mut().for_each(clean);
         if finding.fix.as_ref().is_some_and(|fix| has(&fix.description) || fix.edits.iter().any(|edit| has(&edit.replacement))) {
             finding.fix = None;
         }
@@ -66,6 +80,9 @@ pub(super) fn hide(report: &mut GateReport, secrets: &[String]) {
     for unit in &mut report.units {
         clean(&mut unit.name);
         clean(&mut unit.summary);
+        if let Err(failure) = &mut unit.outcome {
+            clean(&mut failure.message);
+        }
         unit.log.lines.iter_mut().for_each(|line| clean(&mut line.text));
     }
 }
@@ -81,6 +98,7 @@ mod tests {
         assert_eq!(covered(text, span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
         assert_eq!(covered(text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
         assert_eq!(covered(text, span(9, 1, 9, 5)), Vec::<String>::new());
+        assert_eq!(covered(text, span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
         assert_eq!(mask("x tok\u{e9}n-value y", &covered(text, span(1, 6, 1, 17))), "x *********** y");
     }
 }

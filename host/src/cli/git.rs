@@ -47,6 +47,12 @@ pub fn show(folder: &Path, base: &str, name: &str) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::usage(format!("{name} in {base} is not UTF-8")))
 }
 
+/// The root of the working tree that a folder is in; the folder itself where there is none.
+pub fn root(folder: &Path) -> PathBuf {
+    let named = git(folder, &["rev-parse", "--show-toplevel"]).ok().map(|name| String::from_utf8_lossy(&name).trim().to_owned());
+    named.and_then(|name| Path::new(&name).canonicalize().ok()).unwrap_or_else(|| folder.to_owned())
+}
+
 /// The files below a folder that git tracks, relative to it; none where there is no repository.
 pub fn tracked(folder: &Path) -> Vec<PathBuf> {
     if !folder.ancestors().any(|folder| folder.join(".git").exists()) {

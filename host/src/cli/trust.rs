@@ -1,8 +1,8 @@
 //! `sandhog trust`, and which settings count for a check.
 //!
 //! The configuration of a judged directory was written by whoever wrote the directory. It counts only where the user said so
-//! of exactly these files: the digest of `sandhog.toml`, of the baseline and of the project's own plugins is remembered in
-//! the user's configuration folder.
+//! of exactly these files: the digest of `sandhog.toml`, of the baseline, of the project's own plugins and of the data in it that gates
+//! are given is remembered in the user's configuration folder.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -27,7 +27,8 @@ const LIST_BYTES_MAX: u64 = 4 << 20;
 /// Arguments of `trust`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "What is trusted is remembered in the user's configuration folder by the digest of sandhog.toml, of the\n\
-baseline, and of every plugin in the plugin folders below the directory: when one changes, it asks again.\n\n\
+baseline, of every plugin in the plugin folders below the directory, and of the [data] in it: when one\n\
+changes, it asks again.\n\n\
 Example: sandhog trust . && sandhog check")]
 pub struct TrustArguments {
     /// The directory with the sandhog.toml
@@ -85,13 +86,29 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
         let name = PathBuf::from(format!("{base}:{FILE_NAME}"));
         let settings = crate::config::settings::read(&name, &text, &folder, |name| std::env::var(name).ok())?;
         // The plugins of the working tree are the stranger's; only what lies outside of it is as the user left it.
-        let plugins = settings.plugins.iter().filter(|plugins| !plugins.starts_with(&folder)).cloned().collect();
-        return Ok(Policy {
-            settings: Settings { plugins, ..settings },
-            root: Some(folder.clone()),
-            folder: Some(folder),
-            notes: Vec::new(),
+        let tree = super::git::root(&folder);
+        let inside = |path: &PathBuf| is_below(path, &tree) || is_below(path, &folder);
+        let mut settings = settings;
+        let mut notes = Vec::new();
+        settings.plugins.retain(|plugins| !inside(plugins));
+        settings.data.retain(|name, path| {
+            let lies_inside = inside(path);
+            if lies_inside {
+                notes.push(format!("the data `{name}` lies in what is judged, and is not used (--data {name}=PATH names another)"));
+            }
+            !lies_inside
         });
+        for (name, pinned) in &mut settings.grants {
+            pinned.grant.files.retain(|granted| {
+                let lies_inside = inside(&granted.path);
+                if lies_inside {
+                    notes.push(format!("{name} is not granted {}: it lies in what is judged", granted.path.display()));
+                }
+                !lies_inside
+            });
+        }
+        settings.secrets.retain(|source| !source.file.as_ref().is_some_and(inside));
+        return Ok(Policy { settings, root: Some(folder.clone()), folder: Some(folder), notes });
     }
     let Some(found) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else {
         return Ok(Policy { settings: Settings::default(), folder: None, root: None, notes: Vec::new() });
@@ -110,6 +127,26 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
         return Ok(untrusted("it, its baseline or its plugins changed since it was trusted"));
     }
     Ok(Policy { settings, folder: Some(found.to_owned()), root: Some(found.to_owned()), notes: Vec::new() })
+}
+
+/// Whether a path is below a folder, by its words or by where it leads.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    without_dots(path).starts_with(folder) || path.canonicalize().is_ok_and(|real| real.starts_with(folder))
+}
+
+/// A path without `.` and `..`, by its words alone.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// Whether a directory is trusted as it is.
@@ -155,7 +192,32 @@ fn digest(folder: &Path, settings: &Settings) -> Result<Digest, Error> {
             Err(error) => return Err(Error::usage(format!("{}: {error}", path.display()))),
         }
     }
+    for data in settings.data.values().filter(|data| is_below(data, folder)) {
+        add_data(&mut hasher, data, folder)?;
+    }
     Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// What a folder has as data for gates: every file of it, where it is. A link that leads out of the folder is refused: what it means
+/// can change without a file of the folder changing.
+fn add_data(hasher: &mut sha2::Sha256, data: &Path, folder: &Path) -> Result<(), Error> {
+    let cannot = |path: &Path, reason: String| Error::usage(format!("the data {}: {reason}", path.display()));
+    let Ok(real) = data.canonicalize() else { return Ok(()) }; // whoever needs it will say that it is not there
+    if !real.starts_with(folder) {
+        return Err(cannot(data, "it leads out of the directory by a link".to_owned()).help("name the place itself in [data]"));
+    }
+    for entry in walkdir::WalkDir::new(&real).follow_links(false).sort_by_file_name() {
+        let entry = entry.map_err(|error| cannot(data, error.to_string()))?;
+        if entry.file_type().is_file() {
+            let mut content = sha2::Sha256::new();
+            let mut file = std::fs::File::open(entry.path()).map_err(|error| cannot(entry.path(), error.to_string()))?;
+            std::io::copy(&mut file, &mut content).map_err(|error| cannot(entry.path(), error.to_string()))?;
+            hasher.update(entry.path().as_os_str().as_encoded_bytes());
+            hasher.update([0]);
+            hasher.update(content.finalize());
+        }
+    }
+    Ok(())
 }
 
 fn list_path() -> Result<PathBuf, Error> {

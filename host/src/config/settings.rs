@@ -249,8 +249,21 @@ fn read_secret(
     if plugins.is_empty() {
         out.push(name.span(), "a secret that goes with nobody's requests", Some("add plugins = [\"review\"]".to_owned()));
     }
-    let value = env.as_deref().and_then(variable).unwrap_or_default();
+    let value = env.as_deref().and_then(variable).unwrap_or_default().trim().to_owned();
     let prefix = own(fields.string(out, "prefix")).unwrap_or_default();
+    if let Some(host) = &host {
+        let plain = format!("https://{host}").parse::<Origin>().is_ok_and(|origin| origin.to_string() == format!("https://{host}"));
+        if !plain || host.contains('*') {
+            let help = "such as api.example.com, in lower case, without a scheme and a port";
+            out.push(name.span(), format!("`{host}` is not the name of one host"), Some(help.to_owned()));
+        }
+    }
+    if let Some(header) = header.as_ref().filter(|header| header.parse::<http::HeaderName>().is_err()) {
+        out.push(name.span(), format!("`{header}` is not the name of a header"), None);
+    }
+    if http::HeaderValue::from_str(&format!("{prefix}{value}")).is_err() {
+        out.push(name.span(), "the secret and its prefix cannot stand in a header", None);
+    }
     let secret = Secret { name: name.get_ref().to_string(), host: host?, header: header?, prefix, value };
     Some(SecretSource { secret, file: file.map(|file| base.join(file)), variable: env, plugins })
 }

@@ -67,8 +67,13 @@ impl FromStr for Origin {
         }
         let host = match url.host().ok_or_else(not)?.to_owned() {
             // Whole top-level domains are no origin that anyone means.
-            Host::Domain(name) if name.contains('*') || (below && !name.contains('.')) => return Err(not()),
-            Host::Domain(name) => Host::Domain(name.trim_end_matches('.').to_owned()),
+            Host::Domain(name) => {
+                let name = name.trim_end_matches('.').to_owned();
+                if name.contains('*') || (below && !name.contains('.')) {
+                    return Err(not());
+                }
+                Host::Domain(name)
+            }
             address if below => return Err(NotAnOrigin { found: format!("*.{address}") }),
             address => address,
         };
@@ -137,6 +142,7 @@ pub fn is_public(address: IpAddr) -> bool {
                 || (a == 100 && (64..128).contains(&b)) // shared by carriers: RFC 6598
                 || (a == 192 && b == 0 && c == 0) // RFC 6890
                 || (a == 198 && (b == 18 || b == 19)) // benchmarks: RFC 2544
+                || v4.octets() == [168, 63, 129, 16] // a cloud's own service
                 || a >= 240)
         }
         IpAddr::V6(v6) => {
@@ -151,10 +157,11 @@ pub fn is_public(address: IpAddr) -> bool {
                 return is_public(IpAddr::V4(v4));
             }
             match (first, second) {
-                (0x0064, 0xff9b) => is_public(inner(segments[6], segments[7])), // RFC 6052
-                (0x2002, _) => is_public(inner(segments[1], segments[2])),      // RFC 3056
-                (0x2001, 0..=0x01ff) => false,                                  // RFC 2928, Teredo among them
-                (0x2001, 0x0db8) => false,                                      // documentation
+                (0x0064, 0xff9b) if segments[2..6] == [0; 4] => is_public(inner(segments[6], segments[7])), // RFC 6052
+                (0x3fff, 0..=0x0fff) => false,                                                              // documentation: RFC 9637
+                (0x2002, _) => is_public(inner(segments[1], segments[2])),                                  // RFC 3056
+                (0x2001, 0..=0x01ff) => false,                                                              // RFC 2928, Teredo among them
+                (0x2001, 0x0db8) => false,                                                                  // documentation
                 // Global unicast is 2000::/3, and nothing else is.
                 _ => (first & 0xe000) == 0x2000,
             }
@@ -194,6 +201,7 @@ mod tests {
             "https://example.com/path",
             "https://u:p@example.com",
             "https://*.com",
+            "https://*.com.",
             "https://*",
             "https://*.1.2.3.4",
         ] {
@@ -233,6 +241,9 @@ mod tests {
             "::127.0.0.1",
             "fec0::1",
             "100::1",
+            "64:ff9b:1::101:101",
+            "3fff::1",
+            "168.63.129.16",
         ] {
             assert!(!is_public(address.parse().expect("an address")), "{address}");
         }

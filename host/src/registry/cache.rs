@@ -41,6 +41,16 @@ impl Cache {
         Ok(Self { folder: compiled, key })
     }
 
+    /// A cache of other things, with the same key, in a folder of its own beside this one.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn beside(&self, name: &str) -> std::io::Result<Self> {
+        let folder = self.folder.with_file_name(name);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(Self { folder, key: self.key })
+    }
+
     /// The code that was stored under a name, if it is there and is what was stored.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {

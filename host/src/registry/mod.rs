@@ -254,8 +254,9 @@ impl Registry {
             today: today.to_string(),
             settings,
         };
+        let examined = registry.cache.as_ref().and_then(|cache| cache.beside("examined").ok());
         for folder in registry.settings.plugins.clone() {
-            registry.discover(&folder);
+            registry.discover(&folder, examined.as_ref());
         }
         registry
     }
@@ -283,7 +284,7 @@ impl Registry {
         &self.settings
     }
 
-    fn discover(&mut self, folder: &Path) {
+    fn discover(&mut self, folder: &Path, examined: Option<&Cache>) {
         let mut paths = Vec::new();
         match std::fs::read_dir(folder) {
             Ok(entries) => {
@@ -295,7 +296,7 @@ impl Registry {
         paths.sort();
         let mut found: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for path in paths {
-            match examine_known(&path, self.cache.as_ref()) {
+            match examine_known(&path, examined) {
                 Ok(entry) => found.entry(entry.name.clone()).or_default().push(entry),
                 Err(bad) => self.bad.push((path, bad)),
             }
@@ -711,11 +712,11 @@ impl Stamp {
     /// The name under which it is remembered.
     fn name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"examined 1").update(self.path.as_os_str().as_encoded_bytes());
+        hasher.update(b"examined ").update(env!("CARGO_PKG_VERSION").as_bytes()).update(self.path.as_os_str().as_encoded_bytes());
         for number in self.numbers {
             hasher.update(&number.to_le_bytes());
         }
-        format!("examined-{}", hasher.finalize().to_hex())
+        hasher.finalize().to_hex().to_string()
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -31,8 +31,8 @@ use crate::model::{Grant, LogSource, OutboundGrant, Secret};
 const REQUESTS_MAX: u32 = 64;
 /// How many of them may be under way at once.
 const IN_FLIGHT_MAX: u32 = 4;
-/// How large the body of one request may be, in bytes.
-const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// How much the bodies of one attempt's requests may be together, in bytes: they are collected before they are sent.
+const SENT_BYTES_MAX: u64 = 16 << 20;
 /// How much the responses of one attempt may be together, in bytes.
 const RESPONSE_BYTES_MAX: u64 = 32 << 20;
 /// How large the headers of one message may be, as the bindings count them, in bytes.
@@ -41,6 +41,9 @@ const FIELDS_BYTES_MAX: usize = 32 << 10;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a response may keep silent, before its first byte and between two.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// How many connections to one host that nobody uses are kept, and how many names are looked up at once.
+const IDLE_CONNECTIONS_MAX: usize = 4;
+const LOOKUPS_MAX: usize = 16;
 /// How long a connection that nobody uses is kept.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The methods that a guest may use.
@@ -79,6 +82,7 @@ fn clients() -> Result<Clients, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .max_blocking_threads(LOOKUPS_MAX)
         .thread_name("sandhog-outbound")
         .enable_all()
         .build()
@@ -94,6 +98,7 @@ fn clients() -> Result<Clients, String> {
             .connect_timeout(CONNECT_MAX)
             .read_timeout(SILENCE_MAX)
             .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .dns_resolver(Arc::new(Lookup { private }))
             .build()
             .map_err(|error| text(&error))
@@ -116,7 +121,7 @@ impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
         let private = self.private;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> = tokio::time::timeout(CONNECT_MAX, tokio::net::lookup_host((name.as_str(), 0))).await??.collect();
             let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| private || is_public(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(Prohibited.into());
@@ -134,6 +139,7 @@ pub(super) struct Hooks {
     capture: Capture,
     requests: u32,
     in_flight: Arc<AtomicU32>,
+    sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     /// The first request that was denied, and the line that would allow it.
     denied: Option<String>,
@@ -141,7 +147,17 @@ pub(super) struct Hooks {
 
 impl Hooks {
     pub(super) fn new(outbound: Arc<Outbound>, grant: Arc<Grant>, plugin: String, capture: Capture) -> Self {
-        Self { outbound, grant, plugin, capture, requests: 0, in_flight: Arc::default(), received: Arc::default(), denied: None }
+        Self {
+            outbound,
+            grant,
+            plugin,
+            capture,
+            requests: 0,
+            in_flight: Arc::default(),
+            sent: Arc::default(),
+            received: Arc::default(),
+            denied: None,
+        }
     }
 
     /// What was denied, for whoever asks why an attempt failed.
@@ -149,11 +165,14 @@ impl Hooks {
         self.denied.as_deref()
     }
 
-    fn deny(&mut self, url: &str, why: &str, help: &str) -> Error {
-        let text = format!("denied: a request to {}: {why}{help}", sanitize(url, 200));
-        self.capture.line(LogSource::Warn, &text);
-        tracing::warn!(plugin = %self.plugin, url = %sanitize(url, 200), why, "a request was denied");
-        self.denied.get_or_insert(text);
+    /// Denies a request. The first one is told, to the plugin's log and to ours; a guest that goes on asking fills neither.
+    fn deny(&mut self, url: &str, why: &str, help: impl FnOnce(&Self) -> String) -> Error {
+        if self.denied.is_none() {
+            let text = format!("denied: a request to {}: {why}{}", sanitize(url, 200), help(self));
+            self.capture.line(LogSource::Warn, &text);
+            tracing::warn!(plugin = %self.plugin, url = %sanitize(url, 200), why, "a request was denied");
+            self.denied = Some(text);
+        }
         Error::HttpRequestDenied
     }
 
@@ -161,16 +180,22 @@ impl Hooks {
     fn judge(&mut self, method: &Method, uri: &http::Uri) -> Result<(Url, OutboundGrant, Vec<Secret>), Error> {
         let text = uri.to_string();
         let url = Url::parse(&text).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let nothing = |_: &Self| String::new();
+        self.requests += 1; // those that are denied count too
+        if self.requests > REQUESTS_MAX {
+            return Err(self.deny(&text, "it is one more than an attempt may make", nothing));
+        }
         if !METHODS.contains(method) {
-            return Err(self.deny(&text, &format!("the method {method} is not one that plugins may use"), ""));
+            return Err(self.deny(&text, "the method is not one that plugins may use", nothing));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(self.deny(&text, "there is a user in the address", ""));
+            return Err(self.deny(&text, "there is a user in the address", nothing));
         }
         let Some(granted) = self.grant.outbound.iter().find(|granted| granted.origin.covers(&url)).cloned() else {
-            let origin = url.origin().ascii_serialization();
-            let help = format!("; to allow it, write into [grants.{}] of sandhog.toml: outbound = [\"{origin}\"]", self.plugin);
-            return Err(self.deny(&text, "it is not granted", &help));
+            let origin = sanitize(&url.origin().ascii_serialization(), 200);
+            let help =
+                |hooks: &Self| format!("; to allow it, write into [grants.{}] of sandhog.toml: outbound = [\"{origin}\"]", hooks.plugin);
+            return Err(self.deny(&text, "it is not granted", help));
         };
         let private = granted.private || granted.origin.names_private();
         let address = match url.host() {
@@ -179,16 +204,13 @@ impl Hooks {
             Some(url::Host::Domain(_)) | None => None,
         };
         if address.is_some_and(|address| !private && !is_public(address)) {
-            return Err(self.deny(&text, "the address is not public", ""));
-        }
-        self.requests += 1;
-        if self.requests > REQUESTS_MAX {
-            return Err(self.deny(&text, &format!("one attempt may make {REQUESTS_MAX} requests"), ""));
+            return Err(self.deny(&text, "the address is not public", nothing));
         }
         let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
         let secrets: Vec<Secret> = self.grant.secrets.iter().filter(|secret| secret.host.eq_ignore_ascii_case(&host)).cloned().collect();
-        if !secrets.is_empty() && url.scheme() != "https" && !granted.origin.names_private() {
-            return Err(self.deny(&text, "a secret would be sent in the clear; use https", ""));
+        let stays_here = address.map_or(host == "localhost", |address| !is_public(address));
+        if !secrets.is_empty() && url.scheme() != "https" && !stays_here {
+            return Err(self.deny(&text, "a secret would be sent in the clear; use https", nothing));
         }
         Ok((url, OutboundGrant { private, ..granted }, secrets))
     }
@@ -205,7 +227,12 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let (parts, body) = request.into_parts();
         let judged = self.judge(&parts.method, &parts.uri);
-        let (outbound, in_flight, received) = (Arc::clone(&self.outbound), Arc::clone(&self.in_flight), Arc::clone(&self.received));
+        let (outbound, in_flight) = (Arc::clone(&self.outbound), Arc::clone(&self.in_flight));
+        let (sent_bytes, received) = (Arc::clone(&self.sent), Arc::clone(&self.received));
+        // Whatever was sent along with this request or another: none of it comes back.
+        let mut hidden: Vec<Bytes> = self.grant.secrets.iter().map(|secret| Bytes::from(secret.value.clone())).collect();
+        hidden.retain(|value| !value.is_empty());
+        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Box::new(async move {
             let (url, granted, secrets) = judged?;
             let Some(place) = Place::take(&in_flight) else { return Err(Error::ConnectionLimitReached) };
@@ -213,9 +240,16 @@ impl WasiHttpHooks for Hooks {
             let client = if granted.private { clients.any.clone() } else { clients.public.clone() };
             let runtime = clients.runtime.as_ref().ok_or(Error::ConfigurationError)?;
             // The guest goes on writing while this waits for it.
-            let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|_| Error::HttpRequestBodySize(None))?.to_bytes();
+            let body = collect(body, &sent_bytes).await?;
             let mut headers = parts.headers;
             headers.remove(http::header::HOST); // as the URL has it
+            if !hidden.is_empty() {
+                // A secret that is sent back is looked for in plain bytes, and in one piece.
+                for name in [http::header::RANGE, http::header::IF_RANGE, http::header::TE] {
+                    headers.remove(name);
+                }
+                headers.insert(http::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
             for secret in &secrets {
                 let name: HeaderName = secret.header.parse().map_err(|_| Error::ConfigurationError)?;
                 let mut value: HeaderValue = format!("{}{}", secret.prefix, secret.value).parse().map_err(|_| Error::ConfigurationError)?;
@@ -233,15 +267,13 @@ impl WasiHttpHooks for Hooks {
                 Err(_) => return Err(Error::InternalError(None)),
             };
             let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
-            let values: Vec<Bytes> =
-                secrets.into_iter().map(|secret| Bytes::from(secret.value)).filter(|value| !value.is_empty()).collect();
             for value in parts.headers.values_mut() {
-                let scrubbed = scrub(value.as_bytes(), &values);
+                let scrubbed = scrub(&mut BytesMut::from(value.as_bytes()), &hidden, true);
                 if scrubbed != value.as_bytes() {
                     *value = HeaderValue::from_bytes(&scrubbed).unwrap_or_else(|_| HeaderValue::from_static(""));
                 }
             }
-            let body = Incoming { body: body.boxed_unsync(), secrets: values, held: BytesMut::new(), received, _place: place };
+            let body = Incoming { body: body.boxed_unsync(), secrets: hidden, held: BytesMut::new(), received, _place: place };
             Ok((http::Response::from_parts(parts, body.boxed_unsync()), Box::new(async { Ok(()) }) as Box<_>))
         })
     }
@@ -249,6 +281,19 @@ impl WasiHttpHooks for Hooks {
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         64 << 10
     }
+}
+
+/// A body, in one piece: what is counted is what it takes, however small the pieces are in which it comes.
+async fn collect(mut body: WasiBody, sent: &AtomicU64) -> Result<Bytes, Error> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if sent.fetch_add(data.len() as u64, Ordering::SeqCst) + data.len() as u64 > SENT_BYTES_MAX {
+            return Err(Error::HttpRequestBodySize(Some(SENT_BYTES_MAX)));
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
 }
 
 /// One request under way.
@@ -277,12 +322,15 @@ fn told(error: &reqwest::Error) -> Error {
         if inner.downcast_ref::<rustls::Error>().is_some() {
             return Error::TlsProtocolError;
         }
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
-        {
+        let io = inner.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
             return Error::ConnectionRefused;
         }
-        source = inner.source();
+        // What an error of the system wraps is not its source.
+        source = match io.and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => inner.source(),
+        };
     }
     match error {
         error if error.is_timeout() && error.is_connect() => Error::ConnectionTimeout,
@@ -313,8 +361,8 @@ impl Body for Incoming {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(told(&error)))),
                 Poll::Ready(None) if self.held.is_empty() => return Poll::Ready(None),
                 Poll::Ready(None) => {
-                    let rest = self.held.split().freeze();
-                    return Poll::Ready(Some(Ok(Frame::data(scrub(&rest, &self.secrets)))));
+                    let Self { held, secrets, .. } = &mut *self;
+                    return Poll::Ready(Some(Ok(Frame::data(scrub(held, secrets, true)))));
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are not handed on: nobody has looked at them.
@@ -323,16 +371,13 @@ impl Body for Incoming {
                     if all > RESPONSE_BYTES_MAX {
                         return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(RESPONSE_BYTES_MAX)))));
                     }
-                    let longest = self.secrets.iter().map(Bytes::len).max().unwrap_or(0);
-                    if longest == 0 {
+                    if self.secrets.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(data))));
                     }
-                    self.held.extend_from_slice(&data);
-                    let scrubbed = scrub(&self.held, &self.secrets);
-                    self.held = BytesMut::from(&scrubbed[..]);
-                    let ready = self.held.len().saturating_sub(longest - 1);
-                    if ready > 0 {
-                        let ready = self.held.split_to(ready).freeze();
+                    let Self { held, secrets, .. } = &mut *self;
+                    held.extend_from_slice(&data);
+                    let ready = scrub(held, secrets, false);
+                    if !ready.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(ready))));
                     }
                 }
@@ -341,21 +386,21 @@ impl Body for Incoming {
     }
 }
 
-/// Bytes with every secret in them as stars.
-fn scrub(bytes: &[u8], secrets: &[Bytes]) -> Bytes {
-    let mut scrubbed = bytes.to_vec();
-    for secret in secrets.iter().filter(|secret| secret.len() <= bytes.len()) {
-        let mut at = 0;
-        while at + secret.len() <= scrubbed.len() {
-            if scrubbed[at..].starts_with(secret) {
-                scrubbed[at..at + secret.len()].fill(b'*');
+/// Takes bytes with every secret in them as stars. What may still become a longer secret stays, unless this is the end. The
+/// secrets are sorted, the longest first.
+fn scrub(held: &mut BytesMut, secrets: &[Bytes], end: bool) -> Bytes {
+    let longest = secrets.first().map_or(0, Bytes::len);
+    let mut at = 0;
+    while at < held.len() && (end || at + longest <= held.len()) {
+        match secrets.iter().find(|secret| held[at..].starts_with(secret)) {
+            Some(secret) => {
+                held[at..at + secret.len()].fill(b'*');
                 at += secret.len();
-            } else {
-                at += 1;
             }
+            None => at += 1,
         }
     }
-    scrubbed.into()
+    held.split_to(at.min(held.len())).freeze()
 }
 
 /// The context of the bindings for one attempt.
@@ -414,21 +459,21 @@ mod tests {
 
     #[test]
     fn a_secret_is_taken_out_of_a_response_wherever_its_frames_are_cut() {
-        let whole = b"before hush-hush, hush-hus and hush-hush".to_vec();
+        let whole = b"before hush-hush, hush-hus, hush-hush-more and hush-hush".to_vec();
         for cut in 1..whole.len() {
             let frames = vec![Bytes::copy_from_slice(&whole[..cut]), Bytes::copy_from_slice(&whole[cut..])];
             let stream = futures_util::stream::iter(frames.into_iter().map(|data| Ok::<_, reqwest::Error>(Frame::data(data))));
             let place = Place::take(&Arc::default()).expect("a place");
             let incoming = Incoming {
                 body: http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(stream)),
-                secrets: vec![Bytes::from_static(b"hush-hush")],
+                secrets: vec![Bytes::from_static(b"hush-hush-more"), Bytes::from_static(b"hush-hush")],
                 held: BytesMut::new(),
                 received: Arc::default(),
                 _place: place,
             };
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let read = runtime.block_on(incoming.collect()).map_err(|_| ()).expect("reads").to_bytes();
-            assert_eq!(read, "before *********, hush-hus and *********", "cut at {cut}");
+            assert_eq!(read, "before *********, hush-hus, ************** and *********", "cut at {cut}");
         }
     }
 }
