@@ -513,6 +513,7 @@ fn a_hostile_tree_brings_nothing_of_its_own() {
 #[test]
 fn a_part_of_a_project_is_judged_with_what_lies_at_its_root() {
     let world = World::new();
+    world.git(&["init"]);
     world.write("ruff.toml", "[lint]\nselect = [\"E711\"]\n");
     world.write("sandhog.toml", "");
     world.write("src/a.py", BAD);
@@ -551,7 +552,7 @@ fn tests_that_mean_harm_reach_nothing_and_the_others_go_on() {
     );
     let report = world.json(&["--gate", "test"], 0);
     let units: usize = report["gates"].as_array().expect("gates").iter().map(|gate| gate["units"].as_array().expect("units").len()).sum();
-    assert_eq!(units, 7, "{report}");
+    assert_eq!(units, 8, "each test, and the file for those that only pytest finds: {report}");
     let before: Vec<_> = walkdir::WalkDir::new(world.path()).into_iter().flatten().map(|entry| entry.path().to_owned()).collect();
     assert_eq!(before.len(), 3, "the tree has what it had: {before:?}");
 }
@@ -566,14 +567,20 @@ fn zero_tests_are_no_pass_and_each_unit_tells_of_itself() {
     let units = report["gates"][0]["units"].as_array().expect("units");
     let told: Vec<(&str, &str)> =
         units.iter().map(|unit| (unit["name"].as_str().expect("a name"), unit["outcome"].as_str().expect("an outcome"))).collect();
-    assert_eq!(told, [("test_some.py::test_says", "rejected"), ("test_some.py::test_fine", "passed")]);
+    let expected = [
+        ("test_none.py", "skipped"),
+        ("test_some.py::test_says", "rejected"),
+        ("test_some.py::test_fine", "passed"),
+        ("test_some.py", "skipped"),
+    ];
+    assert_eq!(told, expected);
     assert!(units.iter().all(|unit| unit["usage"]["fuel"].as_u64().expect("fuel") > 0));
-    assert!(units[0]["log"].to_string().contains("heard"), "what it wrote is kept");
+    assert!(units[1]["log"].to_string().contains("heard"), "what it wrote is kept");
     let junit = world.run(&["check", "--gate", "test-python", "--format", "junit"], 1).out;
     assert!(junit.contains("name=\"test_some.py::test_fine\"") && junit.contains("<failure"), "{junit}");
     let again = world.json(&["--gate", "test-python"], 1);
-    assert_eq!(again["gates"][0]["known"], 2, "a test is known by what it looked at");
-    assert!(again["gates"][0]["units"][0]["log"].to_string().contains("heard"));
+    assert_eq!(again["gates"][0]["known"], 4, "a test is known by what it looked at");
+    assert!(again["gates"][0]["units"][1]["log"].to_string().contains("heard"));
 }
 
 #[test]
@@ -677,4 +684,92 @@ fn figures_are_in_the_baseline_and_two_percent_mean_two_percent() {
     assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "half a percent");
     world.write("sum.bench.js", bench(1_050));
     assert_eq!(findings(&world.json(&[], 1)), ["sum.bench.js fuel-regression"]);
+}
+
+#[test]
+fn what_lies_above_a_strangers_folder_is_not_seen_unless_it_is_of_the_same_tree() {
+    let world = World::new();
+    world.write("private/notes.txt", "hush");
+    world.write("sandhog.toml", "");
+    world.write("policy.toml", "");
+    let looks = "import os\n\n\ndef test_looks():\n    assert sorted(os.listdir('/subject')) == ['test_x.py']\n";
+    world.write("stranger/test_x.py", looks);
+    world.json(&["stranger", "--gate", "test"], 0);
+    world.json(&["stranger", "--gate", "test", "--policy", "policy.toml"], 0);
+    world.json(&["stranger/test_x.py", "--gate", "test", "--policy", "policy.toml"], 0);
+}
+
+/// Tests that a real runner reports as failing.
+#[test]
+fn what_fails_elsewhere_fails_here() {
+    let world = World::new();
+    for (name, body) in [
+        ("rejects", "test('a', () => { Promise.reject(new Error('boom')); });"),
+        ("later", "test('a', () => { setTimeout(() => { throw new Error('boom'); }, 5); });"),
+        ("callback", "const test = require('node:test');\ntest('a', (t, done) => setImmediate(() => done(new Error('boom'))));"),
+        ("subtest", "const test = require('node:test');\ntest('a', (t) => { t.test('inner', () => { throw new Error('boom'); }); });"),
+        (
+            "nested",
+            "const { it, describe } = require('node:test');\ndescribe('d', () => { it('a', async () => { await it('inner', () => { throw new Error('boom'); }); }); });",
+        ),
+        ("after", "const test = require('node:test');\ntest('a', (t) => { t.after(() => { throw new Error('boom'); }); });"),
+        (
+            "only",
+            "const test = require('node:test');\ntest('a', { only: true }, () => {});\ntest('b', () => { throw new Error('boom'); });",
+        ),
+        (
+            "timeout",
+            "const test = require('node:test');\ntest('a', { timeout: 5 }, async () => { await new Promise((r) => setTimeout(r, 60)); });",
+        ),
+        ("exit_code", "test('a', () => { process.exitCode = 1; });"),
+        ("unawaited", "const assert = require('assert');\ntest('a', () => { assert.rejects(async () => {}); });"),
+        ("registered_late", "setTimeout(() => test('a', () => { throw new Error('boom'); }), 5);\ntest('b', () => {});"),
+        ("to_throw", "test('a', () => { expect(42).toThrow(); });"),
+        ("resolves", "test('a', async () => { await expect(5).resolves.toBe(5); });"),
+    ] {
+        world.write(&format!("{name}.test.js"), format!("{body}\n"));
+        let report = world.json(&["--gate", "test-javascript"], 1);
+        assert!(!findings(&report).is_empty(), "{name}: {report}");
+        std::fs::remove_file(world.path().join(format!("{name}.test.js"))).expect("removes");
+    }
+    for (name, body) in [
+        ("globals", "globals()['test_g'] = lambda: 1 / 0\n"),
+        ("executed", "exec('def test_e():\\n    assert 0')\n"),
+        ("added", "class TestK:\n    pass\n\n\nsetattr(TestK, 'test_z', lambda self: 1 / 0)\n"),
+        ("walrus", "(test_w := lambda: 1 / 0)\n"),
+        (
+            "metaclass",
+            "class M(type):\n    def __new__(c, n, b, d):\n        d['test_m'] = lambda self: 1 / 0\n        return super().__new__(c, n, b, d)\n\n\nclass TestM(metaclass=M):\n    pass\n",
+        ),
+        ("run_test", "import unittest\n\n\nclass Only(unittest.TestCase):\n    def runTest(self):\n        self.fail()\n"),
+    ] {
+        world.write(&format!("test_{name}.py"), format!("def test_good():\n    pass\n\n\n{body}"));
+        let report = world.json(&["--gate", "test-python"], 1);
+        assert!(!findings(&report).is_empty(), "{name}: {report}");
+        std::fs::remove_file(world.path().join(format!("test_{name}.py"))).expect("removes");
+    }
+    world.write("test_a.py", "def test_x():\n    assert 0\n");
+    world.write("conftest.py", "def pytest_runtest_protocol(item, nextitem):\n    return True\n");
+    world.json(&["--gate", "test-python"], 1);
+    world.write("conftest.py", "");
+    world.write("test_a.py", "import pytest\n\n\n@pytest.mark.skip\ndef test_x():\n    pass\n");
+    assert_eq!(findings(&world.json(&["--gate", "test-python"], 1)), ["test_a.py no-units"], "nothing ran");
+}
+
+/// Tests that a real runner reports as passing.
+#[test]
+fn what_passes_elsewhere_passes_here() {
+    let world = World::new();
+    world.write("done.test.cjs", "const test = require('node:test');\ntest('a', (t, done) => setTimeout(done, 10));\n");
+    world.write("deco.test.ts", "const twice = (target: unknown, key: string) => {};\nclass A {\n  @twice\n  field = 1;\n}\ntest('a', () => expect(new A().field).toBe(1));\n");
+    world.write("meta.test.mjs", "import { fileURLToPath } from 'node:url';\nimport { basename } from 'node:path';\ntest('a', () => expect(basename(fileURLToPath(import.meta.url))).toBe('meta.test.mjs'));\n");
+    world.write(
+        "test_more.py",
+        "import asyncio\nimport unittest\n\nimport pytest\n\n\ndef test_async():\n    async def work():\n        await asyncio.sleep(0.5)\n        return 5\n\n    assert asyncio.run(work()) == 5\n\n\n\
+         class TestIt(unittest.IsolatedAsyncioTestCase):\n    async def test_it(self):\n        await asyncio.gather(asyncio.sleep(1), asyncio.sleep(2))\n\n\nclass TestNot:\n    __test__ = False\n\n    def test_no(self):\n        assert 0\n\n\n\
+         def test_gone():\n    assert 0\n\n\ndel test_gone\n",
+    );
+    world.write("test_skipped.py", "import pytest\n\npytest.skip('not here', allow_module_level=True)\n\n\ndef test_a():\n    assert 0\n");
+    let report = world.json(&["--gate", "test"], 0);
+    assert_eq!(findings(&report), Vec::<String>::new(), "{report}");
 }

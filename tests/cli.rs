@@ -394,7 +394,8 @@ fn a_bad_file_is_reported_and_the_others_load() {
     let run_export = r#"(core module $m (func (export "run") (result i32) i32.const 0)) (core instance $m (instantiate $m))
         (func $run (result (result)) (canon lift (core func $m "run"))) (instance $i (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $i))"#;
-    let imports = format!(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)) (import "some:other/thing" (instance)) {run_export})"#);
+    let imports =
+        format!(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)) (import "some:other/thing" (instance)) {run_export})"#);
     std::fs::write(dir.join("imports.wasm"), wat::parse_str(imports).expect("parses")).expect("writes");
     let newer = r#"(component (core module $m (func (export "f"))) (core instance $m (instantiate $m))
         (func $f (canon lift (core func $m "f"))) (instance $i (export "run" (func $f))) (export "sandhog:plugin/worker@0.9.0" (instance $i)))"#;

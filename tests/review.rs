@@ -352,7 +352,7 @@ fn a_key_goes_to_its_host_alone_and_is_taken_out_of_what_comes_back() {
     other.json(&["--policy", "policy.toml"], 0);
     assert_eq!(server.asked()[0].header("x-api-key"), None, "a key for another host");
     let missing = world_with_missing_key(&server);
-    let report = missing.json(&["--policy", "policy.toml"], 3);
+    let report = missing.json(&["--policy", "policy.toml"], 1);
     assert!(only(&report)["failure"]["message"].as_str().expect("a message").contains("SANDHOG_TEST_NO_SUCH_KEY is not set"), "{report}");
 }
 

@@ -43,6 +43,14 @@ pub struct Part {
     pub kept: bool,
 }
 
+impl Part {
+    /// Whether its gate says that it was not to be judged.
+    #[must_use]
+    pub fn is_skipped(&self) -> bool {
+        matches!(&self.attempt.result, Ok(verdict) if verdict.decision == Decision::Pass && verdict.summary.starts_with("skipped"))
+    }
+}
+
 /// How a subject was split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -106,14 +114,13 @@ impl Gate<'_> {
 pub fn refusal(error: &crate::registry::Error) -> Failure {
     use crate::registry::Error;
     let kind = match error {
-        Error::NotGranted { .. } | Error::Changed { .. } | Error::NoData { .. } => FailureKind::Denied,
+        Error::NotGranted { .. } | Error::Changed { .. } | Error::NoData { .. } | Error::Secret { .. } => FailureKind::Denied,
         Error::NotFound { .. }
         | Error::Bad { .. }
         | Error::WrongKind { .. }
         | Error::Replaced { .. }
         | Error::Directory { .. }
         | Error::Data { .. }
-        | Error::Secret { .. }
         | Error::Runtime { .. }
         | Error::AboveCeiling { .. } => FailureKind::Host,
     };
@@ -186,6 +193,11 @@ impl Judge {
         });
         let mut parts: Vec<Part> = judged.buffered(self.parts_at_once).collect().await;
         parts.extend(failed);
+        if scope == Scope::Unit && parts.iter().all(Part::is_skipped) {
+            let file = parts.first().map(|part| part.file.clone()).unwrap_or_default();
+            let attempt = Attempt { result: Ok(none_ran(parts.len(), &file)), receipt: Receipt::default(), log: Log::default() };
+            parts.push(Part { name: "(all)".to_owned(), file: String::new(), attempt, kept: false });
+        }
         Judged { scope, parts }
     }
 
@@ -361,6 +373,20 @@ impl Judge {
         }
         Some(hasher.finalize())
     }
+}
+
+/// What it means that all was skipped: nobody has looked, so it has not passed.
+fn none_ran(units: usize, file: &str) -> Verdict {
+    let finding = Finding {
+        rule: "no-units".to_owned(),
+        severity: Severity::High,
+        message: "nothing was judged: every unit was skipped".to_owned(),
+        location: (!file.is_empty()).then(|| Location { path: file.to_owned(), span: None }),
+        suggestion: Some(format!("{} skipped; --format json says why", counted(units, "unit"))),
+        help_url: None,
+        fix: None,
+    };
+    Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: "nothing was judged".to_owned() }
 }
 
 /// The one file of a subject; empty where there are several.

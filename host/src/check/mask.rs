@@ -1,12 +1,16 @@
 //! What is found by a gate whose manifest says `masked` is shown in no report: not in the line that is quoted, and not in
 //! what another gate says or wrote about the same place.
 
+use std::collections::HashSet;
+
 use super::tree::Tree;
 use super::{GateOutcome, GateReport};
 use crate::model::Span;
 
 /// Shorter texts are not hidden: they would be found everywhere.
 const BYTES_MIN: usize = 6;
+/// How long a part of a secret is that is hidden too, in characters.
+const PART_CHARS: usize = 8;
 
 /// The texts that the findings of masked gates cover, line by line, the longest first.
 pub(super) fn secrets(reports: &[(GateReport, bool)], tree: &Tree) -> Vec<String> {
@@ -40,25 +44,33 @@ fn covered(text: &str, span: Span) -> Vec<String> {
     lines.map(part).filter(|part| part.len() >= BYTES_MIN).collect()
 }
 
-/// A text with every secret in it as stars, one for each character.
+/// A text with every secret in it as stars, one for each character; and every part of one that is not short: what is cut,
+/// escaped or shortened is a secret still.
 #[must_use]
 pub fn mask(text: &str, secrets: &[String]) -> String {
-    let mut masked = text.to_owned();
-    for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())) {
-        masked = masked.replace(secret.as_str(), &"*".repeat(secret.chars().count()));
+    if secrets.is_empty() {
+        return text.to_owned();
     }
-    masked
+    let letters: Vec<char> = text.chars().collect();
+    let mut hidden = vec![false; letters.len()];
+    for secret in secrets {
+        let secret: Vec<char> = secret.chars().collect();
+        let width = PART_CHARS.min(secret.len());
+        let parts: HashSet<&[char]> = secret.windows(width).collect();
+        for (at, window) in letters.windows(width).enumerate() {
+            if parts.contains(window) {
+                hidden[at..at + width].fill(true);
+            }
+        }
+    }
+    letters.into_iter().zip(hidden).map(|(letter, hidden)| if hidden { '*' } else { letter }).collect()
 }
 
 /// Hides the secrets in all that a gate said and wrote. A fix that has one in it is not told: it could not be made as it is
 /// shown.
 pub(super) fn hide(report: &mut GateReport, secrets: &[String]) {
-    let has = |text: &str| secrets.iter().any(|secret| text.contains(secret.as_str()));
-    let clean = |text: &mut String| {
-        if has(text) {
-            *text = mask(text, secrets);
-        }
-    };
+    let has = |text: &str| mask(text, secrets) != text;
+    let clean = |text: &mut String| *text = mask(text, secrets);
     clean(&mut report.summary);
     if let GateOutcome::Failed { part, failure, .. } = &mut report.outcome {
         clean(part);
@@ -99,6 +111,9 @@ mod tests {
         assert_eq!(covered(text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
         assert_eq!(covered(text, span(9, 1, 9, 5)), Vec::<String>::new());
         assert_eq!(covered(text, span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
-        assert_eq!(mask("x tok\u{e9}n-value y", &covered(text, span(1, 6, 1, 17))), "x *********** y");
+        let secrets = covered(text, span(1, 6, 1, 17));
+        assert_eq!(mask("x tok\u{e9}n-value y", &secrets), "x *********** y");
+        assert_eq!(mask("it begins tok\u{e9}n-val...", &secrets), "it begins *********...", "a part of it");
+        assert_eq!(mask("a value of 11 characters", &secrets), "a value of 11 characters");
     }
 }

@@ -83,6 +83,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         .hidden(false)
         .ignore(false)
         .git_global(false)
+        .git_exclude(false)
         .parents(true)
         .require_git(false)
         .follow_links(false)

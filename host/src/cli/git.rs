@@ -49,6 +49,9 @@ pub fn show(folder: &Path, base: &str, name: &str) -> Result<String, Error> {
 
 /// The root of the working tree that a folder is in; the folder itself where there is none.
 pub fn root(folder: &Path) -> PathBuf {
+    if !folder.ancestors().any(|folder| folder.join(".git").exists()) {
+        return folder.to_owned();
+    }
     let named = git(folder, &["rev-parse", "--show-toplevel"]).ok().map(|name| String::from_utf8_lossy(&name).trim().to_owned());
     named.and_then(|name| Path::new(&name).canonicalize().ok()).unwrap_or_else(|| folder.to_owned())
 }

@@ -77,7 +77,8 @@ pub fn trust(arguments: &TrustArguments) -> Result<Exit, Error> {
 pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: &Path) -> Result<Policy, Error> {
     if let Some(file) = file.or(common.config.as_deref()) {
         let beside = canonical(file)?;
-        let root = canonical(folder)?.starts_with(&beside).then_some(beside);
+        let judged = canonical(folder)?;
+        let root = is_same_tree(&beside, &judged).then_some(beside);
         return Ok(Policy { settings: read_settings(file)?, folder: None, root, notes: Vec::new() });
     }
     let folder = canonical(folder)?;
@@ -113,7 +114,9 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
     let Some(found) = folder.ancestors().find(|folder| folder.join(FILE_NAME).is_file()) else {
         return Ok(Policy { settings: Settings::default(), folder: None, root: None, notes: Vec::new() });
     };
-    let nobody = |notes| Policy { settings: Settings::default(), folder: None, root: Some(found.to_owned()), notes };
+    // What lies above the judged folder is seen only where it is of the same working tree.
+    let root = is_same_tree(found, &folder).then(|| found.to_owned());
+    let nobody = |notes| Policy { settings: Settings::default(), folder: None, root: root.clone(), notes };
     let place = found.join(FILE_NAME);
     let asks = "`sandhog trust` makes it count, or --policy FILE, or --policy-from BASE";
     let untrusted = |why: &str| {
@@ -122,11 +125,18 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
     let Some(trusted) = read_list()?.get(&found.display().to_string()).cloned() else {
         return Ok(untrusted("nobody said that it is trusted"));
     };
-    let settings = read_settings(&place)?;
+    // What does not read any more is not what was trusted.
+    let changed = || untrusted("it, its baseline, its plugins or its data changed since it was trusted");
+    let Ok(settings) = read_settings(&place) else { return Ok(changed()) };
     if digest(found, &settings)?.to_string() != trusted {
-        return Ok(untrusted("it, its baseline or its plugins changed since it was trusted"));
+        return Ok(changed());
     }
     Ok(Policy { settings, folder: Some(found.to_owned()), root: Some(found.to_owned()), notes: Vec::new() })
+}
+
+/// Whether a folder is below another, and of the same working tree of git: then what lies between is of the same project.
+fn is_same_tree(above: &Path, judged: &Path) -> bool {
+    judged == above || (judged.starts_with(above) && above.starts_with(super::git::root(judged)))
 }
 
 /// Whether a path is below a folder, by its words or by where it leads.

@@ -3,10 +3,14 @@
 The interpreter is frozen after its start, with what it has imported: there is no library to import from afterwards.
 """
 
+import asyncio
+import asyncio.unix_events
 import importlib
 import os
 import pkgutil
+import selectors
 import sys
+import time
 
 from componentize_py_types import Err
 from wit_world.imports import types
@@ -44,6 +48,53 @@ def prepare(paths):
     if os.path.isdir("/data/python"):
         sys.path.append("/data/python")
     sys.dont_write_bytecode = True
+
+
+class Waiting(selectors.BaseSelector):
+    """Waits for time alone: there is nothing else to wait for."""
+
+    def __init__(self):
+        self.keys = {}
+
+    def register(self, fileobj, events, data=None):
+        self.keys[fileobj] = selectors.SelectorKey(fileobj, -1, events, data)
+        return self.keys[fileobj]
+
+    def unregister(self, fileobj):
+        return self.keys.pop(fileobj)
+
+    def get_map(self):
+        return self.keys
+
+    def select(self, timeout=None):
+        if timeout is None:
+            raise RuntimeError("it waits for something that never comes: nothing is left to do")
+        if timeout > 0:
+            time.sleep(timeout)
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop without sockets, which there are none of."""
+
+    def __init__(self, selector=None):
+        super().__init__(selector or Waiting())
+
+    def _make_self_pipe(self):
+        self._internal_fds += 1
+
+    def _close_self_pipe(self):
+        self._internal_fds -= 1
+
+    def _write_to_self(self):
+        pass
+
+
+asyncio.events.new_event_loop = asyncio.new_event_loop = Loop
+for _module in (asyncio.events, asyncio.unix_events):
+    for _name in ("_UnixDefaultEventLoopPolicy", "DefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
+        if hasattr(_module, _name):
+            getattr(_module, _name)._loop_factory = Loop
 
 
 def finding(rule, severity, text, path, line, suggestion=None):

@@ -1,8 +1,8 @@
 """Runs Python tests with pytest, in CPython compiled to WebAssembly: one test, one instance.
 
 The tests of a file are found by reading it, never by running it, so that a module that loops for ever while it is
-imported fails alone. Where reading cannot tell (tests that are inherited, or made by a program), the class or the file is
-one unit. pytest runs each of them: it knows `unittest`, its own functions, fixtures and `conftest.py`.
+imported fails alone. Where reading cannot tell (tests that are inherited), the class or the file is one unit; and each file is a
+unit too, for the tests that only pytest finds, since they are made while the file runs. pytest runs each of them: it knows `unittest`, its own functions, fixtures and `conftest.py`.
 """
 
 import ast
@@ -32,7 +32,6 @@ from wit_world import exports  # noqa: E402
 from wit_world.imports import types  # noqa: E402
 
 MESSAGE_MAX = 2_000
-NOT_RUN = {pytest.ExitCode.NO_TESTS_COLLECTED: "no test was found", pytest.ExitCode.USAGE_ERROR: "pytest could not be started"}
 
 
 def read_params(text):
@@ -115,10 +114,19 @@ def tests_of_file(source, path):
 
 
 class Results:
-    """What pytest says of each test."""
+    """What pytest says of each test; with `known`, only of tests that reading the file did not find."""
 
-    def __init__(self):
-        self.failed, self.skipped, self.passed = [], [], 0
+    def __init__(self, known=()):
+        self.known = set(known)
+        self.failed, self.skipped, self.passed, self.collected = [], [], 0, 0
+
+    def pytest_collection_modifyitems(self, items):
+        def is_known(item):
+            name = item.nodeid.split("[", 1)[0]
+            return name in self.known or name.rsplit("::", 1)[0] in self.known
+
+        items[:] = [item for item in items if not is_known(item)]
+        self.collected = len(items)
 
     def pytest_runtest_logreport(self, report):
         self.add(report, report.when)
@@ -126,6 +134,8 @@ class Results:
     def pytest_collectreport(self, report):
         if report.failed:
             self.failed.append((report, "collect"))
+        elif report.skipped:
+            self.add(report, "collect")
 
     def add(self, report, when):
         if report.failed:
@@ -162,30 +172,39 @@ def message(report, when):
 
 
 def run_unit(unit, paths):
-    """Has pytest run one unit."""
-    file = unit.split("::", 1)[0]
+    """Has pytest run one unit; of a file, what reading it did not find."""
+    file, _, name = unit.partition("::")
     prepare(paths)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    results = Results()
+    known = []
+    if not name:
+        with open(f"{SUBJECT}/{file}", "rb") as source:
+            known = tests_of_file(source.read(), file)
+    results = Results([found for found in known if found != file])
     plugins = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "threadexception")
-    switched_off = [word for name in plugins for word in ("-p", f"no:{name}")]
+    switched_off = [word for plugin in plugins for word in ("-p", f"no:{plugin}")]
     arguments = [*switched_off, "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT, "-o", "addopts=", f"{SUBJECT}/{unit}"]
     code = pytest.main(arguments, plugins=[results])
     findings = []
+    if name and results.failed and all(when == "collect" for _, when in results.failed):
+        # The file's own unit says why, once for all of its tests.
+        return types.Verdict(types.Decision.FAIL, [], [], "the file cannot be loaded")
     for report, when in results.failed:
         path, line = place(report, file)
         findings.append(finding("test-failed" if when == "call" else "test-error", types.Severity.HIGH, f"{unit}: {message(report, when)}", path, line, hint(report)))
-    if not findings and code not in (pytest.ExitCode.OK,):
-        why = NOT_RUN.get(code, f"pytest ended with {int(code)}")
-        if code != pytest.ExitCode.NO_TESTS_COLLECTED or "::" in unit:
-            findings.append(finding("test-error", types.Severity.HIGH, f"{unit}: {why}", file, None))
-        else:
-            return types.Verdict(types.Decision.PASS, [], [], "no test")
-    decision = types.Decision.FAIL if findings else types.Decision.PASS
-    if results.passed == 0 and results.skipped and not findings:
-        return types.Verdict(decision, [], [], f"skipped: {results.skipped[0]}"[:MESSAGE_MAX])
     ran = results.passed + len(results.failed)
-    return types.Verdict(decision, findings, [], f"{ran} ran, {len(results.failed)} failed, {len(results.skipped)} skipped")
+    passed = types.Decision.PASS
+    if findings:
+        return types.Verdict(types.Decision.FAIL, findings, [], f"{ran} ran, {len(results.failed)} failed, {len(results.skipped)} skipped")
+    if ran:
+        return types.Verdict(passed, [], [], f"{ran} ran, {len(results.skipped)} skipped")
+    if results.skipped:
+        return types.Verdict(passed, [], [], f"skipped: {results.skipped[0]}"[:MESSAGE_MAX])
+    if results.collected == 0 and code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        # pytest knows nothing of it, for reasons of the file's own; of a whole file, all of it is known.
+        return types.Verdict(passed, [], [], "skipped: pytest collects no such test" if name else "skipped: nothing beside the tests that were found")
+    said = finding("test-error", types.Severity.HIGH, f"{unit}: pytest ended with {int(code)}, and no test ran", file, None)
+    return types.Verdict(types.Decision.FAIL, [said], [], "nothing ran")
 
 
 def hint(report):
@@ -206,6 +225,9 @@ class Units(exports.Units):
             for file in subject.files:
                 with open(f"{SUBJECT}/{file.path}", "rb") as source:
                     units.extend(tests_of_file(source.read(), file.path))
+                # What reading does not find, pytest does: tests that are made while the file runs.
+                if file.path not in units:
+                    units.append(file.path)
             return units
 
         return answer(work)

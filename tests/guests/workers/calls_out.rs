@@ -14,7 +14,7 @@ fn run(task: Task<Params>) -> Result<Vec<Artifact>, Failure> {
     let mut text = String::new();
     for url in &task.params.urls {
         // With a header that is the host's to set.
-        match http::send("GET", url, &[("x-api-key", "mine"), ("host", "elsewhere.example")], b"") {
+        match http::send("GET", url, &[("x-api-key", "mine")], b"") {
             Ok(mut response) => {
                 let body = response.text(1 << 20).map_err(sandhog_guest::permanent)?;
                 let _ = writeln!(text, "{} {body}", response.status);

@@ -88,6 +88,8 @@ pub struct Database {
     pub by_package: BTreeMap<(Ecosystem, String), Vec<Advisory>>,
     /// How many advisories there are.
     pub count: usize,
+    /// The ecosystems that they are about.
+    pub ecosystems: BTreeSet<Ecosystem>,
     /// When one of them was changed last: how old the database is at least. Empty when there are none.
     pub modified: String,
 }
@@ -118,8 +120,10 @@ impl Database {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let cannot = |error: std::io::Error| format!("{name}: {error}");
         let open = || std::fs::File::open(path).map_err(cannot);
-        let plain = name.strip_suffix(".gz").unwrap_or(&name);
-        if name.ends_with(".zip") {
+        let mut head = [0; 2];
+        let length = open()?.read(&mut head).map_err(cannot)?;
+        let head = &head[..length];
+        if head == b"PK" {
             // An archive is read from its end, so all of it is wanted.
             let bytes = std::fs::read(path).map_err(cannot)?;
             let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|error| format!("{name}: {error}"))?;
@@ -134,16 +138,16 @@ impl Database {
             }
             return Ok(());
         }
-        let is_json = plain.ends_with(".json");
-        if !(is_json || plain.ends_with(".jsonl") || plain.ends_with(".ndjson")) {
-            return Ok(()); // a README beside them
-        }
-        let mut reader: Box<dyn BufRead> = if name.ends_with(".gz") {
+        let mut reader: Box<dyn BufRead> = if head == [0x1f, 0x8b] {
             Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(open()?)))
         } else {
             Box::new(BufReader::new(open()?))
         };
-        if is_json {
+        let first = reader.fill_buf().map_err(cannot)?;
+        if first.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Ok(()); // a README beside them
+        }
+        if name.trim_end_matches(".gz").ends_with(".json") {
             let mut text = String::new();
             reader.read_to_string(&mut text).map_err(cannot)?;
             return self.add(&text, wanted).map_err(|error| format!("{name}: {error}"));
@@ -184,7 +188,9 @@ impl Database {
         if glance.modified > self.modified {
             self.modified = glance.modified;
         }
-        let keys: BTreeSet<_> = glance.affected.into_iter().filter_map(|of| key(&of.package?)).filter(|key| wanted.contains(key)).collect();
+        let all: BTreeSet<_> = glance.affected.into_iter().filter_map(|of| key(&of.package?)).collect();
+        self.ecosystems.extend(all.iter().map(|(ecosystem, _)| *ecosystem));
+        let keys: BTreeSet<_> = all.into_iter().filter(|key| wanted.contains(key)).collect();
         if keys.is_empty() {
             return Ok(());
         }
@@ -294,8 +300,9 @@ fn comparable(ecosystem: Ecosystem, text: &str) -> Option<Comparable> {
 impl Affected {
     /// As the schema's evaluation says: a version is affected where it is named, or where a range has it.
     fn hits(&self, ecosystem: Ecosystem, version: &str) -> Option<(&Self, Option<String>)> {
-        let is_named = self.versions.iter().any(|named| named == version);
-        let Some(own) = comparable(ecosystem, version) else { return is_named.then_some((self, None)) };
+        let own = comparable(ecosystem, version);
+        let is_named = self.versions.iter().any(|named| named == version || (own.is_some() && comparable(ecosystem, named) == own));
+        let Some(own) = own else { return is_named.then_some((self, None)) };
         let ranges: Vec<&Range> = self.ranges.iter().filter(|range| range.kind != "GIT").collect();
         if ranges.is_empty() && self.versions.is_empty() {
             return Some((self, None)); // all of it

@@ -113,6 +113,11 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let mut packages = 0;
     for (path, lock) in &all {
         packages += lock.packages.iter().filter(|package| !package.version.is_empty()).count();
+        if !lock.packages.is_empty() && !database.ecosystems.contains(&lock.ecosystem) {
+            let message = "the advisory database has nothing about this ecosystem, so that nobody has looked";
+            let finding = Finding::new("no-advisories", Severity::High, message).in_file(*path);
+            findings.push(finding.suggest("give a database that has, or leave this file out of the gate's `files`"));
+        }
         audit(path, lock, &database, params, &mut findings);
     }
     let rejects = findings.iter().any(|finding| finding.severity >= Severity::Medium);

@@ -93,14 +93,19 @@ impl Lock {
 /// What is wrong with it, with the place where that is known.
 pub fn read(path: &str, text: &str) -> Result<Option<Lock>, String> {
     let name = path.rsplit('/').next().unwrap_or(path);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.contains('\0') {
+        return Err("it is not UTF-8".to_owned());
+    }
+    let text = &text.replace("\r\n", "\n").replace('\r', "\n");
     let lock = match name {
         "Cargo.lock" => toml_lock(text, Ecosystem::CratesIo)?,
         "poetry.lock" | "uv.lock" | "pdm.lock" => toml_lock(text, Ecosystem::PyPi)?,
         "package-lock.json" | "npm-shrinkwrap.json" => npm(text)?,
-        "yarn.lock" => yarn(text),
+        "yarn.lock" => yarn(text)?,
         "pnpm-lock.yaml" => pnpm(text)?,
         "Pipfile.lock" => pipfile(text)?,
-        "go.sum" => go_sum(text),
+        "go.sum" => go_sum(text)?,
         name if name.contains("requirements") && name.ends_with(".txt") => requirements(text),
         _ => return Ok(None),
     };
@@ -193,6 +198,9 @@ fn json(text: &str) -> Result<serde_json::Value, String> {
 /// npm's lock files of all versions: `packages` by their places, or nested `dependencies`.
 fn npm(text: &str) -> Result<Lock, String> {
     let value = json(text)?;
+    if value.get("lockfileVersion").and_then(serde_json::Value::as_u64).is_some_and(|version| version > 3) {
+        return Err("its `lockfileVersion` is none of 1 to 3".to_owned());
+    }
     let mut places = Places::new(text);
     let mut packages = Vec::new();
     let mut by_place: BTreeMap<String, usize> = BTreeMap::new();
@@ -230,7 +238,12 @@ fn npm(text: &str) -> Result<Lock, String> {
                 by_place.insert(place.clone(), packages.len());
                 let needs = entry.get("requires").and_then(|needs| needs.as_object()).into_iter().flat_map(|needs| needs.keys().cloned());
                 wanted.push((packages.len(), place.clone(), needs.collect()));
-                packages.push(Package { name: name.clone(), version, line, needs: Vec::new() });
+                // An alias is the package that it stands for.
+                let (name, version) = match version.strip_prefix("npm:").and_then(|real| real.rsplit_once('@')) {
+                    Some((real, version)) => (real.to_owned(), version.to_owned()),
+                    None => (name.clone(), version),
+                };
+                packages.push(Package { name, version, line, needs: Vec::new() });
                 walk(entry.get("dependencies").and_then(|inner| inner.as_object()), &place, places, packages, by_place, wanted);
             }
         }
@@ -261,7 +274,10 @@ fn npm(text: &str) -> Result<Lock, String> {
 }
 
 /// Yarn's own form, of version 1 and later: blocks whose first line names what was asked for.
-fn yarn(text: &str) -> Lock {
+fn yarn(text: &str) -> Result<Lock, String> {
+    if !text.contains("# yarn lockfile v") && !text.contains("__metadata:") {
+        return Err("it has neither the header of yarn 1 nor the `__metadata` of later ones".to_owned());
+    }
     let mut packages: Vec<Package> = Vec::new();
     let mut asked: BTreeMap<String, usize> = BTreeMap::new();
     let mut wanted: Vec<(usize, String)> = Vec::new();
@@ -308,13 +324,22 @@ fn yarn(text: &str) -> Lock {
     for (at, spec) in wanted {
         packages[at].needs.extend(asked.get(&spec));
     }
-    Lock { ecosystem: Ecosystem::Npm, packages, unpinned: Vec::new() }
+    Ok(Lock { ecosystem: Ecosystem::Npm, packages, unpinned: Vec::new() })
 }
 
 /// pnpm's, of all versions: the keys of `packages` name what is there, `snapshots` (since 9) what each needs.
 fn pnpm(text: &str) -> Result<Lock, String> {
     let documents = Yaml::load_from_str(text).map_err(|error| error.to_string())?;
     let Some(root) = documents.first() else { return Err("it is empty".to_owned()) };
+    let version = root.as_mapping_get("lockfileVersion");
+    let major = version.and_then(|version| match (version.as_str(), version.as_floating_point(), version.as_integer()) {
+        (Some(text), _, _) => text.split('.').next()?.parse::<i64>().ok(),
+        (None, Some(number), _) => Some(number as i64),
+        (None, None, number) => number,
+    });
+    if !major.is_some_and(|major| (5..=9).contains(&major)) {
+        return Err("its `lockfileVersion` is none of 5 to 9".to_owned());
+    }
     let mut places = Places::new(text);
     let mut packages = Vec::new();
     let mut by_spec: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -377,13 +402,17 @@ fn requirements(text: &str) -> Lock {
     for (number, raw) in text.lines().enumerate() {
         let line = raw.split(" #").next().unwrap_or(raw).trim();
         let is_rest = std::mem::replace(&mut continued, line.ends_with('\\'));
+        let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
+        if !is_rest && (line.starts_with("-r") || line.starts_with("--requirement") || line.starts_with("-e") || line.contains("://")) {
+            unpinned.push((line.split(" --hash").next().unwrap_or(line).to_owned(), number));
+            continue;
+        }
         if is_rest || line.is_empty() || line.starts_with('#') || line.starts_with('-') {
             continue;
         }
-        let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
         let line = line.split([';', '\\']).next().unwrap_or(line).split(" --hash").next().unwrap_or(line).trim();
         let name: String = line.chars().take_while(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')).collect();
-        if name.is_empty() || line.contains("://") {
+        if name.is_empty() {
             continue;
         }
         let rest = line[name.len()..].trim_start();
@@ -398,20 +427,24 @@ fn requirements(text: &str) -> Lock {
     Lock { ecosystem: Ecosystem::PyPi, packages, unpinned }
 }
 
-fn go_sum(text: &str) -> Lock {
+fn go_sum(text: &str) -> Result<Lock, String> {
     let mut packages = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let mut words = line.split_whitespace();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, version, hash] = words.as_slice() else {
+            return Err(format!("line {}: expected a module, a version and a hash", number + 1));
+        };
+        if !hash.starts_with("h1:") {
+            return Err(format!("line {}: expected a hash that begins with h1:", number + 1));
+        }
         // A module of which only the go.mod is named is not built.
-        if let (Some(name), Some(version)) = (words.next(), words.next())
-            && !version.ends_with("/go.mod")
-        {
+        if !version.ends_with("/go.mod") {
             let line = u32::try_from(number + 1).unwrap_or(u32::MAX);
             let version = version.trim_start_matches('v').trim_end_matches("+incompatible").to_owned();
-            packages.push(Package { name: name.to_owned(), version, line, needs: Vec::new() });
+            packages.push(Package { name: (*name).to_owned(), version, line, needs: Vec::new() });
         }
     }
-    Lock { ecosystem: Ecosystem::Go, packages, unpinned: Vec::new() }
+    Ok(Lock { ecosystem: Ecosystem::Go, packages, unpinned: Vec::new() })
 }
 
 #[cfg(test)]
@@ -487,10 +520,10 @@ dependencies = ["deep 2.0.0"]
         let berry = "__metadata:\n  version: 8\n\n\"a@npm:^1\":\n  version: 1.0.0\n  resolution: \"a@npm:1.0.0\"\n\n\"x@npm:real@^3\":\n  version: 3.0.0\n\n\"own@workspace:.\":\n  version: 0.0.0-use.local\n";
         assert_eq!(named(&lock("yarn.lock", berry)), ["a 1.0.0 :4", "real 3.0.0 :8"]);
         for (text, key) in [
-            ("packages:\n  /a/1.0.0:\n    dev: false\n  /@s/b/2.0.0_react@1:\n    dev: true\n", "5"),
-            ("packages:\n  /a@1.0.0:\n    dev: false\n  /@s/b@2.0.0(react@1):\n    dev: true\n", "6"),
+            ("lockfileVersion: 5.4\npackages:\n  /a/1.0.0:\n    dev: false\n  /@s/b/2.0.0_react@1:\n    dev: true\n", "5"),
+            ("lockfileVersion: '6.0'\npackages:\n  /a@1.0.0:\n    dev: false\n  /@s/b@2.0.0(react@1):\n    dev: true\n", "6"),
             (
-                "packages:\n  a@1.0.0: {}\n  '@s/b@2.0.0': {}\nsnapshots:\n  a@1.0.0:\n    dependencies:\n      '@s/b': 2.0.0(x@1)\n  '@s/b@2.0.0(x@1)': {}\n",
+                "lockfileVersion: '9.0'\npackages:\n  a@1.0.0: {}\n  '@s/b@2.0.0': {}\nsnapshots:\n  a@1.0.0:\n    dependencies:\n      '@s/b': 2.0.0(x@1)\n  '@s/b@2.0.0(x@1)': {}\n",
                 "9",
             ),
         ] {
@@ -506,16 +539,25 @@ dependencies = ["deep 2.0.0"]
             "# c\nDjango[argon2]==4.2.0 ; python_version > '3' # why\nrequests>=2\nflask == 1.0 \\\n    --hash=sha256:00\n-r other.txt\n";
         let lock = super::requirements(pip);
         assert_eq!(named(&lock), ["Django 4.2.0 :2", "flask 1.0 :4"]);
-        assert_eq!(lock.unpinned, [("requests".to_owned(), 3)]);
-        assert_eq!(named(&super::go_sum("example.com/a v1.2.3 h1:x=\nexample.com/a v1.2.3/go.mod h1:y=\n")), ["example.com/a 1.2.3 :1"]);
+        assert_eq!(lock.unpinned, [("requests".to_owned(), 3), ("-r other.txt".to_owned(), 6)]);
+        assert_eq!(
+            named(&super::go_sum("example.com/a v1.2.3 h1:x=\nexample.com/a v1.2.3/go.mod h1:y=\n").expect("reads")),
+            ["example.com/a 1.2.3 :1"]
+        );
         assert_eq!(Ecosystem::PyPi.canonical("Foo__Bar.baz"), "foo-bar-baz");
     }
 
     #[test]
     fn what_does_not_read_is_said() {
-        for (path, text) in
-            [("Cargo.lock", "[[package]"), ("package-lock.json", "{"), ("package-lock.json", "{}"), ("pnpm-lock.yaml", "a: [")]
-        {
+        for (path, text) in [
+            ("Cargo.lock", "[[package]"),
+            ("package-lock.json", "{"),
+            ("package-lock.json", "{}"),
+            ("pnpm-lock.yaml", "a: ["),
+            ("pnpm-lock.yaml", "lockfileVersion: 99\n"),
+            ("yarn.lock", "junk"),
+            ("go.sum", "junk"),
+        ] {
             assert!(read(path, text).is_err(), "{path}: {text}");
         }
         assert!(read("README.md", "").expect("no error").is_none());

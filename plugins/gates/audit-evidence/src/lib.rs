@@ -94,6 +94,10 @@ fn npm(value: &Value) -> Result<Vec<Finding>, String> {
             });
         }
     }
+    let counted = value.pointer("/metadata/vulnerabilities/total").and_then(Value::as_u64).unwrap_or(0);
+    if counted > 0 && objects("vulnerabilities").next().is_none() && objects("advisories").next().is_none() {
+        return Err(format!("it counts {counted} vulnerabilities, and names none"));
+    }
     for (id, entry) in objects("advisories") {
         let severity = severity(word(entry, "/severity")).ok_or("an advisory without a severity")?;
         let message = format!("{} {}: {}", word(entry, "/module_name"), word(entry, "/vulnerable_versions"), word(entry, "/title"));
@@ -106,6 +110,9 @@ fn npm(value: &Value) -> Result<Vec<Finding>, String> {
 fn cargo(value: &Value) -> Result<Vec<Finding>, String> {
     let mut findings = Vec::new();
     let list = value.pointer("/vulnerabilities/list").and_then(Value::as_array).ok_or("`vulnerabilities.list` is no list")?;
+    if list.is_empty() && value.pointer("/vulnerabilities/found").and_then(Value::as_bool) == Some(true) {
+        return Err("it says that there are vulnerabilities, and names none".to_owned());
+    }
     for entry in list {
         // cargo audit has no word for how bad it is; half of its advisories have no score at all.
         let message = format!("{} {}: {}", word(entry, "/package/name"), word(entry, "/package/version"), word(entry, "/advisory/title"));
@@ -135,6 +142,12 @@ fn cargo(value: &Value) -> Result<Vec<Finding>, String> {
 fn sarif(value: &Value) -> Result<Vec<Finding>, String> {
     let runs = value.get("runs").and_then(Value::as_array).ok_or("`runs` is no list")?;
     let mut findings = Vec::new();
+    if word(value, "/version") != "2.1.0" {
+        return Err("its version is not 2.1.0".to_owned());
+    }
+    if runs.is_empty() {
+        return Err("there is no run in it".to_owned());
+    }
     for run in runs {
         let tool = word(run, "/tool/driver/name");
         if tool.is_empty() {
@@ -166,9 +179,9 @@ fn sarif(value: &Value) -> Result<Vec<Finding>, String> {
 }
 
 fn sarif_result(result: &Value, rules: &[&Value]) -> Option<Finding> {
-    if result.get("suppressions").and_then(Value::as_array).is_some_and(|suppressions| !suppressions.is_empty())
-        || word(result, "/kind") == "pass"
-    {
+    let counts = |suppression: &Value| !matches!(word(suppression, "/status"), "rejected" | "underReview");
+    let suppressed = result.get("suppressions").and_then(Value::as_array).is_some_and(|all| all.iter().any(counts));
+    if suppressed || word(result, "/kind") == "pass" {
         return None;
     }
     let by_index = result.get("ruleIndex").and_then(Value::as_u64).and_then(|index| rules.get(usize::try_from(index).ok()?));
@@ -233,8 +246,15 @@ mod tests {
                 "Severity::Low S n"
             ]
         );
-        assert_eq!(told(r#"{"runs": [{"tool": {"driver": {"name": "t"}}}]}"#).len(), 1, "no results are not none");
-        for bad in ["{}", "[]", r#"{"error": {"summary": "no lock file"}}"#, r#"{"runs": [{}]}"#] {
+        assert_eq!(told(r#"{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t"}}}]}"#).len(), 1, "no results are not none");
+        for bad in [
+            "{}",
+            "[]",
+            r#"{"version": "2.1.0", "runs": []}"#,
+            r#"{"vulnerabilities": {"found": true, "list": []}}"#,
+            r#"{"error": {"summary": "no lock file"}}"#,
+            r#"{"runs": [{}]}"#,
+        ] {
             assert!(read(&serde_json::from_str(bad).expect("JSON")).is_err(), "{bad}");
         }
     }

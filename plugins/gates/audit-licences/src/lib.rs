@@ -148,8 +148,10 @@ fn manifest(table: &toml::Table) -> Option<Licensed> {
 }
 
 fn cyclonedx(value: &Value) -> Vec<Licensed> {
-    let components = value.get("components").and_then(Value::as_array).into_iter().flatten();
-    components
+    let components: Vec<&Value> = value.get("components").and_then(Value::as_array).into_iter().flatten().collect();
+    let inner: Vec<Licensed> = components.iter().flat_map(|component| cyclonedx(component)).collect();
+    let own: Vec<Licensed> = components
+        .into_iter()
         .map(|component| {
             let word = |field: &str| component.get(field).and_then(Value::as_str).unwrap_or_default();
             let licences: Vec<String> = component
@@ -170,7 +172,8 @@ fn cyclonedx(value: &Value) -> Vec<Licensed> {
             };
             Licensed { package: format!("{}@{}", word("name"), word("version")), licence }
         })
-        .collect()
+        .collect();
+    own.into_iter().chain(inner).collect()
 }
 
 fn spdx_document(value: &Value) -> Vec<Licensed> {

@@ -42,19 +42,38 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let mut findings = Vec::new();
     for file in &subject.files {
         let bytes = subject.read(&file.path)?;
-        if bytes.iter().take(8_192).any(|byte| *byte == 0) {
-            continue; // not text
-        }
-        let text = String::from_utf8_lossy(&bytes);
+        let text = decoded(&bytes);
         findings.extend(scan(&file.path, &text, &subject.params));
     }
     Ok(Verdict::from_findings(findings))
+}
+
+/// A file as text, whatever it is: what has a form of its own is found in data too.
+fn decoded(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    let wide = |from: fn([u8; 2]) -> u16| {
+        String::from_utf16_lossy(&bytes[2..].chunks_exact(2).map(|pair| from([pair[0], pair[1]])).collect::<Vec<_>>()).into()
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes),
+    }
+}
+
+/// Files of settings, where values stand without quotes.
+fn is_settings(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let endings = [".env", ".yaml", ".yml", ".properties", ".ini", ".cfg", ".conf", ".toml", ".sh", ".netrc", ".npmrc", ".pypirc"];
+    endings.iter().any(|ending| name.ends_with(ending)) || name.starts_with(".env") || name == "Dockerfile"
 }
 
 fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
     let lines = LineIndex::new(text);
     let mut found: Vec<(std::ops::Range<usize>, &Rule)> = Vec::new();
     for rule in RULES.iter().filter(|rule| !params.disable.iter().any(|name| name == rule.id)) {
+        if rule.id == "unquoted-secret" && !is_settings(path) {
+            continue;
+        }
         // Most files have none of the words that a rule's secrets begin with.
         if !rule.words.is_empty() && !rule.words.iter().any(|word| contains(text, word)) {
             continue;
@@ -66,7 +85,10 @@ fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
                 continue;
             }
             let threshold = if rule.is_named { params.entropy } else { rule.entropy };
-            if is_placeholder(secret.as_str(), rule) || entropy(secret.as_str()) < threshold {
+            if captures.name("name").is_some_and(|name| names_no_secret(name.as_str()))
+                || is_placeholder(secret.as_str(), rule)
+                || entropy(secret.as_str()) < threshold
+            {
                 continue;
             }
             if !found.iter().any(|(range, _)| range.start < secret.end() && secret.start() < range.end) {
@@ -109,7 +131,7 @@ fn finding(path: &str, text: &str, lines: &LineIndex<'_>, range: std::ops::Range
 /// What can be shown of a secret: how it begins where its form says so, and its length.
 fn masked(secret: &str, rule: &Rule) -> String {
     let length = secret.chars().count();
-    if rule.is_named || rule.id == "private-key" || rule.id == "url-password" {
+    if rule.is_named || matches!(rule.id, "private-key" | "url-password" | "aws-secret-key" | "azure-storage-key") {
         return format!("a value of {length} characters");
     }
     let shown: String = secret.chars().take(4).collect();
@@ -124,6 +146,14 @@ fn entropy(text: &str) -> f64 {
     }
     let all = f64::from(counts.values().sum::<u32>());
     counts.values().map(|count| f64::from(*count) / all).map(|part| -part * part.log2()).sum()
+}
+
+/// Names that say `token` or `key` and mean something else: `api_key_header`, `token_url`, `password_field`.
+fn names_no_secret(name: &str) -> bool {
+    const ENDS: &[&str] =
+        &["header", "name", "url", "uri", "path", "file", "field", "type", "class", "prefix", "length", "izer", "hash", "policy", "env"];
+    let name = name.to_ascii_lowercase();
+    ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Values that stand where a secret will be, and are none: `changeme`, `${TOKEN}`, `xxxxxxxx`, `example`.
@@ -215,10 +245,24 @@ mod tests {
             "password_hash_function = bcrypt",
             "sk-this-is-a-css-class-name-of-something-long",
             "https://user@example.com/path",
+            "api_key_header = \"X-Api-Key-Authorization-2\"",
+            "tokenizer = \"BertTokenizerFast-v2-base-uncased-Q8\"",
             "AKIAIOSFODNN7EXAMPLE",
         ] {
             assert_eq!(rules_of(harmless), Vec::<String>::new(), "{harmless}");
         }
         assert_eq!(rules_of(&format!("password = \"{secret}\" # sandhog:allow-secret")), Vec::<String>::new());
+        assert_eq!(rules_of(&format!("password: str = \"{secret}\"")), ["assigned-secret"]);
+        assert_eq!(rules_of(&format!("const apiKey: string = \"{secret}\";")), ["assigned-secret"]);
+        let in_file = |path: &str, text: String| scan(path, &text, &Params::default()).len();
+        for (path, line) in [(".env", "API_KEY="), ("a.yaml", "  api_key: "), ("x.sh", "export SECRET_KEY="), ("a.properties", "api.key=")]
+        {
+            assert_eq!(in_file(path, format!("{line}{secret}\n")), 1, "{path}");
+            assert_eq!(in_file(path, format!("{line}$OTHER_VALUE_THAT_IS_LONG\n")), 0, "{path}");
+        }
+        assert_eq!(in_file("a.rs", format!("api_key = {secret}\n")), 0, "code is no file of settings");
+        let wide: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(format!("t = '{}'", made("ghp_", 36)).encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        assert_eq!(scan("f", &decoded(&wide), &Params::default()).len(), 1);
     }
 }

@@ -33,6 +33,22 @@ const fn form(
     Rule { id, what, severity, words, pattern, entropy, is_named: false }
 }
 
+/// What names of secrets have in them.
+const NAMES: &[&str] = &[
+    "secret",
+    "token",
+    "passw",
+    "api_key",
+    "apikey",
+    "api-key",
+    "api.key",
+    "access_key",
+    "access-key",
+    "accesskey",
+    "private_key",
+    "credential",
+];
+
 /// All of them; of two that find the same place the first one counts.
 pub const RULES: &[Rule] = &[
     form(
@@ -123,9 +139,18 @@ pub const RULES: &[Rule] = &[
         id: "assigned-secret",
         what: "what looks like a secret is assigned to a name that says so",
         severity: Severity::Medium,
-        words: &["secret", "token", "passw", "api_key", "apikey", "api-key", "access_key", "access-key", "private_key", "credential"],
-        pattern: r#"(?i)[a-z0-9_.-]{0,40}(?:secret|token|passw(?:or)?d|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_.-]{0,20}['"]?\s*(?:=>|:=|[:=])\s*['"`](?P<secret>[^\s'"`]{12,200})['"`]"#,
+        words: NAMES,
+        pattern: r#"(?i)(?P<name>[a-z0-9_.-]{0,40}(?:secret|token|passw(?:or)?d|api[_.-]?key|access[_.-]?key|private[_.-]?key|secret[_.-]?key|credential)[a-z0-9_.-]{0,20})['"]?\s*(?::\s*[a-z<>\[\]|. ]{1,40}\s*=|=>|:=|[:=])\s*['"`](?P<secret>[^\s'"`]{12,200})['"`]"#,
         entropy: 3.3,
+        is_named: true,
+    },
+    Rule {
+        id: "unquoted-secret",
+        what: "what looks like a secret is assigned to a name that says so",
+        severity: Severity::Medium,
+        words: NAMES,
+        pattern: r#"(?im)^\s*(?:export\s+|-\s+)?(?P<name>[a-z0-9_.-]{0,40}(?:secret|token|passw(?:or)?d|api[_.-]?key|access[_.-]?key|private[_.-]?key|secret[_.-]?key|credential)[a-z0-9_.-]{0,20})\s*[:=]\s*(?P<secret>[^\s'"`#]{16,200})\s*$"#,
+        entropy: 3.5,
         is_named: true,
     },
 ];

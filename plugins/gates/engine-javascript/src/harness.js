@@ -275,6 +275,10 @@
     return { there: true, value };
   };
   const pass = (holds, verb) => ({ holds, verb });
+  const comparable = (...values) => {
+    for (const value of values) if (!["number", "bigint"].includes(typeof value)) throw new TypeError(`expected a number, found ${inspect(value)}`);
+    return true;
+  };
   const matchers = {
     toBe: (a, b) => pass(Object.is(a, b), `to be ${inspect(b)}`),
     toEqual: (a, b) => pass(equal(a, b, false), `to equal ${inspect(b)}`),
@@ -286,10 +290,10 @@
     toBeUndefined: (a) => pass(a === undefined, "to be undefined"),
     toBeDefined: (a) => pass(a !== undefined, "to be defined"),
     toBeNaN: (a) => pass(Number.isNaN(a), "to be NaN"),
-    toBeGreaterThan: (a, b) => pass(a > b, `to be above ${inspect(b)}`),
-    toBeGreaterThanOrEqual: (a, b) => pass(a >= b, `to be at least ${inspect(b)}`),
-    toBeLessThan: (a, b) => pass(a < b, `to be below ${inspect(b)}`),
-    toBeLessThanOrEqual: (a, b) => pass(a <= b, `to be at most ${inspect(b)}`),
+    toBeGreaterThan: (a, b) => comparable(a, b) && pass(a > b, `to be above ${inspect(b)}`),
+    toBeGreaterThanOrEqual: (a, b) => comparable(a, b) && pass(a >= b, `to be at least ${inspect(b)}`),
+    toBeLessThan: (a, b) => comparable(a, b) && pass(a < b, `to be below ${inspect(b)}`),
+    toBeLessThanOrEqual: (a, b) => comparable(a, b) && pass(a <= b, `to be at most ${inspect(b)}`),
     toBeCloseTo: (a, b, digits = 2) => pass(a === b || Math.abs(a - b) < 10 ** -digits / 2, `to be close to ${inspect(b)}`),
     toBeInstanceOf: (a, b) => pass(a instanceof b, `to be an instance of ${b?.name}`),
     toBeTypeOf: (a, b) => pass(typeof a === b, `to be of type ${b}`),
@@ -304,6 +308,7 @@
     toThrow: (a, b) => {
       let error;
       if (a instanceof Settled) error = a;
+      else if (typeof a !== "function") throw new TypeError(`expected a function that may throw, found ${inspect(a)}`);
       else try { a(); } catch (caught) { error = new Settled(caught); }
       return pass(error !== undefined && thrown(error.value, b), `to throw${b === undefined ? "" : ` ${inspect(b)}`}${error === undefined ? "" : `, and it threw ${inspect(error.value)}`}`);
     },
@@ -338,6 +343,7 @@
       if (typeof name === "symbol" || name === "then") return undefined;
       return async (...parameters) => {
         const promise = typeof actual === "function" ? actual() : actual;
+        if (!isThenable(promise)) wrong(promise, undefined, `expected a promise, found ${inspect(promise)}`);
         let [value, was] = [undefined, "resolves"];
         try { value = await promise; } catch (error) { [value, was] = [error, "rejects"]; }
         if (was !== how) wrong(value, undefined, `${note ? `${note}: ` : ""}expected the promise to ${how === "resolves" ? "resolve" : "reject"}, and it ${was === "resolves" ? "resolved with" : "rejected with"} ${inspect(value)}`);
@@ -401,13 +407,13 @@
   // Suites and tests
 
   const suite = (name, parent, options = {}) => ({ name, parent, options, entries: [], hooks: { before: [], beforeEach: [], after: [], afterEach: [] } });
-  let [current, only] = [suite("", null), false];
+  let [current, only, running] = [suite("", null), false, null];
   const tests = [];
   const benches = [];
   const optional = (parameters) => {
     let [name, options, body, rest] = ["", {}, undefined, []];
     for (const part of parameters) {
-      if (typeof part === "string" || (typeof part === "number" && !name)) { if (!name) name = String(part); else rest.push(part); }
+      if (typeof part === "string" || (typeof part === "number" && !name)) { if (!name) name = String(part); else if (typeof part === "number") options = { ...options, timeout: part }; else rest.push(part); }
       else if (typeof part === "function") { if (body) rest.push(part); else body = part; }
       else if (typeof part === "object" && part !== null) options = { ...options, ...part };
     }
@@ -418,6 +424,12 @@
     const { name, options, body } = optional(parameters);
     const all = { ...options, ...extra };
     if (!body && !all.skip) all.todo ??= true;
+    // Inside of a test it is a part of that one, as node:test has it; others refuse it.
+    if (running) {
+      if (!all.node) throw new Error(`the test ${name} is defined inside of a test`);
+      return running.inner(name, all, body);
+    }
+    if (all.node) delete all.only; // node:test asks for --test-only
     if (all.only) only = true;
     const test = { names: [...pathOf(current), name], suite: current, body, options: all };
     tests.push(test);
@@ -426,6 +438,8 @@
   const addSuite = (parameters, extra = {}) => {
     const { name, options, body } = optional(parameters);
     const all = { ...options, ...extra };
+    if (running) throw new Error(`the suite ${name} is defined inside of a test`);
+    if (all.node) delete all.only;
     if (all.only) only = true;
     const before = current;
     current = suite(name, before, all);
@@ -451,8 +465,9 @@
     for (let start = 0; start < values.length; start += names.length) rows.push(Object.fromEntries(names.map((name, column) => [name, values[start + column]])));
     return rows;
   };
-  const register = (add) => {
-    const with_ = (extra) => {
+  const register = (add, own = {}) => {
+    const with_ = (more) => {
+      const extra = { ...own, ...more };
       const call = (...parameters) => add(parameters, extra);
       call.each = (first, ...values) => (name, body, more) => {
         table(first, values).forEach((row, number) => {
@@ -477,7 +492,9 @@
   const describe = register(addSuite);
   const hook = (kind) => (body) => { current.hooks[kind].push(body); };
   const hooks = { before: hook("before"), beforeAll: hook("before"), after: hook("after"), afterAll: hook("after"), beforeEach: hook("beforeEach"), afterEach: hook("afterEach") };
-  Object.assign(test, { describe, suite: describe, test, it: test, ...hooks });
+  const nodeTest = register(addTest, { node: true });
+  const nodeSuite = register(addSuite, { node: true });
+  Object.assign(nodeTest, { describe: nodeSuite, suite: nodeSuite, test: nodeTest, it: nodeTest, ...hooks });
 
   const addBenchmark = (name, body) => { benches.push({ names: [String(name)], body }); };
 
@@ -496,7 +513,7 @@
     wrapped.mock = { calls: [], callCount: () => wrapped.mock.calls.length, restore: () => mock.mockRestore(), resetCalls: () => { wrapped.mock.calls.length = 0; }, mockImplementation: (body) => mock.mockImplementation(body) };
     return wrapped;
   };
-  test.mock = nodeMock;
+  nodeTest.mock = nodeMock;
 
   class Skip { constructor(reason, todo = false) { this.reason = reason; this.todo = todo; } }
   const chainUp = (suite) => { const all = []; for (let s = suite; s; s = s.parent) all.unshift(s); return all; };
@@ -506,37 +523,64 @@
     return new Promise((resolve, reject) => {
       const done = (error) => (error ? reject(error) : resolve());
       done.fail = reject;
-      const returned = body.call(context, done);
+      // node:test hands over the context first, the others nothing but the callback.
+      const returned = body.length > 1 ? body.call(context, context, done) : body.call(context, done);
       if (isThenable(returned)) returned.then(resolve, reject);
     });
   };
-  const context = (name) => ({
-    name,
-    task: { name },
-    diagnostic: (text) => native.print("log", String(text)),
-    skip: (reason) => { throw new Skip(reason ?? "skipped"); },
-    todo: (reason) => { throw new Skip(reason ?? "todo", true); },
-    plan: (count) => { expectations.wanted = count; },
-    mock: nodeMock,
-    assert,
-    expect,
-    signal: undefined,
-    async test(...parameters) {
-      const inner = optional(parameters);
-      if (inner.options.skip || inner.options.todo || !inner.body) return;
-      try {
-        await inner.body(context(inner.name));
-      } catch (error) {
-        if (error instanceof Skip) return;
-        if (error instanceof Error) error.message = `${inner.name}: ${error.message}`;
-        throw error;
-      }
-    },
-    async before(body) { await body(); },
-    async beforeEach() {},
-    async after() {},
-    async afterEach() {},
-  });
+  // What a test of node:test is handed, and what it leaves to be done: parts of its own, and hooks.
+  const makeContext = (name) => {
+    const parts = [];
+    const hooksOf = { after: [], beforeEach: [], afterEach: [] };
+    const context = {
+      name,
+      task: { name },
+      diagnostic: (text) => native.print("log", String(text)),
+      skip: (reason) => { throw new Skip(reason ?? "skipped"); },
+      todo: (reason) => { throw new Skip(reason ?? "todo", true); },
+      plan: (count) => { expectations.wanted = count; },
+      mock: nodeMock,
+      assert,
+      expect,
+      signal: undefined,
+      test: (...parameters) => { const { name: inner, options, body } = optional(parameters); return context.inner(inner, options, body); },
+      before: (body) => { parts.push(Promise.resolve().then(() => body(context))); },
+      after: (body) => { hooksOf.after.push(body); },
+      beforeEach: (body) => { hooksOf.beforeEach.push(body); },
+      afterEach: (body) => { hooksOf.afterEach.push(body); },
+      inner(inner, options, body) {
+        if (options.skip || options.todo || !body) return Promise.resolve();
+        const run = async () => {
+          const own = makeContext(inner);
+          try {
+            for (const hook of hooksOf.beforeEach) await hook(own);
+            await within(own, () => callBody(body, own, usesDone(body)));
+            await own.finish();
+            for (const hook of hooksOf.afterEach) await hook(own);
+          } catch (error) {
+            if (error instanceof Skip) return;
+            if (error instanceof Error && !error.message.startsWith(`${inner}: `)) error.message = `${inner}: ${error.message}`;
+            throw error;
+          }
+        };
+        const part = run();
+        parts.push(part);
+        part.catch(() => {}); // told by whoever finishes
+        return part;
+      },
+      async finish() {
+        while (parts.length) await parts.shift();
+        for (const hook of hooksOf.after.splice(0)) await hook(context);
+      },
+    };
+    context.it = context.test;
+    return context;
+  };
+  const within = async (context, work) => {
+    const before = running;
+    running = context;
+    try { return await work(); } finally { running = before; }
+  };
   const describeError = (error) => {
     if (error instanceof Error || (error && typeof error === "object" && "message" in error)) {
       const name = error.name && error.name !== "Error" && error.name !== "AssertionError" ? `${error.name}: ` : "";
@@ -554,12 +598,19 @@
     const attempt = async (when, work) => {
       try { await work(); } catch (error) { if (error instanceof Skip) throw error; failed ??= { when, error }; }
     };
+    const own = makeContext(test.names.at(-1));
+    const started = now;
     try {
       for (const s of suites) for (const body of s.hooks.before) await attempt("before", () => callBody(body, {}, usesDone(body)));
-      for (const s of suites) for (const body of s.hooks.beforeEach) if (!failed) await attempt("before", () => callBody(body, context(""), usesDone(body)));
-      if (!failed) await attempt("", () => callBody(test.body, context(test.names.at(-1)), usesDone(test.body)));
-      for (const s of [...suites].reverse()) for (const body of s.hooks.afterEach) await attempt("after", () => callBody(body, context(""), usesDone(body)));
+      for (const s of suites) for (const body of s.hooks.beforeEach) if (!failed) await attempt("before", () => callBody(body, own, usesDone(body)));
+      if (!failed) await attempt("", () => within(own, () => callBody(test.body, own, usesDone(test.body))));
+      await attempt("", () => own.finish());
+      if (!failed && test.options.timeout > 0 && now - started > test.options.timeout) failed = { when: "", error: new Error(`it took ${now - started} ms, and its timeout is ${test.options.timeout} ms`) };
+      for (const s of [...suites].reverse()) for (const body of s.hooks.afterEach) await attempt("after", () => callBody(body, own, usesDone(body)));
       for (const s of [...suites].reverse()) for (const body of s.hooks.after) await attempt("after", () => callBody(body, {}, usesDone(body)));
+      // What is left to happen happens, as long as a runner would wait for it.
+      for (let turns = 0; turns < 10_000 && timers.some((timer) => timer.repeat === null); turns += 1) await attempt("after", async () => { turn(); await null; });
+      if (!failed && process.exitCode) failed = { when: "", error: new Error(`process.exitCode is ${process.exitCode}`) };
     } catch (error) {
       if (error instanceof Skip) return { status: "skipped", message: error.reason };
       throw error;
@@ -571,7 +622,8 @@
   };
   const isAsync = (body) => Object.getPrototypeOf(body)?.constructor?.name === "AsyncFunction";
   // A parameter named `done`, as jest and mocha had it, is a callback; any other is the context of node:test and vitest.
-  const usesDone = (body) => body.length > 0 && !isAsync(body) && /^\s*(?:function\b[^(]*)?\(?\s*(?:done|callback|cb)\s*[,)=]/.test(Function.prototype.toString.call(body));
+  const usesDone = (body) => !isAsync(body) && (body.length === 2 || (body.length === 1 && namesDone(body)));
+  const namesDone = (body) => /^\s*(?:function\b[^(]*)?\(?\s*(?:done|callback|cb)\s*[,)=]/.test(Function.prototype.toString.call(body));
 
   // A few modules of Node that need nothing of the machine
 
@@ -647,6 +699,7 @@
   EventEmitter.prototype.addListener = EventEmitter.prototype.on;
   EventEmitter.prototype.removeListener = EventEmitter.prototype.off;
   EventEmitter.EventEmitter = EventEmitter;
+  EventEmitter.once = (emitter, name) => new Promise((resolve, reject) => { emitter.once(name, (...parameters) => resolve(parameters)); if (name !== "error") emitter.once("error", reject); });
   const util = {
     inspect, format, isDeepStrictEqual: (a, b) => equal(a, b, true),
     promisify: (body) => (...parameters) => new Promise((resolve, reject) => body(...parameters, (error, value) => (error ? reject(error) : resolve(value)))),
@@ -666,7 +719,7 @@
   const timersPromises = { setTimeout: (wait, value) => new Promise((resolve) => later(false)(resolve, wait, value)), setImmediate: (value) => new Promise((resolve) => later(false)(resolve, 0, value)) };
   const vitest = { describe, suite: describe, it: test, test, expect, assert, ...hooks, vi: refusing("vi", double), bench: addBenchmark };
   const builtins = {
-    test: Object.assign(test, { default: test }), assert, "assert/strict": assert.strict, path: posix, "path/posix": posix, fs, "fs/promises": fs.promises, util, events: EventEmitter, process, url,
+    test: nodeTest, assert, "assert/strict": assert.strict, path: posix, "path/posix": posix, fs, "fs/promises": fs.promises, util, events: EventEmitter, process, url,
     timers: { setTimeout: later(false), setInterval: later(true), setImmediate: (body, ...rest) => later(false)(body, 0, ...rest), clearTimeout: clear, clearInterval: clear, clearImmediate: clear },
     "timers/promises": timersPromises, os: { EOL: "\n", platform: () => "linux", tmpdir: () => "/tmp", cpus: () => [{}], type: () => "Linux" },
     module: { createRequire: (from) => requireFrom(filePath(from)) }, perf_hooks: { performance: undefined },
@@ -783,8 +836,9 @@
       return once(false).then(() => once(true)).then((fuel) => JSON.stringify({ status: "measured", fuel: String(fuel) }), (error) => JSON.stringify({ status: "failed", when: "", ...describeError(error) }));
     },
     turn,
+    turnOnce: () => timers.some((timer) => timer.repeat === null) && turn(),
     describeError: (error) => JSON.stringify(describeError(error)),
-    exportsOf: (name) => JSON.stringify(Object.keys(builtins[name]).concat(name === "test" ? Object.getOwnPropertyNames(test) : []).filter((key) => identifier.test(key))),
+    exportsOf: (name) => JSON.stringify(Object.keys(builtins[name]).filter((key) => identifier.test(key))),
     builtin: (name) => builtins[name],
     isBuiltin: (name) => Object.hasOwn(builtins, name),
     require: (path) => requireFrom(path)(path),

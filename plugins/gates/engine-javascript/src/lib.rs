@@ -19,6 +19,8 @@ use source::Maps;
 const LOOKING_TURNS_MAX: u32 = 2_000;
 /// How much memory a file may take while it is only looked at, in bytes.
 const LOOKING_MEMORY_MAX: usize = 64 << 20;
+/// How many timers fire after a file is loaded, for what registers tests later.
+const LATE_TURNS_MAX: usize = 1_000;
 /// How deep the engine's own stack may become, in bytes: below what the sandbox allows, so that endless recursion is a `RangeError`
 /// of the code that recurses, as it expects.
 const STACK_BYTES_MAX: usize = 112 << 10;
@@ -63,6 +65,8 @@ pub enum Ended {
 pub struct Engine {
     context: Context,
     maps: Rc<RefCell<Maps>>,
+    /// What was rejected, and nobody has handled: each with an address by which it is found again.
+    rejections: Rc<RefCell<Vec<(u64, Problem)>>>,
 }
 
 impl Engine {
@@ -84,8 +88,18 @@ impl Engine {
         }
         let maps = Rc::new(RefCell::new(Maps::default()));
         runtime.set_loader(Files, modules::Loading { maps: Rc::clone(&maps) });
+        let rejections: Rc<RefCell<Vec<(u64, Problem)>>> = Rc::default();
+        let told = Rc::clone(&rejections);
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(move |ctx, promise, reason, is_handled| {
+            let mut told = told.borrow_mut();
+            let address = address(&promise);
+            told.retain(|(other, _)| *other != address);
+            if !is_handled {
+                told.push((address, reason_of(&ctx, reason)));
+            }
+        })));
         let context = Context::full(&runtime).map_err(cannot)?;
-        let engine = Self { context, maps };
+        let engine = Self { context, maps, rejections };
         engine
             .context
             .with(|ctx| engine.start(&ctx).catch(&ctx).map_err(|error| permanent(format!("the harness does not start: {error}"))))?;
@@ -130,8 +144,15 @@ impl Engine {
                 let promise = rquickjs::Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
                 self.settle(&ctx, &harness, &promise)?;
             }
+            // What registers tests later does so now.
+            for _ in 0..LATE_TURNS_MAX {
+                if !call::<_, bool>(&ctx, &harness, "turnOnce", ())? {
+                    break;
+                }
+                while ctx.execute_pending_job() {}
+            }
             let _: Value<'_> = call(&ctx, &harness, "loaded", (path,))?;
-            Ok(())
+            self.unhandled()
         })
     }
 
@@ -156,9 +177,21 @@ impl Engine {
             let promise: Option<Promise<'_>> = call(&ctx, &harness, how, (unit,))?;
             let Some(promise) = promise else { return Ok(None) };
             let text = self.settle(&ctx, &harness, &promise)?;
+            while ctx.execute_pending_job() {}
+            self.unhandled()?;
             let text: String = text.get().map_err(|error| Problem { message: error.to_string(), ..Problem::default() })?;
             serde_json::from_str(&text).map(Some).map_err(|error| Problem { message: error.to_string(), ..Problem::default() })
         })
+    }
+
+    /// The first rejection that nobody has handled: elsewhere it would have ended the process.
+    fn unhandled(&self) -> Result<(), Problem> {
+        match self.rejections.borrow_mut().drain(..).next() {
+            Some((_, Problem { message, stack })) => {
+                Err(Problem { message: format!("a promise was rejected, and nobody handled it: {message}"), stack })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Turns the engine's wheels until a promise is settled.
@@ -222,6 +255,18 @@ fn describe<'js>(ctx: &Ctx<'js>, error: &CaughtError<'js>) -> Problem {
             Problem { message: format!("threw {}", shown.unwrap_or_else(|| value.type_name().to_string())), stack: String::new() }
         }
         CaughtError::Error(error) => Problem { message: error.to_string(), stack: String::new() },
+    }
+}
+
+/// By what a promise is known: on this target a value is one word, which is its address where it is an object.
+fn address(promise: &Value<'_>) -> u64 {
+    promise.as_raw() as u64
+}
+
+fn reason_of<'js>(ctx: &Ctx<'js>, reason: Value<'js>) -> Problem {
+    match rquickjs::Exception::from_value(reason.clone()) {
+        Ok(exception) => describe(ctx, &CaughtError::Exception(exception)),
+        Err(_) => describe(ctx, &CaughtError::Value(reason)),
     }
 }
 

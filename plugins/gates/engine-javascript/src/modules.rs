@@ -92,7 +92,7 @@ fn clean(path: &str) -> String {
 }
 
 /// The file that a path means, with the endings and indices that Node, TypeScript and bundlers fill in.
-fn file(path: &str) -> Option<String> {
+fn file(path: &str, require: bool) -> Option<String> {
     for ending in ENDINGS {
         let candidate = format!("{path}{ending}");
         if kind(&candidate) == "file" {
@@ -109,9 +109,9 @@ fn file(path: &str) -> Option<String> {
     if kind(path) != "folder" {
         return None;
     }
-    if let Some(main) = package(path).and_then(|package| entry(&package, ".")).map(|main| clean(&format!("{path}/{main}")))
+    if let Some(main) = package(path).and_then(|package| entry(&package, ".", require)).map(|main| clean(&format!("{path}/{main}")))
         && main != path
-        && let Some(found) = file(&main)
+        && let Some(found) = file(&main, require)
     {
         return Some(found);
     }
@@ -123,29 +123,34 @@ fn package(folder: &str) -> Option<serde_json::Value> {
 }
 
 /// What a package says is to be loaded for one of its names: `exports`, else `module` or `main`.
-fn entry(package: &serde_json::Value, name: &str) -> Option<String> {
-    fn choose(value: &serde_json::Value) -> Option<&str> {
+fn entry(package: &serde_json::Value, name: &str, require: bool) -> Option<String> {
+    fn choose(value: &serde_json::Value, require: bool) -> Option<&str> {
         match value {
             serde_json::Value::String(text) => Some(text),
-            serde_json::Value::Array(choices) => choices.iter().find_map(choose),
-            serde_json::Value::Object(conditions) => conditions
-                .iter()
-                .find(|(condition, _)| matches!(condition.as_str(), "import" | "module" | "node" | "require" | "default"))
-                .and_then(|(_, value)| choose(value)),
+            serde_json::Value::Array(choices) => choices.iter().find_map(|value| choose(value, require)),
+            serde_json::Value::Object(conditions) => {
+                let known = |condition: &str| match condition {
+                    "import" | "module" => !require,
+                    "require" => require,
+                    "node" | "default" => true,
+                    _ => false,
+                };
+                conditions.iter().filter(|(condition, _)| known(condition)).find_map(|(_, value)| choose(value, require))
+            }
             _ => None,
         }
     }
     if let Some(exports) = package.get("exports") {
         let mapped = exports.as_object().filter(|map| map.keys().any(|key| key.starts_with('.')));
-        let Some(map) = mapped else { return (name == ".").then(|| choose(exports)).flatten().map(str::to_owned) };
+        let Some(map) = mapped else { return (name == ".").then(|| choose(exports, require)).flatten().map(str::to_owned) };
         if let Some(value) = map.get(name) {
-            return choose(value).map(str::to_owned);
+            return choose(value, require).map(str::to_owned);
         }
         let fits = |pattern: &str| {
             let (before, after) = pattern.split_once('*')?;
             name.strip_prefix(before)?.strip_suffix(after).map(str::to_owned)
         };
-        return map.iter().find_map(|(pattern, value)| Some(choose(value)?.replace('*', &fits(pattern)?)));
+        return map.iter().find_map(|(pattern, value)| Some(choose(value, require)?.replace('*', &fits(pattern)?)));
     }
     if name != "." {
         return Some(name.to_owned());
@@ -154,7 +159,7 @@ fn entry(package: &serde_json::Value, name: &str) -> Option<String> {
 }
 
 /// What a name means in a file: a path, or `builtin:NAME`.
-fn find(base: &str, name: &str, is_builtin: impl Fn(&str) -> bool) -> std::result::Result<String, String> {
+fn find(base: &str, name: &str, require: bool, is_builtin: impl Fn(&str) -> bool) -> std::result::Result<String, String> {
     if name.starts_with("builtin:") {
         return Ok(name.to_owned());
     }
@@ -167,7 +172,8 @@ fn find(base: &str, name: &str, is_builtin: impl Fn(&str) -> bool) -> std::resul
     }
     if name.starts_with('.') || name.starts_with('/') {
         let path = if name.starts_with('/') { clean(name) } else { clean(&format!("{}/{name}", folder(base))) };
-        return file(&path).ok_or_else(|| format!("there is no file {} for the import of {name:?} in {}", shown(&path), shown(base)));
+        return file(&path, require)
+            .ok_or_else(|| format!("there is no file {} for the import of {name:?} in {}", shown(&path), shown(base)));
     }
     let (scope_and_name, rest) = {
         let mut parts = name.splitn(if name.starts_with('@') { 3 } else { 2 }, '/');
@@ -178,7 +184,7 @@ fn find(base: &str, name: &str, is_builtin: impl Fn(&str) -> bool) -> std::resul
     let mut at = folder(base);
     loop {
         let here = format!("{at}/node_modules/{scope_and_name}");
-        if let Some(found) = in_package(&here, rest.as_deref()) {
+        if let Some(found) = in_package(&here, rest.as_deref(), require) {
             return Ok(found);
         }
         match at.rsplit_once('/') {
@@ -188,23 +194,25 @@ fn find(base: &str, name: &str, is_builtin: impl Fn(&str) -> bool) -> std::resul
     }
     // A package may import itself by its name.
     if let Some(own) = package(ROOT).filter(|own| own.get("name").and_then(|name| name.as_str()) == Some(&scope_and_name))
-        && let Some(main) = entry(&own, &rest.as_ref().map_or_else(|| ".".to_owned(), |rest| format!("./{rest}")))
-        && let Some(found) = file(&clean(&format!("{ROOT}/{main}")))
+        && let Some(main) = entry(&own, &rest.as_ref().map_or_else(|| ".".to_owned(), |rest| format!("./{rest}")), require)
+        && let Some(found) = file(&clean(&format!("{ROOT}/{main}")), require)
     {
         return Ok(found);
     }
-    in_package(&format!("{PACKAGES}/{scope_and_name}"), rest.as_deref())
+    in_package(&format!("{PACKAGES}/{scope_and_name}"), rest.as_deref(), require)
         .ok_or_else(|| format!("the package {scope_and_name} is not in the sandbox; --data node_modules=FOLDER gives the tests packages"))
 }
 
-fn in_package(folder: &str, rest: Option<&str>) -> Option<String> {
+fn in_package(folder: &str, rest: Option<&str>, require: bool) -> Option<String> {
     if kind(folder) != "folder" {
         return None;
     }
     match (rest, package(folder)) {
-        (None, _) => file(folder),
-        (Some(rest), Some(package)) => entry(&package, &format!("./{rest}")).and_then(|entry| file(&clean(&format!("{folder}/{entry}")))),
-        (Some(rest), None) => file(&clean(&format!("{folder}/{rest}"))),
+        (None, _) => file(folder, require),
+        (Some(rest), Some(package)) => {
+            entry(&package, &format!("./{rest}"), require).and_then(|entry| file(&clean(&format!("{folder}/{entry}")), require))
+        }
+        (Some(rest), None) => file(&clean(&format!("{folder}/{rest}")), require),
     }
 }
 
@@ -219,8 +227,8 @@ fn is_builtin(ctx: &Ctx<'_>, name: &str) -> bool {
 }
 
 /// What a name means in a file, for `require`.
-pub fn resolve(ctx: Ctx<'_>, base: String, name: String, _require: bool) -> Result<String> {
-    find(&base, &name, |name| is_builtin(&ctx, name)).map_err(|message| Exception::throw_message(&ctx, &message))
+pub fn resolve(ctx: Ctx<'_>, base: String, name: String, require: bool) -> Result<String> {
+    find(&base, &name, require, |name| is_builtin(&ctx, name)).map_err(|message| Exception::throw_message(&ctx, &message))
 }
 
 /// Whether a file is CommonJS: by its ending, by its package, or, as Node does since version 22, by what is in it.
@@ -280,7 +288,7 @@ pub struct Files;
 
 impl Resolver for Files {
     fn resolve<'js>(&mut self, ctx: &Ctx<'js>, base: &str, name: &str, _: Option<ImportAttributes<'js>>) -> Result<String> {
-        find(base, name, |name| is_builtin(ctx, name)).map_err(|message| Exception::throw_message(ctx, &message))
+        find(base, name, false, |name| is_builtin(ctx, name)).map_err(|message| Exception::throw_message(ctx, &message))
     }
 }
 
@@ -302,7 +310,12 @@ impl Loader for Loading {
             (format!("{harness}.require({name:?})"), asked("requiredKeys", name)?)
         } else {
             let source = read(ctx, name, &mut self.maps.borrow_mut())?;
-            return Module::declare(ctx.clone(), name, source);
+            let module = Module::declare(ctx.clone(), name, source)?;
+            let meta = module.meta()?;
+            meta.set("url", format!("file://{name}"))?;
+            meta.set("filename", name)?;
+            meta.set("dirname", folder(name))?;
+            return Ok(module);
         };
         let fits = |key: &String| {
             let mut letters = key.chars();

@@ -52,7 +52,7 @@ pub fn is_typed(path: &str) -> bool {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn to_plain(path: &str, text: &str, maps: &mut Maps) -> Result<String, String> {
-    let source_type = SourceType::from_path(path).map_err(|error| error.to_string())?;
+    let source_type = SourceType::from_path(path).map_err(|error| error.to_string())?.with_module(true);
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, text, source_type).parse();
     if let Some(error) = parsed.diagnostics.first() {
@@ -62,7 +62,8 @@ pub fn to_plain(path: &str, text: &str, maps: &mut Maps) -> Result<String, Strin
     }
     let mut program = parsed.program;
     let scoping = SemanticBuilder::new().with_excess_capacity(2.0).with_enum_eval(true).build(&program).semantic.into_scoping();
-    let options = TransformOptions::default();
+    let mut options = TransformOptions::default();
+    options.decorator.legacy = true;
     let transformed = Transformer::new(&allocator, Path::new(path), &options).build_with_scoping(scoping, &mut program);
     if let Some(error) = transformed.diagnostics.first() {
         return Err(error.message.to_string());

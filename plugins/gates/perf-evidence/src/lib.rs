@@ -19,6 +19,9 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
             other => other,
         };
         match measured {
+            Ok(measured) if measured.iter().any(|measure| !(measure.value >= 0.0 && measure.value.is_finite())) => {
+                findings.push(Finding::new("unreadable-report", Severity::High, "a figure in it is no time").in_file(&file.path));
+            }
             Ok(measured) => {
                 for measure in measured {
                     let (found, metric) = judge.judge(&measure);
@@ -39,10 +42,17 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
 /// The figures of a report, by what it looks like.
 fn read(path: &str, text: &str) -> Result<Vec<Measure>, String> {
     if !text.trim_start().starts_with(['{', '[']) {
+        if text.lines().any(|line| line == "FAIL" || line.starts_with("FAIL\t") || line.starts_with("--- FAIL")) {
+            return Err("a benchmark in it failed".to_owned());
+        }
         return Ok(go(text));
     }
     let Ok(value) = serde_json::from_str::<Value>(text) else { return criterion_lines(text) };
     if let Some(results) = value.get("results").and_then(Value::as_array) {
+        let codes = results.iter().filter_map(|result| result.get("exit_codes")?.as_array()).flatten();
+        if codes.filter_map(Value::as_i64).any(|code| code != 0) {
+            return Err("a command in it failed: its times mean nothing".to_owned());
+        }
         return Ok(results.iter().filter_map(hyperfine).collect());
     }
     if let Some(benchmarks) = value.get("benchmarks").and_then(Value::as_array) {

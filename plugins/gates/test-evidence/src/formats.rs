@@ -53,7 +53,7 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
     reader.config_mut().expand_empty_elements = true;
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let (mut cases, mut open, mut inside, mut is_junit): (Vec<Case>, Option<Case>, bool, bool) = (Vec::new(), None, false, false);
-    let mut suites: Vec<(String, u64)> = Vec::new();
+    let mut suites: Vec<Suite> = Vec::new();
     let attribute = |element: &BytesStart<'_>, name: &str| -> String {
         let value = element.try_get_attribute(name).ok().flatten();
         value
@@ -70,7 +70,9 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                     b"testsuites" => is_junit = true,
                     b"testsuite" => {
                         is_junit = true;
-                        suites.push((attribute(&element, "name"), attribute(&element, "errors").parse().unwrap_or(0)));
+                        let count = |name: &str| attribute(&element, name).parse().unwrap_or(0);
+                        let told = Told { tests: count("tests"), failures: count("failures"), errors: count("errors") };
+                        suites.push(Suite { name: attribute(&element, "name"), told, cases_before: cases.len() });
                     }
                     b"testcase" => {
                         let (class, name) = (attribute(&element, "classname"), attribute(&element, "name"));
@@ -108,13 +110,8 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                     b"testcase" => cases.extend(open.take()),
                     b"failure" | b"error" | b"skipped" => inside = false,
                     b"testsuite" => {
-                        // A suite that broke before its first test has errors and no case that says so.
-                        if let Some((name, errors)) = suites.pop()
-                            && errors > 0
-                            && !cases.iter().any(|case| case.outcome == Outcome::Errored)
-                        {
-                            let message = format!("{errors} errors outside of tests");
-                            cases.push(Case { name, outcome: Outcome::Errored, message, line: 1 });
+                        if let Some(suite) = suites.pop() {
+                            cases.extend(suite.amiss(&cases));
                         }
                     }
                     _ => {}
@@ -128,10 +125,40 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
     if is_junit { Ok(cases) } else { Err("it is XML, and neither <testsuites> nor <testsuite>".to_owned()) }
 }
 
+/// What a suite of JUnit XML says of itself.
+struct Suite {
+    name: String,
+    told: Told,
+    cases_before: usize,
+}
+
+struct Told {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+}
+
+impl Suite {
+    /// What is counted and not told: a suite that broke before its first test, or a report that was cut.
+    fn amiss(self, cases: &[Case]) -> Option<Case> {
+        let own = &cases[self.cases_before..];
+        let count = |outcome| own.iter().filter(|case| case.outcome == outcome).count();
+        let missing = [
+            ("failures", self.told.failures, count(Outcome::Failed) + count(Outcome::Errored)),
+            ("errors", self.told.errors, count(Outcome::Errored) + count(Outcome::Failed)),
+            ("tests", self.told.tests, own.len()),
+        ];
+        let (what, told, there) = missing.into_iter().find(|(_, told, there)| told > there)?;
+        let message = format!("it counts {told} {what}, and tells of {there}");
+        Some(Case { name: self.name, outcome: Outcome::Errored, message, line: 1 })
+    }
+}
+
 /// `go test -json`, and libtest's and nextest's JSON: an event a line.
 fn json_lines(text: &str) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     let mut output: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut open: BTreeMap<(String, String), u32> = BTreeMap::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         if !line.trim_start().starts_with('{') {
             continue; // go mixes in what its compiler prints
@@ -142,6 +169,10 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
             let key = (word("Package"), word("Test"));
             let name = if key.1.is_empty() { key.0.clone() } else { format!("{}.{}", key.0, key.1) };
             let outcome = match word("Action").as_str() {
+                "run" | "start" => {
+                    open.insert(key, number(at));
+                    continue;
+                }
                 "output" => {
                     output.entry(key).or_default().push_str(&word("Output"));
                     continue;
@@ -151,6 +182,7 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
                 "skip" => Outcome::Skipped,
                 _ => continue,
             };
+            open.remove(&key);
             // A package fails with its tests: it counts by itself only where none of them says why.
             let has_tests =
                 cases.iter().any(|case: &Case| case.outcome == Outcome::Failed && case.name.starts_with(&format!("{}.", key.0)));
@@ -174,6 +206,10 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
             };
             cases.push(Case { name: word("name"), outcome, message: word("stdout"), line: number(at) });
         }
+    }
+    for ((package, test), line) in open {
+        let name = if test.is_empty() { package } else { format!("{package}.{test}") };
+        cases.push(Case { name, outcome: Outcome::Errored, message: "it began, and never ended".to_owned(), line });
     }
     if cases.is_empty() { Err("no line of it tells of a test".to_owned()) } else { Ok(cases) }
 }
@@ -240,7 +276,7 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     let mut messages: BTreeMap<String, String> = BTreeMap::new();
     let mut quoted: Option<String> = None;
-    let mut sums = 0;
+    let (mut sums, mut open): (usize, Option<(usize, usize, u32)>) = (0, None);
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
@@ -255,6 +291,14 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
             message.push_str(line);
             message.push('\n');
         }
+        let announced = line.strip_prefix("running ").and_then(|rest| rest.split_once(" test")).and_then(|(count, _)| count.parse().ok());
+        if let Some(count) = announced {
+            cases.extend(cut_off(open.take(), cases.len()));
+            open = Some((count, cases.len(), number(at)));
+        }
+        if line.starts_with("error: could not compile") || line.starts_with("error: test run failed") || line.contains("(signal: ") {
+            cases.push(Case { name: "cargo".to_owned(), outcome: Outcome::Errored, message: line.to_owned(), line: number(at) });
+        }
         if let Some((name, word)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) {
             let outcome = match word.split([',', ' ']).next().unwrap_or_default() {
                 "ok" => Outcome::Passed,
@@ -265,6 +309,17 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
             cases.push(Case { name: name.to_owned(), outcome, message: String::new(), line: number(at) });
         } else if line.starts_with("test result: ") || line.trim_start().starts_with("Summary [") {
             sums += 1;
+            if let Some((count, before, line)) = open.take()
+                && cases.len() - before < count
+            {
+                cases.extend(cut_off(Some((count, before, line)), cases.len()));
+            }
+            // nextest: `Summary [   0.1s] 2/3 tests run`
+            let ran = line.split_once("] ").and_then(|(_, rest)| rest.split_once(" tests run")).and_then(|(ran, _)| ran.split_once('/'));
+            if let Some((ran, all)) = ran.filter(|(ran, all)| ran != all) {
+                let message = format!("{ran} of {all} tests ran");
+                cases.push(Case { name: "nextest".to_owned(), outcome: Outcome::Errored, message, line: number(at) });
+            }
         } else if let Some((word, rest)) = line.trim_start().split_once(" [") {
             // nextest: `PASS [   0.005s] (1/2) crate module::test`
             let outcome = match word.split_whitespace().last().unwrap_or_default() {
@@ -285,6 +340,7 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
             }
         }
     }
+    cases.extend(cut_off(open, cases.len()));
     for case in &mut cases {
         if let Some(message) = messages.remove(&case.name) {
             case.message = message;
@@ -297,6 +353,13 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
         return Err("it ends before its summary".to_owned());
     }
     Ok(cases)
+}
+
+/// A test binary that said how many tests it runs, and not what came of all of them.
+fn cut_off(open: Option<(usize, usize, u32)>, cases: usize) -> Option<Case> {
+    let (count, before, line) = open?;
+    let message = format!("{count} tests were to run, and the report tells of {}", cases - before);
+    Some(Case { name: "test binary".to_owned(), outcome: Outcome::Errored, message, line })
 }
 
 #[cfg(test)]
@@ -325,7 +388,11 @@ mod tests {
 <testcase name="four"><skipped/></testcase>
 </testsuite></testsuites>"#;
         assert_eq!(told(text), ["+4:a.B::one", "-5:two expected <1>", "!6:three boom", "~7:four"]);
-        assert_eq!(told(r#"<testsuite name="s" errors="2"></testsuite>"#), ["!1:s 2 errors outside of tests"]);
+        assert_eq!(told(r#"<testsuite name="s" errors="2"></testsuite>"#), ["!1:s it counts 2 errors, and tells of 0"]);
+        assert_eq!(
+            told(r#"<testsuite name="s" tests="10"><testcase name="a"/></testsuite>"#),
+            ["+1:a", "!1:s it counts 10 tests, and tells of 1"]
+        );
         assert!(read("<testsuites><testsuite>").is_err() && read("<html></html>").is_err() && read("<testsuite").is_err());
     }
 
@@ -342,6 +409,11 @@ mod tests {
         let nextest = "        PASS [   0.005s] (1/2) krate a::b\n        FAIL [   0.100s] (2/2) krate c\n     Summary [   0.1s] 2 tests run\n        FAIL [   0.100s] (2/2) krate c\n";
         assert_eq!(told(nextest), ["+1:krate a::b", "-2:krate c"]);
         assert!(read("test a ... ok\n").is_err(), "cut off");
+        let second = "running 1 test\ntest a ... ok\n\ntest result: ok. 1 passed;\n\nrunning 2 tests\ntest b ... ";
+        assert_eq!(told(second), ["+2:a", "!6:test binary 2 tests were to run, and the report tells of 0"]);
+        let some = "        PASS [   0.005s] (1/3) krate a\n     Summary [   0.1s] 1/3 tests run: 1 passed\n";
+        assert_eq!(told(some), ["+1:krate a", "!2:nextest 1 of 3 tests ran"]);
+        assert_eq!(told("{\"Action\":\"run\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["!1:p.T it began, and never ended"]);
         assert!(read("hello\n").is_err());
     }
 }
