@@ -634,7 +634,8 @@ fn an_advisory_database_that_is_missing_damaged_empty_or_old_is_said_and_never_p
 #[test]
 fn a_secret_is_stars_in_every_report() {
     let world = World::new();
-    let secret: String = "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zC0fG".chars().cycle().step_by(7).take(36).collect();
+    let letters = "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zC0fG"; // sandhog:allow-secret
+    let secret: String = letters.chars().cycle().step_by(7).take(36).collect();
     // Another gate has something to say about the same line.
     world.write("a.py", format!("import os; token = \"ghp_{secret}\"\n"));
     for format in ["human", "json", "sarif", "junit", "github"] {

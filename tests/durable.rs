@@ -520,6 +520,8 @@ fn sigterm_tells_what_came_of_the_run_meanwhile() {
     place.write("w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"1000T\", timeout = \"2s\" }\nretry = { maximum_attempts = 1 }\n");
     let mut started = place.spawn(&["run", "w.toml"]);
     assert!(started.until("s: 1 task").is_some());
+    // Told before its only task has begun, the run would be left with it.
+    while !place.run(&["runs", "events", "latest", "--json"], 0).contains("attempt_started") {}
     started.signal("-TERM");
     let output = started.ends();
     let said = told(&output, 1);

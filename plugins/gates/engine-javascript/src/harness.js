@@ -767,6 +767,21 @@
     describe, it: test, test, bench: addBenchmark, expect, beforeAll: hooks.beforeAll, afterAll: hooks.afterAll, beforeEach: hooks.beforeEach, afterEach: hooks.afterEach, before: hooks.before, after: hooks.after,
     xit: test.skip, xtest: test.skip, xdescribe: describe.skip, fit: test.only, fdescribe: describe.only, jest: refusing("jest", double), vi: refusing("vi", double),
   };
+  // What decorators of TypeScript become, as its own compiler has it.
+  globals.babelHelpers = {
+    decorate(decorators, target, key, descriptor) {
+      const count = arguments.length;
+      let result = count < 3 ? target : descriptor === null ? Object.getOwnPropertyDescriptor(target, key) : descriptor;
+      for (const decorator of [...decorators].reverse()) {
+        if (decorator) result = (count < 3 ? decorator(result) : count > 3 ? decorator(target, key, result) : decorator(target, key)) || result;
+      }
+      if (count > 3 && result) Object.defineProperty(target, key, result);
+      return result;
+    },
+    decorateParam: (index, decorator) => (target, key) => decorator(target, key, index),
+    decorateMetadata: () => () => {},
+    defineProperty: (object, key, value) => Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true }),
+  };
   const clone = (value, known) => {
     if (typeof value === "function" || typeof value === "symbol") throw new Error("DataCloneError: it cannot be cloned");
     if (typeof value !== "object" || value === null) return value;

@@ -8,7 +8,7 @@ use oxc_codegen::{Codegen, CodegenOptions};
 use oxc_parser::Parser;
 use oxc_semantic::SemanticBuilder;
 use oxc_span::SourceType;
-use oxc_transformer::{TransformOptions, Transformer};
+use oxc_transformer::{HelperLoaderMode, TransformOptions, Transformer};
 
 use crate::modules::{ROOT, shown};
 
@@ -64,6 +64,7 @@ pub fn to_plain(path: &str, text: &str, maps: &mut Maps) -> Result<String, Strin
     let scoping = SemanticBuilder::new().with_excess_capacity(2.0).with_enum_eval(true).build(&program).semantic.into_scoping();
     let mut options = TransformOptions::default();
     options.decorator.legacy = true;
+    options.helper_loader.mode = HelperLoaderMode::External; // the harness has them
     let transformed = Transformer::new(&allocator, Path::new(path), &options).build_with_scoping(scoping, &mut program);
     if let Some(error) = transformed.diagnostics.first() {
         return Err(error.message.to_string());

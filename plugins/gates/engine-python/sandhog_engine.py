@@ -24,14 +24,14 @@ def import_library():
     for name in sorted(sys.stdlib_module_names - LEFT_OUT):
         try:
             module = importlib.import_module(name)
-        except BaseException:  # not on this platform
+        except BaseException:  # noqa: BLE001, S112 (not on this platform)
             continue
         for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
             if inner.name in ("__main__", "tests", "test", "idle_test") or name == "test":
                 continue
             try:
                 importlib.import_module(f"{name}.{inner.name}")
-            except BaseException:
+            except BaseException:  # noqa: BLE001, S112
                 continue
 
 
@@ -109,7 +109,7 @@ def answer(work):
         return work()
     except Err:
         raise
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         raise Err(types.Failure_Permanent(f"{type(error).__name__}: {error}")) from None
 
 

@@ -5,31 +5,31 @@ imported fails alone. Where reading cannot tell (tests that are inherited), the 
 unit too, for the tests that only pytest finds, since they are made while the file runs. pytest runs each of them: it knows `unittest`, its own functions, fixtures and `conftest.py`.
 """
 
-import ast
+import ast  # noqa: I001 (`sandhog_engine` comes ahead of pytest: it brings the whole standard library)
 import importlib
 import io
 import json
 import os
 import pkgutil
 
-from library import SUBJECT, answer, finding, path_list, prepare  # noqa: I001  (first: the standard library is imported ahead)
-import pytest  # noqa: E402
-import _pytest.assertion.rewrite  # noqa: E402
-import _pytest.logging  # noqa: E402
-import pygments  # noqa: E402, F401
+from sandhog_engine import SUBJECT, answer, finding, path_list, prepare
+import pytest
+import _pytest.assertion.rewrite
+import _pytest.logging
+import pygments  # noqa: F401
 
 for _inner in pkgutil.iter_modules(importlib.import_module("_pytest").__path__):
     try:
         importlib.import_module(f"_pytest.{_inner.name}")
-    except BaseException:
+    except BaseException:  # noqa: BLE001, S112 (not on this platform)
         continue
 
 # There is no /dev/null, where pytest writes the log that nobody asked for.
 _pytest.logging._FileHandler._open = lambda self: io.StringIO()
 
-from componentize_py_types import Err  # noqa: E402
-from wit_world import exports  # noqa: E402
-from wit_world.imports import types  # noqa: E402
+from componentize_py_types import Err
+from wit_world import exports
+from wit_world.imports import types
 
 MESSAGE_MAX = 2_000
 
@@ -99,7 +99,7 @@ def tests_of_file(source, path):
             units.extend(tests_of_class(node, known))
         elif isinstance(node, ast.ImportFrom):
             names = [alias.asname or alias.name for alias in node.names]
-            made |= any(name == "*" or name.startswith("test_") or name.startswith("Test") for name in names if name != "TestCase")
+            made |= any(name == "*" or name.startswith(("test_", "Test")) for name in names if name != "TestCase")
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             made |= any(isinstance(target, ast.Name) and target.id.lower().startswith("test") and not isinstance(node.value, ast.Constant) for target in targets)

@@ -4,14 +4,14 @@ What is measured is the fuel of one call, after one that is not counted: exact, 
 interpreter. What figures may be is said as for the other gates of the set.
 """
 
-import ast
+import ast  # noqa: I001 (`sandhog_engine` comes ahead of the rest: it brings the whole standard library)
 import gc
 import importlib.util
 import json
 import os
 import traceback
 
-from library import SUBJECT, answer, finding, path_list, prepare  # noqa: I001  (first: the standard library is imported ahead)
+from sandhog_engine import SUBJECT, answer, finding, path_list, prepare
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -132,7 +132,7 @@ def run(path, name, line, limits):
         before = host.fuel_used()
         body()
         fuel = host.fuel_used() - before
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{SUBJECT}/")]
         at, line = (places[-1].filename[len(SUBJECT) + 1 :], places[-1].lineno) if places else (path, getattr(error, "lineno", None) or line)
         said = [finding("benchmark-failed", types.Severity.HIGH, f"{unit}: {type(error).__name__}: {error}", at, line)]
