@@ -513,6 +513,30 @@ fn escapes_folder() {
 }
 
 #[test]
+fn fills_scratch() {
+    assert_eq!(text(&run_with("fills_scratch", "{}", defaults())), "no folder\n", "there is none unless it is asked for");
+    let ended = run_with("fills_scratch", "{}", limits(|l| l.scratch = 1 << 20));
+    insta::assert_snapshot!(text(&ended), @r"
+    at first: []
+    written: Jello, world
+    cut: 4 bytes
+    moved: [a c] | [] | [one.txt]
+    by a reader: false, outside: false, linked: false
+    over a full folder: Directory not empty (os error 55)
+    bytes: 1015 KiB, then: I/O error (os error 29)
+    while the removed one is open: I/O error (os error 29)
+    when it is closed: the room is back
+    with a hole: 34359738371 bytes
+    too long: File too large (os error 22)
+    names: some, then: No space left on device (os error 51)
+    later is newer: true
+    ");
+    // Two instances share nothing, and agree.
+    let again = run_with("fills_scratch", "{}", limits(|l| l.scratch = 1 << 20));
+    assert_eq!((text(&again), again.receipt.fuel), (text(&ended), ended.receipt.fuel));
+}
+
+#[test]
 fn asks_whether_cancelled() {
     block_on(async {
         let cancel = CancellationToken::new();

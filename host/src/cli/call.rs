@@ -48,7 +48,7 @@ pub struct CallArguments {
     /// From dispatch to outcome, such as 10s
     #[arg(long, value_name = "SPAN", env = "SANDHOG_TIMEOUT")]
     timeout: Option<String>,
-    /// Any other limit: input, output, log or handles; may be repeated
+    /// Any other limit: input, output, log, handles or scratch; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     limit: Vec<String>,
     /// Write the artifacts into this folder

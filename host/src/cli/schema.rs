@@ -54,6 +54,7 @@ fn limits(what: &str) -> Value {
             "output": quantity("bytes of what is returned"),
             "log": quantity("bytes of what is written that are kept"),
             "handles": quantity("open resources"),
+            "scratch": quantity("files written below /tmp; \"0\" for none"),
         }),
     )
 }

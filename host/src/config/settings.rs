@@ -32,8 +32,21 @@ const FIELDS: &[&str] = &[
     "gate",
     "ignore",
 ];
-const CEILING_FIELDS: &[&str] =
-    &["fuel", "timeout", "memory", "input", "output", "log", "handles", "files", "environment", "clock", "randomness", "outbound"];
+const CEILING_FIELDS: &[&str] = &[
+    "fuel",
+    "timeout",
+    "memory",
+    "input",
+    "output",
+    "log",
+    "handles",
+    "scratch",
+    "files",
+    "environment",
+    "clock",
+    "randomness",
+    "outbound",
+];
 const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
 const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness", "outbound"];
 const SECRET_FIELDS: &[&str] = &["env", "file", "host", "header", "prefix", "plugins"];

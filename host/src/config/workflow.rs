@@ -587,7 +587,6 @@ fn limits(out: &mut Collector, table: &DeTable<'_>) -> (BTreeMap<String, String>
     (limits, patch)
 }
 
-/// Limits from a table, for files other than workflows.
 pub(super) fn read_severity(out: &mut Collector, word: &str, span: Range<usize>) -> Option<Severity> {
     let severity = word.parse::<Severity>();
     if severity.is_err() {
@@ -596,6 +595,7 @@ pub(super) fn read_severity(out: &mut Collector, word: &str, span: Range<usize>)
     severity.ok()
 }
 
+/// Limits from a table, for files other than workflows.
 pub(super) fn read_limits(out: &mut Collector, table: &DeTable<'_>) -> LimitsPatch {
     limits(out, table).1
 }

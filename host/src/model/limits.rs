@@ -29,6 +29,10 @@ pub struct Limits {
     pub log: u64,
     /// Open resources at once.
     pub handles: u32,
+    /// Files that are written below `/tmp`, in bytes, names and what a file costs beside included. They are held in the
+    /// host's memory and gone with the instance. Without any there is no such folder.
+    #[serde(rename = "scratch_bytes")]
+    pub scratch: u64,
 }
 
 fn as_ms<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -45,13 +49,14 @@ impl Default for Limits {
             output: 16 << 20,
             log: 1 << 20,
             handles: 128,
+            scratch: 0,
         }
     }
 }
 
 impl Limits {
-    /// What a host allows where its configuration sets no ceiling of its own. `input`, `output` and `log` are held in
-    /// the host's own memory, so they stay well below what a machine has.
+    /// What a host allows where its configuration sets no ceiling of its own. `input`, `output`, `log` and `scratch`
+    /// are held in the host's own memory, so they stay well below what a machine has.
     pub const CEILING: Self = Self {
         fuel: 1_000_000_000_000_000,
         timeout: Duration::from_secs(24 * 60 * 60),
@@ -60,6 +65,7 @@ impl Limits {
         output: 256 << 20,
         log: 64 << 20,
         handles: 4096,
+        scratch: 1 << 30,
     };
 
     /// These limits, with what a patch sets.
@@ -73,6 +79,7 @@ impl Limits {
             output: patch.output.unwrap_or(self.output),
             log: patch.log.unwrap_or(self.log),
             handles: patch.handles.unwrap_or(self.handles),
+            scratch: patch.scratch.unwrap_or(self.scratch),
         }
     }
 
@@ -93,6 +100,7 @@ impl Limits {
             ("input", self.input, ceiling.input),
             ("output", self.output, ceiling.output),
             ("log", self.log, ceiling.log),
+            ("scratch", self.scratch, ceiling.scratch),
         ] {
             check(name, value > max, show_bytes(value), show_bytes(max));
         }
@@ -112,10 +120,11 @@ pub struct LimitsPatch {
     pub output: Option<u64>,
     pub log: Option<u64>,
     pub handles: Option<u32>,
+    pub scratch: Option<u64>,
 }
 
 /// The names that a table of limits may have, in the order of the documentation.
-pub const LIMIT_NAMES: [&str; 7] = ["fuel", "timeout", "memory", "input", "output", "log", "handles"];
+pub const LIMIT_NAMES: [&str; 8] = ["fuel", "timeout", "memory", "input", "output", "log", "handles", "scratch"];
 
 impl LimitsPatch {
     /// Sets one limit by its name, from its text.
@@ -133,7 +142,9 @@ impl LimitsPatch {
             "handles" => {
                 self.handles = Some(text.parse().map_err(|_| BadUnit::new(text, "a whole number, such as 128"))?);
             }
-            _ => return Err(BadUnit::new(name, "one of fuel, timeout, memory, input, output, log, handles")),
+            "scratch" if text.trim() == "0" => self.scratch = Some(0),
+            "scratch" => self.scratch = Some(parse_bytes(text)?),
+            _ => return Err(BadUnit::new(name, "one of fuel, timeout, memory, input, output, log, handles, scratch")),
         }
         Ok(())
     }
@@ -149,6 +160,7 @@ impl LimitsPatch {
             output: later.output.or(self.output),
             log: later.log.or(self.log),
             handles: later.handles.or(self.handles),
+            scratch: later.scratch.or(self.scratch),
         }
     }
 }
@@ -247,14 +259,15 @@ impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "fuel {}, timeout {:?}, memory {}, input {}, output {}, log {}, handles {}",
+            "fuel {}, timeout {:?}, memory {}, input {}, output {}, log {}, handles {}, scratch {}",
             show_fuel(self.fuel),
             self.timeout,
             show_bytes(self.memory),
             show_bytes(self.input),
             show_bytes(self.output),
             show_bytes(self.log),
-            self.handles
+            self.handles,
+            show_bytes(self.scratch)
         )
     }
 }

@@ -9,6 +9,7 @@ pub mod finding;
 pub mod limits;
 pub mod outbound;
 pub mod outcome;
+pub mod scratch;
 pub mod snapshot;
 pub mod task;
 pub mod text;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -121,6 +122,15 @@ impl Snapshot {
             let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             Some((name.as_str(), self.node(&path)?))
         })
+    }
+
+    /// The first name in a folder after another, with what it is; the first of all where there is none.
+    #[must_use]
+    pub fn entry_after(&self, folder: &str, name: Option<&str>) -> Option<(&str, Node)> {
+        let after = (name.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let name = self.folders.get(folder)?.range::<str, _>(after).next()?;
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        Some((name.as_str(), self.node(&path)?))
     }
 
     /// The content of a file, if it was read already.

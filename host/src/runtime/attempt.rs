@@ -95,9 +95,13 @@ impl Runtime {
 
     async fn attempt(&self, plugin: &Arc<Plugin>, entrance: Entrance, call: Call) -> Attempt<Answer> {
         let inner = &self.inner;
-        let permits = u32::try_from(call.limits.memory.div_ceil(MEMORY_PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let memory = call.limits.memory.saturating_add(call.limits.scratch);
+        let permits = u32::try_from(memory.div_ceil(MEMORY_PERMIT_BYTES)).unwrap_or(u32::MAX);
         if permits > inner.memory_permits {
-            return refused(Failure::new(FailureKind::Host, "the `memory` limit is above the sum that this host allows for all instances"));
+            return refused(Failure::new(
+                FailureKind::Host,
+                "the `memory` limit, with `scratch`, is above the sum that this host allows for all instances",
+            ));
         }
         let places = tokio::select! {
             biased;

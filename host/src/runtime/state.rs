@@ -9,7 +9,7 @@ use wasmtime_wasi::{FsPerms, Rng, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::capture::{Capture, LogStream, OutputCapture};
-use super::filesystem::Mount;
+use super::filesystem::{Folder, Mount, SCRATCH};
 use super::limits::Limiter;
 use super::outbound::{self, Hooks, Outbound};
 use super::time::VirtualClock;
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) virtual_clock: Option<VirtualClock>,
     /// What is served at `/subject` and `/data`.
     pub(super) mounts: Vec<Mount>,
+    /// What may be written at `/tmp`.
+    pub(super) scratch: Option<Folder>,
     pub(super) http: WasiHttpCtx,
     pub(super) hooks: Hooks,
 }
@@ -101,6 +103,7 @@ impl State {
             };
             wasi.preopened_dir(&directory.path, &directory.at, permissions)?;
         }
+        let takes_its_place = grant.files.iter().any(|directory| directory.at == SCRATCH);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
         let hooks = Hooks::new(outbound, Arc::clone(grant), plugin, capture.clone());
@@ -116,6 +119,7 @@ impl State {
             progress,
             virtual_clock,
             mounts,
+            scratch: (limits.scratch > 0 && !takes_its_place).then(|| Folder::new(limits.scratch)),
         })
     }
 }
