@@ -10,6 +10,7 @@ use common::{World, findings, gates, ran, root};
 use serde_json::Value;
 
 const BAD: &str = "import os\n\nx = 1\n";
+const GOOD: &str = "x = 1\n";
 
 #[test]
 fn each_gate_finds_its_seeded_defects_exact_to_rule_and_line_and_nothing_else() {
@@ -210,6 +211,70 @@ fn what_git_says_changed_is_judged_and_nothing_of_its_configuration_is_run() {
     assert!(world.run(&["check", "--changed", "nobody"], 2).err.contains("no commit, branch or tag"));
     std::fs::remove_file(world.path().join("new.py")).expect("removes");
     assert_eq!(findings(&world.json(&["--changed"], 0)), Vec::<String>::new(), "nothing changed is no failure");
+}
+
+#[test]
+fn a_repository_that_names_programs_has_none_of_them_run() {
+    let world = World::new();
+    world.git(&["init", "--quiet"]);
+    world.write("a.py", GOOD);
+    world.write("b.py", GOOD);
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "one"]);
+    let run = world.path().join("was-run");
+    let evil = format!("touch {}; cat", run.display());
+    // A filter for every file that is looked at, by an attribute that lies in the tree.
+    world.write("b.py", BAD);
+    world.write(".gitattributes", "*.py filter=evil diff=evil\n");
+    for (name, value) in [
+        ("filter.evil.clean", evil.as_str()),
+        ("filter.evil.smudge", &evil),
+        ("filter.evil.process", &evil),
+        ("diff.evil.textconv", &evil),
+        ("diff.evil.command", &evil),
+        ("core.fsmonitor", &evil),
+        ("core.sshCommand", &evil),
+        ("core.alternateRefsCommand", &evil),
+        ("uploadpack.packObjectsHook", &evil),
+        // Objects that are missing are fetched from where the repository says, by a program that it names.
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", &format!("ext::sh -c touch% {}", run.display())),
+        ("protocol.ext.allow", "always"),
+    ] {
+        world.git(&["config", name, value]);
+    }
+    std::fs::remove_file(&run).ok();
+    assert_eq!(findings(&world.json(&["--changed"], 1)), ["b.py:1:8 F401"]);
+    world.json(&["--changed", "main"], 1);
+    for object in walkdir::WalkDir::new(world.path().join(".git/objects")).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+        std::fs::remove_file(object.path()).expect("removes");
+    }
+    world.json(&[], 1);
+    assert!(world.run(&["check", "--changed"], 2).err.contains("no commit"), "its objects are gone");
+    assert!(!run.exists(), "a program that the repository names was run");
+    // Its working tree is where its `.git` is, whatever it says of it.
+    world.git(&["config", "core.worktree", "/"]);
+    let inner = world.path().join("inner");
+    std::fs::create_dir(&inner).expect("makes");
+    std::fs::write(inner.join("c.py"), BAD).expect("writes");
+    assert_eq!(findings(&world.json(&["inner"], 1)), ["inner/c.py:1:8 F401"]);
+}
+
+#[test]
+fn what_a_link_leads_to_is_neither_read_nor_written() {
+    let world = World::new();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    std::fs::write(elsewhere.path().join("victim.py"), BAD).expect("writes");
+    world.git(&["init", "--quiet"]);
+    world.write("src/victim.py", BAD);
+    world.git(&["add", "."]);
+    std::fs::remove_dir_all(world.path().join("src")).expect("removes");
+    std::os::unix::fs::symlink(elsewhere.path(), world.path().join("src")).expect("links");
+    world.write("a.py", GOOD);
+    assert_eq!(findings(&world.json(&["--fix"], 0)), Vec::<String>::new(), "git tracks src/victim.py, and it is not in this tree");
+    assert_eq!(std::fs::read_to_string(elsewhere.path().join("victim.py")).expect("reads"), BAD);
 }
 
 const POLICY: &str = r#"

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::Report;
-use super::tree::Tree;
+use super::tree::{Tree, is_without_links};
 use crate::model::Fix;
 
 /// What came of fixing.
@@ -13,8 +13,6 @@ use crate::model::Fix;
 pub struct Fixed {
     /// How many fixes were made.
     pub made: usize,
-    /// How many wait for another round: they touch what was changed in this one.
-    pub left: usize,
     /// Files that were changed.
     pub files: Vec<String>,
     /// Files that could not be, and why.
@@ -36,11 +34,10 @@ pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
     for (path, fixes) in by_file {
         let Ok(before) = tree.snapshot.content(path) else { continue };
         let (after, made) = apply(&before, &fixes);
-        fixed.left += fixes.len() - made;
         if made == 0 {
             continue;
         }
-        match replace(&tree.root.join(path), &before, &after) {
+        match replace(&tree.root, path, &before, &after) {
             Ok(()) => {
                 fixed.made += made;
                 fixed.files.push(path.to_owned());
@@ -61,10 +58,12 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
             let (Ok(start), Ok(end)) = (usize::try_from(edit.start), usize::try_from(edit.end)) else { break };
             edits.push((start, end, &edit.replacement));
         }
+        edits.sort();
         let inside = |(start, end, _): &(usize, usize, &str)| start <= end && *end <= before.len();
+        let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
         let apart = |a: &(usize, usize, &str), b: &(usize, usize, &str)| a.1 < b.0 || b.1 < a.0;
         let clear = edits.iter().all(|edit| taken.iter().all(|other| apart(edit, other)));
-        if edits.len() == fix.edits.len() && !edits.is_empty() && edits.iter().all(inside) && clear {
+        if edits.len() == fix.edits.len() && !edits.is_empty() && edits.iter().all(inside) && in_order && clear {
             taken.extend(edits);
             made += 1;
         }
@@ -81,10 +80,11 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
 }
 
 /// Puts new content in the place of a file that is still what was judged: whole or not at all, with its permissions.
-fn replace(path: &Path, before: &[u8], after: &[u8]) -> Result<(), String> {
+fn replace(root: &Path, name: &str, before: &[u8], after: &[u8]) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
+    let path = &root.join(name);
     let metadata = std::fs::symlink_metadata(path).map_err(text)?;
-    if !metadata.is_file() || std::fs::read(path).map_err(text)? != before {
+    if !metadata.is_file() || !is_without_links(root, path) || std::fs::read(path).map_err(text)? != before {
         return Err("it changed since it was judged".to_owned());
     }
     let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(text)?;
@@ -112,16 +112,23 @@ mod tests {
         let outside = fix(&[(0, 1, "x"), (5, 99, "y")]);
         assert_eq!(apply(b"abc", &[&outside]), (b"abc".to_vec(), 0));
         assert_eq!(apply(b"abc", &[&fix(&[(2, 1, "x")])]), (b"abc".to_vec(), 0));
+        let crossed = fix(&[(2, 7, "y"), (0, 5, "x")]);
+        assert_eq!(apply(b"abcdefgh", &[&crossed]), (b"abcdefgh".to_vec(), 0), "edits of one fix that overlap");
     }
 
     #[test]
     fn a_file_that_changed_meanwhile_is_left_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a");
+        let root = folder.path().canonicalize().expect("a path");
+        let path = root.join("a");
         std::fs::write(&path, "old").expect("writes");
-        assert!(replace(&path, b"other", b"new").is_err());
-        assert_eq!(replace(&path, b"old", b"new"), Ok(()));
+        assert!(replace(&root, "a", b"other", b"new").is_err());
+        assert_eq!(replace(&root, "a", b"old", b"new"), Ok(()));
         assert_eq!(std::fs::read(&path).expect("reads"), b"new");
-        assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 1, "nothing is left beside it");
+        assert_eq!(std::fs::read_dir(&root).expect("reads").count(), 1, "nothing is left beside it");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        std::fs::write(elsewhere.path().join("b"), "old").expect("writes");
+        std::os::unix::fs::symlink(elsewhere.path(), root.join("linked")).expect("links");
+        assert!(replace(&root, "linked/b", b"old", b"new").is_err(), "by a link, out of the tree");
     }
 }

@@ -1,39 +1,110 @@
 //! What is found by a gate whose manifest says `masked` is shown in no report: not in the line that is quoted, and not in
 //! what another gate says or wrote about the same place.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use super::Raw;
 use super::tree::Tree;
-use super::{GateOutcome, GateReport};
-use crate::model::Span;
+use crate::model::{Location, Span};
 
 /// Shorter texts are not hidden: they would be found everywhere.
 const BYTES_MIN: usize = 6;
 /// How long a part of a secret is that is hidden too, in characters.
 const PART_CHARS: usize = 8;
+/// How many parts of secrets are told apart; where there are more, nothing is shown at all.
+const PARTS_MAX: usize = 1_000_000;
 
-/// The texts that the findings of masked gates cover, line by line, the longest first.
-pub(super) fn secrets(reports: &[(GateReport, bool)], tree: &Tree) -> Vec<String> {
-    let mut secrets = Vec::new();
-    for (report, _) in reports.iter().filter(|(_, masked)| *masked) {
-        for location in report.findings.iter().filter_map(|found| found.finding.location.as_ref()) {
-            let Some(span) = location.span else { continue };
-            let Ok(content) = tree.snapshot.content(&location.path) else { continue };
-            secrets.extend(covered(&String::from_utf8_lossy(&content), span));
+/// The texts that no report shows, each as the parts it is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    parts: BTreeMap<usize, HashSet<Box<[char]>>>,
+    /// There are too many to tell them apart.
+    everything: bool,
+}
+
+impl Secrets {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && !self.everything
+    }
+
+    fn add(&mut self, secret: &str) {
+        let letters: Vec<char> = secret.chars().collect();
+        let width = PART_CHARS.min(letters.len());
+        let parts = self.parts.entry(width).or_default();
+        for part in letters.windows(width.max(1)) {
+            if parts.len() >= PARTS_MAX {
+                self.everything = true;
+                return;
+            }
+            parts.insert(part.into());
         }
     }
-    secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    secrets.dedup();
+
+    /// A text with every secret in it as stars, one for each character; and every part of one that is not short: what is cut,
+    /// escaped or shortened is a secret still.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        if self.is_empty() {
+            return text.to_owned();
+        }
+        if self.everything {
+            return "*".repeat(text.chars().count());
+        }
+        let letters: Vec<char> = text.chars().collect();
+        let mut hidden = vec![false; letters.len()];
+        for (width, parts) in &self.parts {
+            for (at, window) in letters.windows(*width).enumerate() {
+                if parts.contains(window) {
+                    hidden[at..at + width].fill(true);
+                }
+            }
+        }
+        letters.into_iter().zip(hidden).map(|(letter, hidden)| if hidden { '*' } else { letter }).collect()
+    }
+}
+
+/// The texts that the findings of masked gates cover, line by line.
+pub(super) fn secrets(raws: &[Raw], tree: &Tree) -> Secrets {
+    let mut secrets = Secrets::default();
+    let mut by_file: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    let findings = raws.iter().filter(|raw| raw.masked).flat_map(|raw| &raw.findings);
+    for Location { path, span } in findings.filter_map(|found| found.finding.location.as_ref()) {
+        by_file.entry(path).or_default().extend(*span);
+    }
+    for (path, spans) in by_file {
+        let Ok(content) = tree.snapshot.content(path) else { continue };
+        let text = text_of(&content);
+        let lines: Vec<&str> = text.lines().collect();
+        for span in spans {
+            covered(&lines, span).iter().for_each(|secret| secrets.add(secret));
+        }
+    }
     secrets
 }
 
+/// A file's text, as gates read it: UTF-16 by its mark, else UTF-8.
+fn text_of(content: &[u8]) -> String {
+    let units = |unit: fn([u8; 2]) -> u16| {
+        char::decode_utf16(content.as_chunks::<2>().0.iter().skip(1).map(|bytes| unit(*bytes)))
+            .map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect()
+    };
+    match content {
+        [0xff, 0xfe, ..] => units(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => units(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(content).into_owned(),
+    }
+}
+
 /// The lines, or parts of lines, that a place covers.
-fn covered(text: &str, span: Span) -> Vec<String> {
+fn covered(lines: &[&str], span: Span) -> Vec<String> {
     let (first, last) = (span.start_line.max(1) as usize, span.end_line.max(span.start_line) as usize);
-    let lines = text.lines().enumerate().skip(first - 1).take(last + 1 - first);
+    let lines = lines.iter().enumerate().skip(first - 1).take(last + 1 - first);
     // A place without a width is a line: which part of it is meant, nobody said.
     let whole = first == last && span.end_column <= span.start_column;
-    let part = |(at, line): (usize, &str)| {
+    let part = |(at, line): (usize, &&str)| {
         if whole {
             return line.trim().to_owned();
         }
@@ -44,42 +115,22 @@ fn covered(text: &str, span: Span) -> Vec<String> {
     lines.map(part).filter(|part| part.len() >= BYTES_MIN).collect()
 }
 
-/// A text with every secret in it as stars, one for each character; and every part of one that is not short: what is cut,
-/// escaped or shortened is a secret still.
-#[must_use]
-pub fn mask(text: &str, secrets: &[String]) -> String {
-    if secrets.is_empty() {
-        return text.to_owned();
-    }
-    let letters: Vec<char> = text.chars().collect();
-    let mut hidden = vec![false; letters.len()];
-    for secret in secrets {
-        let secret: Vec<char> = secret.chars().collect();
-        let width = PART_CHARS.min(secret.len());
-        let parts: HashSet<&[char]> = secret.windows(width).collect();
-        for (at, window) in letters.windows(width).enumerate() {
-            if parts.contains(window) {
-                hidden[at..at + width].fill(true);
-            }
-        }
-    }
-    letters.into_iter().zip(hidden).map(|(letter, hidden)| if hidden { '*' } else { letter }).collect()
-}
-
 /// Hides the secrets in all that a gate said and wrote. A fix that has one in it is not told: it could not be made as it is
 /// shown.
-pub(super) fn hide(report: &mut GateReport, secrets: &[String]) {
-    let has = |text: &str| mask(text, secrets) != text;
-    let clean = |text: &mut String| *text = mask(text, secrets);
-    clean(&mut report.summary);
-    if let GateOutcome::Failed { part, failure, .. } = &mut report.outcome {
+pub(super) fn hide(raw: &mut Raw, secrets: &Secrets) {
+    let has = |text: &str| secrets.mask(text) != text;
+    let clean = |text: &mut String| *text = secrets.mask(text);
+    for (part, failure) in &mut raw.failed {
         clean(part);
         clean(&mut failure.message);
     }
+    let report = &mut raw.report;
+    clean(&mut report.summary);
     for metric in &mut report.metrics {
         clean(&mut metric.name);
+        clean(&mut metric.unit);
     }
-    for found in &mut report.findings {
+    for found in &mut raw.findings {
         let finding = &mut found.finding;
         clean(&mut finding.rule);
         clean(&mut finding.message);
@@ -105,15 +156,21 @@ mod tests {
 
     #[test]
     fn what_a_place_covers_is_stars_wherever_it_stands() {
-        let text = "a = 'tok\u{e9}n-value'\nbegin-key\nmiddle-of-key\nend-key tail\n";
+        let text: Vec<&str> = "a = 'tok\u{e9}n-value'\nbegin-key\nmiddle-of-key\nend-key tail\n".lines().collect();
         let span = |start_line, start_column, end_line, end_column| Span { start_line, start_column, end_line, end_column };
-        assert_eq!(covered(text, span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
-        assert_eq!(covered(text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
-        assert_eq!(covered(text, span(9, 1, 9, 5)), Vec::<String>::new());
-        assert_eq!(covered(text, span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
-        let secrets = covered(text, span(1, 6, 1, 17));
-        assert_eq!(mask("x tok\u{e9}n-value y", &secrets), "x *********** y");
-        assert_eq!(mask("it begins tok\u{e9}n-val...", &secrets), "it begins *********...", "a part of it");
-        assert_eq!(mask("a value of 11 characters", &secrets), "a value of 11 characters");
+        assert_eq!(covered(&text, span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
+        assert_eq!(covered(&text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
+        assert_eq!(covered(&text, span(9, 1, 9, 5)), Vec::<String>::new());
+        assert_eq!(covered(&text, span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
+        let mut secrets = Secrets::default();
+        covered(&text, span(1, 6, 1, 17)).iter().for_each(|secret| secrets.add(secret));
+        assert_eq!(secrets.mask("x tok\u{e9}n-value y"), "x *********** y");
+        assert_eq!(secrets.mask("it begins tok\u{e9}n-val..."), "it begins *********...", "a part of it");
+        assert_eq!(secrets.mask("a value of 11 characters"), "a value of 11 characters");
+        let utf16 = |mark: [u8; 2], unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            mark.into_iter().chain("k=\u{e9}".encode_utf16().flat_map(unit)).collect()
+        };
+        assert_eq!(text_of(&utf16([0xff, 0xfe], u16::to_le_bytes)), "k=\u{e9}");
+        assert_eq!(text_of(&utf16([0xfe, 0xff], u16::to_be_bytes)), "k=\u{e9}");
     }
 }

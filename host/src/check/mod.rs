@@ -8,7 +8,7 @@ pub mod fix;
 pub mod mask;
 pub mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -294,7 +294,7 @@ pub struct Report {
     /// `[[ignore]]`s that are over: they count no more, and the check fails for them.
     pub expired: Vec<Ignore>,
     /// Texts that no report shows.
-    pub masked: Vec<String>,
+    pub masked: mask::Secrets,
 }
 
 /// What a check came to.
@@ -373,18 +373,17 @@ pub async fn check(
         plan.chosen.iter().map(|chosen| gate(registry, judge, tree, chosen, bytes_max, &options.cancel, watch)),
     )
     .await;
-    let mut reports: Vec<(GateReport, bool)> = Vec::new();
     let (current, expired): (Vec<&Ignore>, Vec<&Ignore>) =
         check.ignores.iter().partition(|ignore| ignore.expires.is_none_or(|day| day >= options.today));
-    let host = unjudged(tree);
-    for mut raw in host.into_iter().chain(gates) {
+    let mut raws: Vec<Raw> = unjudged(tree).into_iter().chain(gates).collect();
+    // Before anything is compared with a baseline: that has no secret either.
+    let masked = mask::secrets(&raws, tree);
+    raws.iter_mut().filter(|_| !masked.is_empty()).for_each(|raw| mask::hide(raw, &masked));
+    let mut reports = Vec::with_capacity(raws.len());
+    for mut raw in raws {
         raw.report.fail_on = raw.report.fail_on.or(check.fail_on).or(options.fail_on);
-        let masked = raw.masked;
-        reports.push((settle(raw, &current, baseline.as_mut()), masked));
+        reports.push(settle(raw, &current, baseline.as_mut()));
     }
-    let masked = mask::secrets(&reports, tree);
-    let mut reports: Vec<GateReport> = reports.into_iter().map(|(report, _)| report).collect();
-    reports.iter_mut().filter(|_| !masked.is_empty()).for_each(|report| mask::hide(report, &masked));
     Report {
         gates: reports,
         skipped: plan.skipped,
@@ -399,11 +398,19 @@ pub async fn check(
 /// What a gate said, before anything is excused.
 struct Raw {
     report: GateReport,
-    decision: Decision,
-    findings: Vec<(Finding, Option<usize>)>,
+    findings: Vec<RawFinding>,
+    /// A part of it was rejected, and nothing was said of why: that is never excused.
+    bare_no: bool,
     allow_error: bool,
     masked: bool,
     failed: Vec<(String, Failure)>,
+}
+
+struct RawFinding {
+    finding: Finding,
+    unit: Option<usize>,
+    /// Whether the part that it is of was rejected.
+    of_no: bool,
 }
 
 /// Files that could not be shown to any gate, as findings of the host's own.
@@ -441,8 +448,8 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         parts: 0,
         kept: 0,
     };
-    let findings = findings.into_iter().map(|finding| (finding, None)).collect();
-    Some(Raw { report, decision: Decision::Fail, findings, allow_error: false, masked: false, failed: Vec::new() })
+    let findings = findings.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }).collect();
+    Some(Raw { report, findings, bare_no: false, allow_error: false, masked: false, failed: Vec::new() })
 }
 
 async fn gate(
@@ -474,16 +481,14 @@ async fn gate(
         parts: 0,
         kept: 0,
     };
-    let (mut decision, mut findings) = (Decision::Pass, Vec::new());
+    let (mut bare_no, mut findings) = (false, Vec::new());
     let mut failed = Vec::new();
     match call(registry, chosen, watch) {
         Err(failure) => failed.push((String::new(), failure)),
         Ok(call) => {
             let (files, too_large) = files(tree, chosen, bytes_max);
-            if !too_large.is_empty() {
-                decision = Decision::Fail; // what nobody looked at has not passed
-            }
-            findings.extend(too_large.into_iter().map(|finding| (finding, None)));
+            // What nobody looked at has not passed.
+            findings.extend(too_large.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }));
             report.files = files.len();
             let subject = Subject {
                 files,
@@ -508,19 +513,24 @@ async fn gate(
                 }
                 match attempt.result {
                     Ok(said) => {
-                        if said.decision == Decision::Fail {
-                            decision = Decision::Fail;
-                        }
-                        findings.extend(said.findings.into_iter().map(|finding| (finding, unit)));
+                        let of_no = said.decision == Decision::Fail;
+                        bare_no |= of_no && said.findings.is_empty();
+                        findings.extend(said.findings.into_iter().map(|finding| RawFinding { finding, unit, of_no }));
                         report.metrics.extend(said.metrics);
                         report.summary = said.summary;
                     }
                     Err(failure) if unit.is_some() && failure.kind.blame() == Blame::Guest => {
-                        decision = Decision::Fail;
                         let said = crate::judge::unit_failed(&name, &file, &failure);
-                        findings.extend(said.findings.into_iter().map(|finding| (finding, unit)));
+                        findings.extend(said.findings.into_iter().map(|finding| RawFinding { finding, unit, of_no: true }));
                     }
                     Err(failure) => failed.push((name, failure)),
+                }
+            }
+            // A gate mends what it was shown to judge, and nothing else.
+            let own: HashSet<&str> = chosen.files.iter().map(|at| tree.files[*at].0.as_str()).collect();
+            for finding in findings.iter_mut().map(|found| &mut found.finding) {
+                if finding.location.as_ref().is_none_or(|location| !own.contains(location.path.as_str())) {
+                    finding.fix = None;
                 }
             }
             if judged.scope != Scope::Tree {
@@ -528,7 +538,7 @@ async fn gate(
             }
         }
     }
-    Raw { report, decision, findings, allow_error: chosen.settings.allow_error, masked: entry.manifest.masked, failed }
+    Raw { report, findings, bare_no, allow_error: chosen.settings.allow_error, masked: entry.manifest.masked, failed }
 }
 
 fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call, Failure> {
@@ -548,7 +558,7 @@ const TOO_LARGE: &str = "too-large";
 fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>) {
     let (mut files, mut findings) = (Vec::new(), Vec::new());
     for (path, size_bytes) in chosen.files.iter().map(|at| &tree.files[*at]) {
-        if crate::judge::scope(&chosen.entry) == Scope::File && *size_bytes > bytes_max {
+        if crate::judge::scope(&chosen.entry) != Scope::Tree && *size_bytes > bytes_max {
             findings.push(Finding {
                 rule: TOO_LARGE.to_owned(),
                 severity: Severity::Medium,
@@ -567,23 +577,30 @@ fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec
 
 /// Excuses what is excused, and decides.
 fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> GateReport {
-    let Raw { mut report, decision, mut findings, allow_error, masked: _, failed } = raw;
-    let had_findings = !findings.is_empty();
-    findings.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+    let Raw { mut report, mut findings, bare_no, allow_error, masked: _, failed } = raw;
+    findings.sort_by(|a, b| order(&a.finding).cmp(&order(&b.finding)));
     let mut baseline = baseline;
-    for (finding, unit) in findings {
+    let (mut counting, mut decision) = (Vec::new(), Decision::Pass);
+    for RawFinding { finding, unit, of_no } in findings {
         let ignored = ignores.iter().find(|ignore| covers(ignore, &report.name, &finding));
         let excused = match ignored {
             Some(ignore) => Some(Excused::Ignored(ignore.reason.clone())),
             None => baseline.as_mut().is_some_and(|baseline| baseline.take(&report.name, &finding)).then_some(Excused::Baseline),
         };
+        if excused.is_none() {
+            counting.push(finding.clone());
+            // A part that is rejected, and whose every reason is excused, is not rejected any more.
+            if of_no {
+                decision = Decision::Fail;
+            }
+        }
         report.findings.push(Found { finding, excused, unit });
     }
-    let counting: Vec<Finding> =
-        report.findings.iter().filter(|found| found.excused.is_none()).map(|found| found.finding.clone()).collect();
-    // A gate that says no, and whose every reason is excused, says no no more.
-    let decision = if had_findings && counting.is_empty() { Decision::Pass } else { decision };
-    let rejects = policy::judge(&Verdict { decision, findings: counting, metrics: Vec::new(), summary: String::new() }, report.fail_on);
+    let rejects = if bare_no {
+        Judgement::Rejects
+    } else {
+        policy::judge(&Verdict { decision, findings: counting, metrics: Vec::new(), summary: String::new() }, report.fail_on)
+    };
     let parts = failed.len();
     report.outcome = match (failed.into_iter().next(), rejects) {
         (Some(_), Judgement::Rejects) if allow_error => GateOutcome::Rejected,

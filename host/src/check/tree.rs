@@ -78,7 +78,6 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         asked.insert(inside.to_owned());
     }
     let found = Mutex::new(Found::default());
-    let first_error = Mutex::new(None);
     let walker = WalkBuilder::new(&root)
         .hidden(false)
         .ignore(false)
@@ -95,11 +94,8 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
             match entry {
                 Ok(entry) => found.add(&root, &entry),
                 Err(error) => {
-                    let place = sanitize(&error.to_string(), 400);
-                    if found.files.is_empty() && found.unjudged.is_empty() {
-                        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(place.clone());
-                    }
-                    found.unjudged.push((".".to_owned(), place));
+                    let place = place_of(&error).and_then(|path| path.strip_prefix(&root).ok()).unwrap_or(Path::new("."));
+                    found.unjudged.push((sanitize(&place.to_string_lossy(), 400), sanitize(&error.to_string(), 400)));
                 }
             }
             if found.files.len() > FILES_MAX { WalkState::Quit } else { WalkState::Continue }
@@ -110,6 +106,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
     for path in also.iter().map(|path| root.join(path)).filter(|path| !walked.contains(path)) {
         if let Ok(metadata) = std::fs::symlink_metadata(&path)
             && metadata.is_file()
+            && is_without_links(&root, &path)
         {
             found.file(&root, &path, metadata.len());
         }
@@ -121,6 +118,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
     files.sort();
     unjudged.sort();
     unjudged.dedup();
+    let wanted = |name: &str| only.is_none() || Path::new(name).ancestors().any(|path| asked.contains(path));
     let mut snapshot = Snapshot::default();
     let mut judged = Vec::new();
     for (name, size, path) in files {
@@ -132,13 +130,31 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
             unjudged.push((name, collision.to_string()));
             continue;
         }
-        let wanted = only.is_none() || asked.iter().any(|path| Path::new(&name).starts_with(path));
-        if wanted && !exclude.is_match(&name) {
+        if wanted(&name) && !exclude.is_match(&name) {
             judged.push((name, size));
         }
     }
-    unjudged.retain(|(name, _)| !exclude.is_match(name));
+    unjudged.retain(|(name, _)| !exclude.is_match(name) && wanted(name));
     Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links })
+}
+
+/// The path that an error of the walk is about.
+fn place_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => place_of(err),
+        ignore::Error::Loop { child, .. } => Some(child),
+        ignore::Error::Partial(_)
+        | ignore::Error::Io(_)
+        | ignore::Error::Glob { .. }
+        | ignore::Error::UnrecognizedFileType(_)
+        | ignore::Error::InvalidDefinition => None,
+    }
+}
+
+/// Whether no folder on the way from a root to a file is a link: what lies behind one may be anywhere. The root is canonical.
+pub(super) fn is_without_links(root: &Path, path: &Path) -> bool {
+    path.starts_with(root) && path.parent().is_some_and(|folder| folder.canonicalize().is_ok_and(|real| real == folder))
 }
 
 impl Found {
@@ -195,19 +211,24 @@ mod tests {
         write("vendor/b.py", "");
         write("line\nbreak.py", "");
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).expect("links");
+        std::os::unix::fs::symlink("/etc", folder.path().join("linked")).expect("links");
         rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
         let tree = read(folder.path(), None, &crate::config::check::globs(&["vendor/".to_owned()]), &[]).expect("reads");
         let names: Vec<&str> = tree.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, [".gitignore", ".hidden.py", "src/a.py"]);
         assert!(tree.snapshot.node("vendor/b.py").is_some(), "excluded from judgement, and there to be read");
-        assert_eq!(tree.links, 1);
+        assert_eq!(tree.links, 2);
         let unjudged: Vec<&str> = tree.unjudged.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(unjudged.len(), 2, "{unjudged:?}");
         assert_eq!(tree.snapshot.content("src/a.py").as_deref(), Ok(&b"abc"[..]));
 
-        let part = read(folder.path(), Some(&[folder.path().join("src")]), &GlobSet::empty(), &["built/out.py".into()]).expect("reads");
+        let part =
+            read(folder.path(), Some(&[folder.path().join("src")]), &GlobSet::empty(), &["built/out.py".into(), "linked/passwd".into()])
+                .expect("reads");
         assert!(part.snapshot.node("built/out.py").is_some(), "git tracks it");
+        assert!(part.snapshot.node("linked/passwd").is_none(), "git tracks it by a name that leads out of the tree");
         assert_eq!(part.files.len(), 1);
+        assert!(part.unjudged.is_empty(), "what was not asked for need not be judged");
         assert!(read(folder.path(), Some(&[PathBuf::from("/etc")]), &GlobSet::empty(), &[]).is_err(), "outside");
     }
 }

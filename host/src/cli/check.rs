@@ -149,6 +149,8 @@ struct Ready {
     context: Context,
     settings: CheckSettings,
     tree: Tree,
+    /// What of the tree is to be judged; none: all of it.
+    only: Option<Vec<PathBuf>>,
     judge: Judge,
     notes: Vec<String>,
     /// Where the settings are, if any count.
@@ -174,7 +176,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     }
     if let Some(base) = changed {
         let inside = |path: &PathBuf| only.as_ref().is_none_or(|only| only.iter().any(|part| within(path, part)));
-        only = Some(super::git::changed(&root, base)?.into_iter().filter(inside).collect());
+        only = Some(super::git::here(&root)?.changed(&root, base)?.into_iter().filter(inside).collect());
     }
     for pattern in &subject.exclude {
         glob(pattern).map_err(|error| Error::usage(format!("--exclude {pattern}: {error}")))?;
@@ -185,7 +187,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
             .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
     }
-    let tree = tree::read(&root, only.as_deref(), &globs(&settings.check.exclude), &super::git::tracked(&root))?;
+    let tree = read_tree(&root, only.as_deref(), &settings.check.exclude, &mut notes)?;
     if tree.links > 0 {
         notes
             .push(format!("{} not followed", if tree.links == 1 { "1 link was".to_owned() } else { format!("{} links were", tree.links) }));
@@ -200,7 +202,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         match &subject.policy_from {
             // As it stands there, not as the working tree has it.
             Some(base) => {
-                if let Ok(text) = super::git::show(folder, base, name) {
+                if let Ok(text) = super::git::here(folder)?.show(folder, base, name) {
                     let place = tempfile::tempdir().map_err(|error| Error::engine(format!("no temporary folder: {error}")))?;
                     let file = place.path().join(baseline::FILE_NAME);
                     std::fs::write(&file, text).map_err(|error| Error::engine(format!("{}: {error}", file.display())))?;
@@ -235,7 +237,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     };
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
-    Ok(Ready { context, settings: check_settings, tree, judge, notes, folder: policy_folder, _kept: kept })
+    Ok(Ready { context, settings: check_settings, tree, only, judge, notes, folder: policy_folder, _kept: kept })
 }
 
 fn within(path: &Path, part: &Path) -> bool {
@@ -289,8 +291,7 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
             && make_fixes(&report, &ready.tree, arguments.unsafe_fixes);
         if again {
             rounds += 1;
-            ready.tree =
-                tree::read(&ready.tree.root, Some(&part(&ready)), &globs(&ready.settings.exclude), &super::git::tracked(&ready.tree.root))?;
+            ready.tree = read_tree(&ready.tree.root, ready.only.as_deref(), &ready.settings.exclude, &mut Vec::new())?;
             continue;
         }
         for (format, output) in &outputs {
@@ -313,9 +314,23 @@ fn only_rejected(report: &Report) -> bool {
     !report.gates.iter().any(|gate| matches!(gate.outcome, check::GateOutcome::Failed { allowed: false, .. }))
 }
 
-/// The files that were judged, to be judged again.
-fn part(ready: &Ready) -> Vec<PathBuf> {
-    ready.tree.files.iter().map(|(name, _)| ready.tree.root.join(name)).collect()
+/// The tree, with what git tracks in it. That git's index cannot be read is told as a file that nobody judged: what is hidden there
+/// would pass.
+pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], notes: &mut Vec<String>) -> Result<Tree, Error> {
+    let tracked = super::git::Repository::of(root).and_then(|repository| repository.map_or(Ok(Vec::new()), |git| git.tracked(root)));
+    let (also, problem) = match tracked {
+        Ok(also) => (also, None),
+        Err(error) => (Vec::new(), Some(error.text())),
+    };
+    let mut tree = tree::read(root, only, &globs(exclude), &also)?;
+    if let Some(problem) = problem {
+        if super::git::is_installed() {
+            tree.unjudged.push((".git".to_owned(), format!("what git tracks although .gitignore names it is not known: {problem}")));
+        } else {
+            notes.push("there is no git here: files that .gitignore names are not judged, though the repository may track them".to_owned());
+        }
+    }
+    Ok(tree)
 }
 
 /// Makes the fixes, and says so: whether there were any.
@@ -363,7 +378,7 @@ fn known(arguments: &CheckArguments, ready: &Ready) -> Result<Option<Baseline>, 
         (None, Some(folder)) => match &arguments.subject.policy_from {
             Some(base) => {
                 let name = ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
-                let text = super::git::show(folder, base, name)?;
+                let text = super::git::here(folder)?.show(folder, base, name)?;
                 return Baseline::read(&text).map(Some).map_err(|error| Error::usage(format!("{base}:{name}: {error}")));
             }
             None => folder.join(ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::context::Common;
 use super::exit::{Error, Exit};
 use crate::check::{self, tree};
-use crate::config::check::{CheckSettings, globs};
+use crate::config::check::CheckSettings;
 use crate::config::settings::FILE_NAME;
 
 /// Arguments of `init`.
@@ -49,7 +49,7 @@ fn text(common: &Common, folder: &Path) -> Result<String, Error> {
             .help("build them with scripts/gates, or name their folder with --gates"));
     }
     let context = common.open_with(Some(1), settings)?;
-    let tree = tree::read(folder, None, &globs(&[]), &super::git::tracked(folder))?;
+    let tree = super::check::read_tree(folder, None, &[], &mut Vec::new())?;
     let plan = check::plan(&context.registry, &CheckSettings::default(), &tree, &[]).map_err(Error::usage)?;
     let mut out = String::from(
         "# How this repository is judged by `sandhog check`. It counts after `sandhog trust`, or by --policy or --policy-from: who\n\

@@ -83,7 +83,7 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
     }
     let folder = canonical(folder)?;
     if let Some(base) = from {
-        let text = super::git::show(&folder, base, FILE_NAME)?;
+        let text = super::git::here(&folder)?.show(&folder, base, FILE_NAME)?;
         let name = PathBuf::from(format!("{base}:{FILE_NAME}"));
         let settings = crate::config::settings::read(&name, &text, &folder, |name| std::env::var(name).ok())?;
         // The plugins of the working tree are the stranger's; only what lies outside of it is as the user left it.
@@ -183,7 +183,7 @@ fn canonical(path: &Path) -> Result<PathBuf, Error> {
 fn digest(folder: &Path, settings: &Settings) -> Result<Digest, Error> {
     let baseline = settings.check.baseline.as_deref().unwrap_or(baseline::FILE_NAME);
     let mut paths = vec![folder.join(FILE_NAME), folder.join(baseline)];
-    for plugins in settings.plugins.iter().filter(|plugins| plugins.starts_with(folder)) {
+    for plugins in settings.plugins.iter().filter(|plugins| is_below(plugins, folder)) {
         let Ok(entries) = std::fs::read_dir(plugins) else { continue };
         let wanted = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm" || extension == "toml");
         paths.extend(entries.flatten().map(|entry| entry.path()).filter(wanted));

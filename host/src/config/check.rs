@@ -157,7 +157,15 @@ fn threshold(out: &mut Collector, fields: Fields<'_, '_>) -> Option<Severity> {
 
 fn read_gate(out: &mut Collector, table: &DeTable<'_>, span: Range<usize>) -> Option<GateSettings> {
     let fields = out.fields(table, GATE_FIELDS);
-    let gate = fields.string(out, "gate").map(|(gate, _)| gate.to_owned());
+    let named = fields.string(out, "gate");
+    if let Some((gate, span)) = &named
+        && (gate.contains('/') || gate.ends_with(".wasm"))
+    {
+        // A file that is named here would be neither trusted with its folder nor held to the policy's revision.
+        let help = "write plugins = [\"FOLDER\"] for the folder it is in, and name it without .wasm here".to_owned();
+        out.push(span.clone(), "a gate is named by its plugin's name, not by a path", Some(help));
+    }
+    let gate = named.map(|(gate, _)| gate.to_owned());
     if gate.is_none() && fields.get("gate").is_none() {
         out.push(span, "a gate without `gate`", Some("name a plugin, or a set such as gate = \"lint\"".to_owned()));
     }

@@ -1,9 +1,10 @@
 //! What a gate looks at: a tree of files that does not change while it is looked at, and a record of what was looked at.
 //!
-//! A file's content is read when somebody first wants it, once, and kept: so every gate sees the same bytes, and what
-//! nobody wants is never read. Names are sorted; there are no links, devices or times.
+//! A file's content is read when somebody first wants it, and what nobody wants is never read. Only so much of it is held
+//! at once; what is read again must be what it was, so every gate sees the same bytes. Names are sorted; there are no links,
+//! devices or times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,11 +19,18 @@ pub type Load = Box<dyn Fn() -> Result<Bytes, String> + Send + Sync>;
 
 /// How many looks a record holds; an instance that looks at more is not remembered.
 const LOOKS_MAX: usize = 200_000;
+/// How many bytes of paths a record of looks holds.
+const LOOKS_BYTES_MAX: usize = 16 << 20;
+/// How much content of files is held by a snapshot at once, in bytes. What is open stays beside that.
+const HELD_BYTES_MAX: u64 = 512 << 20;
 
 struct File {
     size_bytes: u64,
+    /// Reads it; none where the content is all there is.
     load: Option<Load>,
-    content: OnceLock<Result<(Bytes, blake3::Hash), String>>,
+    /// What it was when it was first read, or why it could not be: the first answer stands.
+    first: OnceLock<Result<blake3::Hash, String>>,
+    content: Mutex<Option<Bytes>>,
 }
 
 /// What stands under a path.
@@ -40,6 +48,14 @@ pub struct Snapshot {
     files: BTreeMap<String, File>,
     /// The names in each folder, sorted; the root is the empty path.
     folders: BTreeMap<String, BTreeSet<String>>,
+    held: Mutex<Held>,
+}
+
+/// What is held of files that can be read again, in the order in which it came.
+#[derive(Default)]
+struct Held {
+    bytes: u64,
+    paths: VecDeque<String>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -64,9 +80,9 @@ impl Snapshot {
     pub fn of(artifacts: &[Artifact]) -> Result<Self, Collision> {
         let mut snapshot = Self::default();
         for artifact in artifacts {
-            let content = OnceLock::new();
-            let _ = content.set(Ok((artifact.content.clone(), blake3::hash(&artifact.content))));
-            snapshot.add(&artifact.name, File { size_bytes: artifact.content.len() as u64, load: None, content })?;
+            let first = OnceLock::from(Ok(blake3::hash(&artifact.content)));
+            let content = Mutex::new(Some(artifact.content.clone()));
+            snapshot.add(&artifact.name, File { size_bytes: artifact.content.len() as u64, load: None, first, content })?;
         }
         Ok(snapshot)
     }
@@ -76,7 +92,7 @@ impl Snapshot {
     /// # Errors
     /// When one's name is a folder of another's.
     pub fn add_lazy(&mut self, path: &str, size_bytes: u64, load: Load) -> Result<(), Collision> {
-        self.add(path, File { size_bytes, load: Some(load), content: OnceLock::new() })
+        self.add(path, File { size_bytes, load: Some(load), first: OnceLock::new(), content: Mutex::default() })
     }
 
     fn add(&mut self, path: &str, file: File) -> Result<(), Collision> {
@@ -133,40 +149,83 @@ impl Snapshot {
         Some((name.as_str(), self.node(&path)?))
     }
 
-    /// The content of a file, if it was read already.
+    /// The content of a file, if it is at hand: never waits.
     #[must_use]
     pub fn loaded(&self, path: &str) -> Option<Result<Bytes, String>> {
-        let content = self.files.get(path)?.content.get()?;
-        Some(content.as_ref().map(|(bytes, _)| bytes.clone()).map_err(Clone::clone))
+        let file = self.files.get(path)?;
+        if let Some(Err(reason)) = file.first.get() {
+            return Some(Err(reason.clone()));
+        }
+        file.content.try_lock().ok()?.clone().map(Ok)
     }
 
-    /// The content of a file; the first call reads it, which may block.
+    /// The content of a file; a call may have to read it, which may block.
     ///
     /// # Errors
-    /// When there is no such file, or it could not be read: the first answer stands.
+    /// When there is no such file, it could not be read when somebody first wanted it, or it is not what it was then.
     pub fn content(&self, path: &str) -> Result<Bytes, String> {
-        self.hashed(path).map(|(bytes, _)| bytes.clone())
+        let file = self.files.get(path).ok_or("there is no such file")?;
+        let bytes = {
+            let mut content = file.content.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(bytes) = content.as_ref() {
+                return Ok(bytes.clone());
+            }
+            if let Some(Err(reason)) = file.first.get() {
+                return Err(reason.clone());
+            }
+            let read = match &file.load {
+                Some(load) => load(),
+                None => Ok(Bytes::new()),
+            };
+            let changed = || "it changed while it was looked at".to_owned();
+            let read = read.and_then(|bytes| if bytes.len() as u64 == file.size_bytes { Ok(bytes) } else { Err(changed()) });
+            let seen = read.as_ref().map(|bytes| blake3::hash(bytes)).map_err(Clone::clone);
+            let first = file.first.get_or_init(|| seen.clone());
+            let bytes = read?;
+            if *first != seen {
+                return Err(changed());
+            }
+            *content = Some(bytes.clone());
+            bytes
+        };
+        self.make_room(path, bytes.len() as u64);
+        Ok(bytes)
     }
 
-    fn hashed(&self, path: &str) -> Result<&(Bytes, blake3::Hash), String> {
-        let file = self.files.get(path).ok_or("there is no such file")?;
-        let read = || {
-            let bytes = file.load.as_ref().map_or_else(|| Ok(Bytes::new()), |load| load())?;
-            if bytes.len() as u64 != file.size_bytes {
-                return Err("it changed while it was looked at".to_owned());
+    /// Notes what was read, and lets go of what was read first where that is too much.
+    fn make_room(&self, path: &str, bytes: u64) {
+        let mut gone = Vec::new();
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.bytes += bytes;
+            held.paths.push_back(path.to_owned());
+            while held.bytes > HELD_BYTES_MAX && held.paths.len() > 1 {
+                let Some(file) = held.paths.pop_front().and_then(|path| self.files.get(&path)) else { break };
+                held.bytes = held.bytes.saturating_sub(file.size_bytes);
+                gone.push(file);
             }
-            let hash = blake3::hash(&bytes);
-            Ok((bytes, hash))
-        };
-        file.content.get_or_init(read).as_ref().map_err(Clone::clone)
+        }
+        for file in gone {
+            *file.content.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// What a file's content is, as a hash of it; the first call reads it, which may block.
+    fn hash(&self, path: &str) -> Result<blake3::Hash, String> {
+        let file = self.files.get(path).ok_or("there is no such file")?;
+        if let Some(first) = file.first.get() {
+            return first.clone();
+        }
+        self.content(path)?;
+        file.first.get().cloned().unwrap_or_else(|| Err("it was not read".to_owned()))
     }
 
     /// What a look sees, as a short text that differs where what is seen differs. May block, as [`Self::content`] does.
     #[must_use]
     pub fn sees(&self, look: &Look) -> String {
         match look {
-            Look::Content(path) => match self.hashed(path) {
-                Ok((_, hash)) => hash.to_hex().to_string(),
+            Look::Content(path) => match self.hash(path) {
+                Ok(hash) => hash.to_hex().to_string(),
                 Err(reason) => format!("unreadable: {reason}"),
             },
             Look::Metadata(path) => match self.node(path) {
@@ -202,6 +261,12 @@ pub enum Look {
 }
 
 impl Look {
+    fn path(&self) -> &str {
+        match self {
+            Self::Content(path) | Self::Metadata(path) | Self::Listing(path) => path,
+        }
+    }
+
     /// The same look, at the data that a subject comes with: its paths begin with `/`, which no path of a subject does.
     #[must_use]
     pub fn at_data(self) -> Self {
@@ -227,23 +292,37 @@ impl Look {
 
 /// Collects what an instance looks at. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub struct Looks(Arc<Mutex<Option<BTreeSet<Look>>>>);
+pub struct Looks(Arc<Mutex<Record>>);
+
+#[derive(Debug, Default)]
+struct Record {
+    looks: BTreeSet<Look>,
+    bytes: usize,
+    /// There were more than are held.
+    is_full: bool,
+}
 
 impl Looks {
     /// Adds a look.
     pub fn add(&self, look: Look) {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let looks = looks.get_or_insert_default();
-        if looks.len() < LOOKS_MAX {
-            looks.insert(look);
+        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = look.path().len();
+        if record.is_full || record.looks.contains(&look) {
+            return;
         }
+        if record.looks.len() >= LOOKS_MAX || record.bytes + bytes > LOOKS_BYTES_MAX {
+            *record = Record { is_full: true, ..Record::default() };
+            return;
+        }
+        record.bytes += bytes;
+        record.looks.insert(look);
     }
 
     /// All looks, sorted; none when there were more than are held.
     #[must_use]
     pub fn take(&self) -> Option<BTreeSet<Look>> {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
-        (looks.len() < LOOKS_MAX).then_some(looks)
+        let record = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (!record.is_full).then_some(record.looks)
     }
 }
 
@@ -282,6 +361,36 @@ mod tests {
         assert_eq!((snapshot.content("f"), snapshot.content("f")), (Ok(Bytes::from_static(b"abc")), Ok(Bytes::from_static(b"abc"))));
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
         assert!(snapshot.content("g").is_err(), "grown since it was listed");
+    }
+
+    #[test]
+    fn only_so_much_is_held_and_what_is_read_again_must_be_what_it_was() {
+        let changing = Arc::new(Mutex::new(Bytes::from(vec![0; 1000])));
+        let mut snapshot = Snapshot::default();
+        let content = Arc::clone(&changing);
+        snapshot.add_lazy("first", 1000, Box::new(move || Ok(content.lock().expect("a lock").clone()))).expect("added");
+        let size = HELD_BYTES_MAX;
+        snapshot.add_lazy("large", size, Box::new(move || Ok(Bytes::from(vec![0; usize::try_from(size).expect("fits")])))).expect("added");
+        snapshot.content("first").expect("reads");
+        assert!(snapshot.loaded("first").is_some());
+        snapshot.content("large").expect("reads");
+        assert!(snapshot.loaded("first").is_none(), "let go for the large one");
+        assert!(snapshot.content("first").is_ok(), "the same again");
+        snapshot.content("large").expect("reads");
+        *changing.lock().expect("a lock") = Bytes::from(vec![1; 1000]);
+        assert!(snapshot.content("first").is_err(), "not what it was");
+    }
+
+    #[test]
+    fn a_record_of_looks_is_bounded_in_names_and_in_bytes() {
+        let looks = Looks::default();
+        looks.add(Look::Metadata("a".into()));
+        looks.add(Look::Metadata("a".into()));
+        assert_eq!(looks.take().map(|looks| looks.len()), Some(1));
+        for at in 0..5_000 {
+            looks.add(Look::Metadata(format!("{at:04000}")));
+        }
+        assert_eq!(looks.take(), None);
     }
 
     #[test]

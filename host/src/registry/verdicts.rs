@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,12 @@ use crate::model::snapshot::Look;
 const ANSWERS_MAX: i64 = 500_000;
 /// How many answers wait for one transaction.
 const PENDING_MAX: usize = 4_096;
+/// How many bytes of answers wait for one transaction.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+/// The largest answer that is kept, with what was looked at for it, in bytes.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How large the store grows, in bytes; the answers that were stored first go first.
+const STORE_BYTES_MAX: i64 = 1 << 30;
 
 /// What an answer was asked with, as a hash.
 pub type Key = blake3::Hash;
@@ -35,6 +41,7 @@ pub struct Verdicts {
 struct Inner {
     connection: Connection,
     pending: Vec<(Key, Vec<u8>)>,
+    pending_bytes: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,13 +64,14 @@ impl Verdicts {
         let path = own.join("verdicts.sqlite");
         let connection = match connect(&path) {
             Ok(connection) => connection,
-            Err(error) => {
+            Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) => {
                 tracing::warn!(file = %path.display(), %error, "kept verdicts cannot be read, and are made anew");
                 std::fs::remove_file(&path)?;
                 connect(&path).map_err(std::io::Error::other)?
             }
+            Err(error) => return Err(std::io::Error::other(error)),
         };
-        Ok(Self { key, inner: Mutex::new(Inner { connection, pending: Vec::new() }) })
+        Ok(Self { key, inner: Mutex::new(Inner { connection, pending: Vec::new(), pending_bytes: 0 }) })
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -92,12 +100,17 @@ impl Verdicts {
     pub fn put<T: Serialize>(&self, key: &Key, looks: BTreeSet<Look>, subject: &Subject, answer: &T) {
         let looks = looks.into_iter().map(|look| (look.clone(), subject.sees(&look))).collect();
         let Ok(value) = serde_json::to_vec(&Kept { looks, answer }) else { return };
+        if value.len() > ANSWER_BYTES_MAX {
+            tracing::debug!(bytes = value.len(), "an answer is too large to be kept");
+            return;
+        }
         let mut bytes = self.mac(key, &value).as_bytes().to_vec();
         bytes.extend(value);
         let full = {
             let mut inner = self.inner();
+            inner.pending_bytes += bytes.len();
             inner.pending.push((*key, bytes));
-            inner.pending.len() >= PENDING_MAX
+            inner.pending.len() >= PENDING_MAX || inner.pending_bytes >= PENDING_BYTES_MAX
         };
         if full {
             self.flush();
@@ -108,6 +121,7 @@ impl Verdicts {
     pub fn flush(&self) {
         let mut inner = self.inner();
         let pending = std::mem::take(&mut inner.pending);
+        inner.pending_bytes = 0;
         if pending.is_empty() {
             return;
         }
@@ -119,6 +133,10 @@ impl Verdicts {
                     insert.execute(params![key.as_bytes(), value])?;
                 }
                 transaction.execute("DELETE FROM answer WHERE id <= (SELECT max(id) FROM answer) - ?1", params![ANSWERS_MAX])?;
+                let pragma = |name: &str| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+                if (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")? > STORE_BYTES_MAX {
+                    transaction.execute("DELETE FROM answer WHERE id <= (SELECT (min(id) + max(id)) / 2 FROM answer)", [])?;
+                }
             }
             transaction.commit()
         };
@@ -184,7 +202,18 @@ mod tests {
         let database = Connection::open(folder.path().join("verdicts/verdicts.sqlite")).expect("opens");
         database.execute("INSERT INTO answer (key, value) SELECT ?1, value FROM answer", params![other.as_bytes()]).expect("copies");
         assert_eq!(verdicts.get::<String>(&other, &snapshot("")), None);
-        database.execute("UPDATE answer SET value = replace(value, 'fine', 'evil')", []).expect("changes");
+        let stored = |key: &Key| -> Vec<u8> {
+            database.query_row("SELECT value FROM answer WHERE key = ?1", params![key.as_bytes()], |row| row.get(0)).expect("there")
+        };
+        let put = |value: &[u8]| {
+            database.execute("UPDATE answer SET value = ?1 WHERE key = ?2", params![value, key.as_bytes()]).expect("changes")
+        };
+        let fine = stored(&key);
+        let at = fine.windows(4).position(|part| part == b"fine").expect("the answer");
+        let evil = [&fine[..at], b"evil", &fine[at + 4..]].concat();
+        put(&evil);
         assert_eq!(verdicts.get::<String>(&key, &snapshot("")), None);
+        put(&fine);
+        assert_eq!(verdicts.get::<String>(&key, &snapshot("")).as_deref(), Some("fine"), "what is refused is refused for its change alone");
     }
 }

@@ -305,7 +305,13 @@ impl<'a> Execution<'a> {
 
     fn mounts(&self, entrance: &Entrance) -> Vec<Mount> {
         let (Entrance::Gate(subject) | Entrance::Units(subject)) = entrance else { return Vec::new() };
-        let mount = |at, snapshot: &Arc<_>| Mount { at, snapshot: Arc::clone(snapshot), looks: self.call.looks.clone() };
+        let open_bytes = Arc::default();
+        let mount = |at, snapshot: &Arc<_>| Mount {
+            at,
+            snapshot: Arc::clone(snapshot),
+            looks: self.call.looks.clone(),
+            open_bytes: Arc::clone(&open_bytes),
+        };
         vec![mount(filesystem::SUBJECT, &subject.snapshot), mount(filesystem::DATA, &subject.data)]
     }
 

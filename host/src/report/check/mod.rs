@@ -8,7 +8,7 @@ mod sarif;
 
 use std::collections::BTreeMap;
 
-use crate::check::mask::mask;
+use crate::check::mask::Secrets;
 use crate::check::tree::Tree;
 use crate::check::{GateOutcome, GateReport, Report};
 use crate::model::Span;
@@ -28,7 +28,7 @@ const PATH_BYTES_MAX: usize = 1_200;
 /// The lines of the files that a report tells of.
 struct Lines<'a> {
     tree: &'a Tree,
-    masked: &'a [String],
+    masked: &'a Secrets,
     texts: BTreeMap<&'a str, Option<String>>,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Lines<'a> {
         let read = || String::from_utf8(tree.snapshot.content(path).ok()?.to_vec()).ok();
         let text = self.texts.entry(path).or_insert_with(read).as_deref()?;
         let line = text.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
-        Some(mask(line, self.masked))
+        Some(self.masked.mask(line))
     }
 }
 

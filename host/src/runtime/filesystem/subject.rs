@@ -4,13 +4,14 @@
 //! and no devices, and cannot be written.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use wasmtime_wasi::p2::DynInputStream;
+use bytes::Bytes;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, MetadataHashValue,
 };
-use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable, StreamError, StreamResult};
 
 use super::{READ_BYTES_MAX, hash_value};
 use crate::model::snapshot::{Look, Looks, Node, Snapshot};
@@ -19,6 +20,8 @@ use crate::model::snapshot::{Look, Looks, Node, Snapshot};
 pub(in crate::runtime) const SUBJECT: &str = "/subject";
 /// Where the data is mounted that the operator gives to a gate.
 pub(in crate::runtime) const DATA: &str = "/data";
+/// How much content one instance holds open at once, in bytes.
+const OPEN_BYTES_MAX: u64 = 512 << 20;
 /// The time that every file of a subject bears: 2020-01-01T00:00:00Z.
 const FIXED_TIME: Datetime = Datetime { seconds: 1_577_836_800, nanoseconds: 0 };
 
@@ -28,6 +31,54 @@ pub(in crate::runtime) struct Mount {
     pub(in crate::runtime) at: &'static str,
     pub(in crate::runtime) snapshot: Arc<Snapshot>,
     pub(in crate::runtime) looks: Option<Looks>,
+    /// How much of its content the instance holds open, in bytes.
+    pub(in crate::runtime) open_bytes: Arc<AtomicU64>,
+}
+
+/// A file's content, for as long as somebody of the instance has it open.
+#[derive(Debug)]
+struct Content {
+    bytes: Bytes,
+    open_bytes: Arc<AtomicU64>,
+}
+
+impl Content {
+    fn hold(bytes: Bytes, open_bytes: &Arc<AtomicU64>) -> Result<Arc<Self>, ErrorCode> {
+        let size = bytes.len() as u64;
+        let before = open_bytes.fetch_add(size, Ordering::Relaxed);
+        let content = Self { bytes, open_bytes: Arc::clone(open_bytes) };
+        if before.saturating_add(size) > OPEN_BYTES_MAX { Err(ErrorCode::InsufficientMemory) } else { Ok(Arc::new(content)) }
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.open_bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Reads a file from some place on.
+struct Reader {
+    content: Arc<Content>,
+    at: usize,
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, length: usize) -> StreamResult<Bytes> {
+        let rest = self.content.bytes.get(self.at..).unwrap_or_default();
+        if rest.is_empty() && length > 0 {
+            return Err(StreamError::Closed);
+        }
+        let bytes = Bytes::copy_from_slice(&rest[..rest.len().min(length).min(READ_BYTES_MAX)]);
+        self.at += bytes.len();
+        Ok(bytes)
+    }
 }
 
 /// An open file or folder of a subject.
@@ -37,6 +88,8 @@ pub(super) struct Open {
     /// The root is the empty path.
     path: String,
     node: Node,
+    /// Of a file.
+    content: Option<Arc<Content>>,
 }
 
 impl Mount {
@@ -71,18 +124,18 @@ impl Mount {
             Node::File(_) => Look::Content(path.to_owned()),
             Node::Folder => Look::Metadata(path.to_owned()),
         };
-        self.load(path, node).await?;
+        // On record before it is read: that it could not be read is seen, too.
+        self.look(look.clone());
+        if node != Node::Folder {
+            self.load(path).await?;
+        }
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.at.as_bytes()).update(&[0]).update(path.as_bytes()).update(&[0]).update(self.snapshot.sees(&look).as_bytes());
-        self.look(look);
         Ok(hash_value(&hasher))
     }
 
-    /// Reads a file's content, if nobody has yet; elsewhere, since a disk may be slow.
-    async fn load(&self, path: &str, node: Node) -> Result<(), ErrorCode> {
-        if node == Node::Folder {
-            return Ok(());
-        }
+    /// A file's content; read elsewhere where it is not at hand, since a disk may be slow.
+    async fn load(&self, path: &str) -> Result<Bytes, ErrorCode> {
         let content = match self.snapshot.loaded(path) {
             Some(content) => content,
             None => {
@@ -90,7 +143,7 @@ impl Mount {
                 tokio::task::spawn_blocking(move || snapshot.content(&path)).await.unwrap_or_else(|error| Err(error.to_string()))
             }
         };
-        content.map(|_| ()).map_err(|reason| {
+        content.map_err(|reason| {
             tracing::debug!(path, reason, "a file of the subject could not be read");
             ErrorCode::Io
         })
@@ -146,7 +199,7 @@ impl Open {
 
     /// The root of a mount.
     pub(super) fn root(mount: Mount) -> Self {
-        Self { mount, path: String::new(), node: Node::Folder }
+        Self { mount, path: String::new(), node: Node::Folder, content: None }
     }
 
     /// What a path below it means, opened.
@@ -154,14 +207,14 @@ impl Open {
         let path = self.resolve(path)?;
         let node = self.mount.node(&path)?;
         if node == Node::Folder {
-            return Ok(Self { mount: self.mount.clone(), path, node });
+            return Ok(Self { mount: self.mount.clone(), path, node, content: None });
         }
         if must_be_folder {
             return Err(ErrorCode::NotDirectory);
         }
         self.mount.look(Look::Content(path.clone()));
-        self.mount.load(&path, node).await?;
-        Ok(Self { mount: self.mount.clone(), path, node })
+        let content = Content::hold(self.mount.load(&path).await?, &self.mount.open_bytes)?;
+        Ok(Self { mount: self.mount.clone(), path, node, content: Some(content) })
     }
 
     pub(super) fn kind(&self) -> DescriptorType {
@@ -193,16 +246,15 @@ impl Open {
     }
 
     pub(super) fn read(&self, length: Filesize, offset: Filesize) -> Result<(Vec<u8>, bool), ErrorCode> {
-        let content = self.content()?;
+        let content = &self.content.as_ref().ok_or(ErrorCode::IsDirectory)?.bytes;
         let rest = content.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let bytes = &rest[..rest.len().min(usize::try_from(length).unwrap_or(usize::MAX)).min(READ_BYTES_MAX)];
         Ok((bytes.to_vec(), bytes.len() == rest.len()))
     }
 
     pub(super) fn reader(&self, offset: Filesize) -> Result<DynInputStream, ErrorCode> {
-        let content = self.content()?;
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-        Ok(Box::new(MemoryInputPipe::new(content.slice(from..))))
+        let content = Arc::clone(self.content.as_ref().ok_or(ErrorCode::IsDirectory)?);
+        Ok(Box::new(Reader { content, at: usize::try_from(offset).unwrap_or(usize::MAX) }))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -217,13 +269,5 @@ impl Open {
         let path = self.resolve(path)?;
         let node = self.mount.node(&path)?;
         self.mount.metadata_hash(&path, node).await
-    }
-
-    /// The content of an open file; it was read when the file was opened.
-    fn content(&self) -> Result<bytes::Bytes, ErrorCode> {
-        match self.node {
-            Node::Folder => Err(ErrorCode::IsDirectory),
-            Node::File(_) => self.mount.snapshot.loaded(&self.path).and_then(Result::ok).ok_or(ErrorCode::Io),
-        }
     }
 }

@@ -17,6 +17,8 @@ const LINE_BYTES_MAX: usize = 4_096;
 const ALLOWED: &str = "sandhog:allow-secret";
 /// How many findings one file gives: the rest is the same again.
 const FINDINGS_MAX: usize = 200;
+/// How many secrets of one file are told apart at all.
+const FOUND_MAX: usize = 2_000;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,13 +96,24 @@ fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
             if !found.iter().any(|(range, _)| range.start < secret.end() && secret.start() < range.end) {
                 found.push((secret.range(), rule));
             }
-            if found.len() >= FINDINGS_MAX {
+            if found.len() >= FOUND_MAX {
                 break;
             }
         }
     }
     found.sort_by_key(|(range, _)| range.start);
-    found.into_iter().map(|(range, rule)| finding(path, text, &lines, range, rule)).collect()
+    let is_cut = found.len() >= FOUND_MAX;
+    let rest = if found.len() > FINDINGS_MAX { found.split_off(FINDINGS_MAX - 1) } else { Vec::new() };
+    let mut findings: Vec<Finding> = found.into_iter().map(|(range, rule)| finding(path, text, &lines, range, rule)).collect();
+    // One for all the others. It covers them, so that no report shows one.
+    if let (Some((first, rule)), Some((last, _))) = (rest.first(), rest.last()) {
+        let end = if is_cut { text.len() } else { rest.iter().map(|(range, _)| range.end).max().unwrap_or(last.end) };
+        let start = if is_cut { 0 } else { first.start };
+        let more = if is_cut { format!("more than {FOUND_MAX} secrets are in this file") } else { format!("{} more secrets are in this file", rest.len()) };
+        let told = finding(path, text, &lines, first.clone(), rule);
+        findings.push(Finding { message: more, ..told }.over(path, &lines, start..end));
+    }
+    findings
 }
 
 /// Whether a text holds a word, whatever its case.
@@ -264,5 +277,12 @@ mod tests {
         let wide: Vec<u8> =
             [0xff, 0xfe].into_iter().chain(format!("t = '{}'", made("ghp_", 36)).encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert_eq!(scan("f", &decoded(&wide), &Params::default()).len(), 1);
+        let many: String = (0..FINDINGS_MAX + 50).map(|at| format!("t = '{}{at:03}'\n", made("ghp_", 33))).collect();
+        let found = scan("f", &many, &Params::default());
+        assert_eq!(found.len(), FINDINGS_MAX);
+        let last = found.last().expect("a finding");
+        assert!(last.message.starts_with("51 more"), "{}", last.message);
+        let span = last.location.as_ref().and_then(|location| location.span).expect("a place");
+        assert_eq!((span.start_line, span.end_line), (200, 250), "it covers the rest");
     }
 }
