@@ -259,7 +259,7 @@ fn a_repository_that_names_programs_has_none_of_them_run() {
     let inner = world.path().join("inner");
     std::fs::create_dir(&inner).expect("makes");
     std::fs::write(inner.join("c.py"), BAD).expect("writes");
-    assert_eq!(findings(&world.json(&["inner"], 1)), ["inner/c.py:1:8 F401"]);
+    assert_eq!(findings(&world.json(&["inner"], 1)), ["c.py:1:8 F401"]);
 }
 
 #[test]

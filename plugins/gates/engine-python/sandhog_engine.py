@@ -5,7 +5,8 @@ The interpreter is frozen after its start, with what it has imported: there is n
 
 import asyncio
 import asyncio.unix_events
-import importlib
+import importlib.abc
+import importlib.machinery
 import os
 import pkgutil
 import selectors
@@ -19,23 +20,56 @@ SUBJECT = "/subject"
 LEFT_OUT = {"antigravity", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "this", "tkinter", "turtle", "turtledemo", "venv"}
 
 
-def import_library():
-    """Imports every module of the standard library that there is on this platform."""
-    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
-        try:
-            module = importlib.import_module(name)
-        except BaseException:  # noqa: BLE001, S112 (not on this platform)
-            continue
-        for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if inner.name in ("__main__", "tests", "test", "idle_test") or name == "test":
-                continue
-            try:
-                importlib.import_module(f"{name}.{inner.name}")
-            except BaseException:  # noqa: BLE001, S112
-                continue
+def import_all(name):
+    """Imports a module and every one below it that there is on this platform."""
+    try:
+        module = importlib.import_module(name)
+    except BaseException:  # noqa: BLE001 (not on this platform)
+        return
+    for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
+        if inner.name not in ("__main__", "tests", "test", "idle_test") and name != "test":
+            import_all(f"{name}.{inner.name}")
 
 
-import_library()
+for _name in sorted(sys.stdlib_module_names - LEFT_OUT):
+    import_all(_name)
+
+
+class Mask:
+    """The mask of permissions that new files get, of which there are none: what is set is told again, and does nothing."""
+
+    mask = 0o022
+
+    @classmethod
+    def set(cls, mask):
+        cls.mask, before = mask, cls.mask
+        return before
+
+
+os.umask = Mask.set
+
+
+class Frozen(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Packages that were imported ahead, for whoever finds no others: those of the subject itself come first."""
+
+    def __init__(self, *packages):
+        self.modules = {}
+        for name in [name for name in sys.modules if name.split(".")[0] in packages]:
+            self.modules[name] = sys.modules.pop(name)
+        sys.meta_path.append(self)
+
+    def find_spec(self, name, path=None, target=None):
+        parent = name.rpartition(".")[0]
+        ours = not parent or sys.modules.get(parent) is self.modules.get(parent)
+        return importlib.machinery.ModuleSpec(name, self) if name in self.modules and ours else None
+
+    def create_module(self, spec):
+        module = self.modules[spec.name]
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module):
+        module.__spec__ = self.spec  # its own: it knows where the package was
 
 
 def prepare(paths):

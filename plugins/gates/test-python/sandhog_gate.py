@@ -6,26 +6,25 @@ unit too, for the tests that only pytest finds, since they are made while the fi
 """
 
 import ast  # noqa: I001 (`sandhog_engine` comes ahead of pytest: it brings the whole standard library)
-import importlib
+import contextlib
 import io
 import json
 import os
-import pkgutil
+import sys
 
-from sandhog_engine import SUBJECT, answer, finding, path_list, prepare
+from sandhog_engine import SUBJECT, Frozen, answer, finding, import_all, path_list, prepare
 import pytest
-import _pytest.assertion.rewrite
 import _pytest.logging
-import pygments  # noqa: F401
+import _pytest.tmpdir
 
-for _inner in pkgutil.iter_modules(importlib.import_module("_pytest").__path__):
-    try:
-        importlib.import_module(f"_pytest.{_inner.name}")
-    except BaseException:  # noqa: BLE001, S112 (not on this platform)
-        continue
+# What pytest itself imports only when it is needed, too.
+for _name in ("_pytest", "packaging", "pluggy", "iniconfig", "pygments.lexers.python", "pygments.formatters.terminal"):
+    import_all(_name)
+Frozen("packaging", "pluggy", "iniconfig", "pygments")
 
-# There is no /dev/null, where pytest writes the log that nobody asked for.
+# There is no /dev/null, where pytest writes the log that nobody asked for, and there are no users.
 _pytest.logging._FileHandler._open = lambda self: io.StringIO()
+_pytest.tmpdir.get_user_id = lambda: None
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -89,47 +88,67 @@ def tests_of_file(source, path):
         return [path]  # pytest says what is wrong
     nodes = list(statements(module.body))
     known = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
-    units, made = [], False
+    units = []
     for node in nodes:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             if node.name.startswith("test"):
                 units.append(node.name)
-            made |= node.name in ("load_tests", "pytest_generate_tests", "pytest_collect_file")
         elif isinstance(node, ast.ClassDef):
             units.extend(tests_of_class(node, known))
-        elif isinstance(node, ast.ImportFrom):
-            names = [alias.asname or alias.name for alias in node.names]
-            made |= any(name == "*" or name.startswith(("test_", "Test")) for name in names if name != "TestCase")
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            made |= any(isinstance(target, ast.Name) and target.id.lower().startswith("test") and not isinstance(node.value, ast.Constant) for target in targets)
-        elif isinstance(node, (ast.For, ast.While)):
-            made = True
-    if made:
-        return [path]
     return [f"{path}::{unit}" for unit in dict.fromkeys(units)]
 
 
 # Running
 
 
+class Sandbox:
+    """What pytest has elsewhere and not here."""
+
+    def pytest_addoption(self, parser):
+        for name in ("faulthandler_timeout", "faulthandler_exit_on_timeout"):
+            parser.addini(name, "of no use here", default=None)
+
+    # All that is written goes through Python: there is nothing below that could be captured.
+    @pytest.fixture
+    def capfd(self, capsys):
+        return capsys
+
+    @pytest.fixture
+    def capfdbinary(self, capsysbinary):
+        return capsysbinary
+
+
 class Results:
-    """What pytest says of each test; with `known`, only of tests that reading the file did not find."""
+    """What pytest says of each test of a file; with `known`, only of tests that reading the file did not find."""
 
-    def __init__(self, known=()):
-        self.known = set(known)
+    def __init__(self, file, known=()):
+        self.file, self.known = file, set(known)
         self.failed, self.skipped, self.passed, self.collected = [], [], 0, 0
+        self.was_read = False
 
-    def pytest_collection_modifyitems(self, items):
+    def pytest_collection_modifyitems(self, session, items):
         def is_known(item):
-            name = item.nodeid.split("[", 1)[0]
-            return name in self.known or name.rsplit("::", 1)[0] in self.known
+            parts = item.nodeid.split("[", 1)[0].split("::")
+            return any("::".join(parts[:end]) in self.known for end in range(2, len(parts) + 1))
+
+        def is_left_out(item):
+            hook = session.gethookproxy(item.path.parent)
+            return hook.pytest_ignore_collect(collection_path=item.path, config=session.config)
 
         items[:] = [item for item in items if not is_known(item)]
+        if items and is_left_out(items[0]):
+            self.skipped.append("its conftest.py leaves the file out")
+            items[:] = []
         self.collected = len(items)
 
     def pytest_runtest_logreport(self, report):
         self.add(report, report.when)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector):
+        report = yield
+        self.was_read |= report.passed and collector.nodeid == self.file
+        return report
 
     def pytest_collectreport(self, report):
         if report.failed:
@@ -171,6 +190,38 @@ def message(report, when):
     return before + text
 
 
+def title(report, unit):
+    """The test that a report is about: of a file's or a parametrised one's, which."""
+    name = report.nodeid if report.nodeid.startswith(unit) else unit
+    context = getattr(report, "context", None)
+    parts = [str(context.msg)] if getattr(context, "msg", None) else []
+    parts += [f"{key}={value!r}" for key, value in (getattr(context, "kwargs", None) or {}).items()]
+    return f"{name} ({', '.join(parts)})"[:MESSAGE_MAX] if parts else name
+
+
+class Tee(io.TextIOBase):
+    """Writes what is written, and keeps a part of it."""
+
+    def __init__(self, to):
+        self.to, self.kept = to, ""
+
+    def write(self, text):
+        if len(self.kept) < 100_000:
+            self.kept += text
+        return self.to.write(text)
+
+    def flush(self):
+        self.to.flush()
+
+
+def complaint(said):
+    """What pytest gave as its reason to end."""
+    lines = [line.strip() for line in said.splitlines()]
+    told = [line for line in lines if line.startswith(("ERROR:", "E ", "INTERNALERROR> "))] or [line for line in lines if line][-1:]
+    told = told[:3] if told[:1] and told[0].startswith("ERROR:") else told[-3:]
+    return "\n".join(line.removeprefix("E ").removeprefix("INTERNALERROR> ").strip() for line in told)[:MESSAGE_MAX] or "it did not say why"
+
+
 def run_unit(unit, paths):
     """Has pytest run one unit; of a file, what reading it did not find."""
     file, _, name = unit.partition("::")
@@ -180,40 +231,44 @@ def run_unit(unit, paths):
     if not name:
         with open(f"{SUBJECT}/{file}", "rb") as source:
             known = tests_of_file(source.read(), file)
-    results = Results([found for found in known if found != file])
-    plugins = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "threadexception")
-    switched_off = [word for plugin in plugins for word in ("-p", f"no:{plugin}")]
-    arguments = [*switched_off, "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT, "-o", "addopts=", f"{SUBJECT}/{unit}"]
-    code = pytest.main(arguments, plugins=[results])
+    results = Results(file, [found for found in known if found != file])
+    settings = ["addopts=", "cache_dir=/tmp/pytest-cache", "tmp_path_retention_policy=all"]
+    arguments = ["-p", "no:faulthandler", "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT]
+    arguments += [word for setting in settings for word in ("-o", setting)]
+    tee = Tee(sys.stdout), Tee(sys.stderr)
+    with contextlib.redirect_stdout(tee[0]), contextlib.redirect_stderr(tee[1]):
+        code = pytest.main([*arguments, f"{SUBJECT}/{unit}"], plugins=[Sandbox(), results])
     findings = []
-    if name and results.failed and all(when == "collect" for _, when in results.failed):
+    if name and not results.was_read and not results.skipped:
         # The file's own unit says why, once for all of its tests.
-        return types.Verdict(types.Decision.FAIL, [], [], "the file cannot be loaded")
+        return types.Verdict(types.Decision.PASS, [], [], "skipped: the file cannot be loaded, as its own unit tells")
     for report, when in results.failed:
         path, line = place(report, file)
-        findings.append(finding("test-failed" if when == "call" else "test-error", types.Severity.HIGH, f"{unit}: {message(report, when)}", path, line, hint(report)))
+        findings.append(finding("test-failed" if when == "call" else "test-error", types.Severity.HIGH, f"{title(report, unit)}: {message(report, when)}", path, line, hint(str(report.longrepr))))
     ran = results.passed + len(results.failed)
     passed = types.Decision.PASS
     if findings:
         return types.Verdict(types.Decision.FAIL, findings, [], f"{ran} ran, {len(results.failed)} failed, {len(results.skipped)} skipped")
-    if ran:
+    if ran and code == pytest.ExitCode.OK:
         return types.Verdict(passed, [], [], f"{ran} ran, {len(results.skipped)} skipped")
-    if results.skipped:
+    if not ran and results.skipped:
         return types.Verdict(passed, [], [], f"skipped: {results.skipped[0]}"[:MESSAGE_MAX])
-    if results.collected == 0 and code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
-        # pytest knows nothing of it, for reasons of the file's own; of a whole file, all of it is known.
+    if not ran and results.collected == 0 and results.was_read and code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        # pytest read the file and knows nothing of it, for reasons of the file's own; of a whole file, all of it is known.
         return types.Verdict(passed, [], [], "skipped: pytest collects no such test" if name else "skipped: nothing beside the tests that were found")
-    said = finding("test-error", types.Severity.HIGH, f"{unit}: pytest ended with {int(code)}, and no test ran", file, None)
-    return types.Verdict(types.Decision.FAIL, [said], [], "nothing ran")
+    reason = complaint(tee[1].kept or tee[0].kept)
+    what = "no test ran" if not ran else "not by the tests that ran"
+    text = f"{unit}: pytest ended with {int(code)}, and {what}: {reason}"
+    said = finding("test-error", types.Severity.HIGH, text, file, None, hint(reason))
+    return types.Verdict(types.Decision.FAIL, [said], [], "nothing ran" if not ran else f"{ran} ran")
 
 
-def hint(report):
+def hint(text):
     """What to do where the sandbox is the reason."""
-    text = str(report.longrepr)
     if "ModuleNotFoundError" in text:
         return "the sandbox has the standard library and pytest; --data python=FOLDER gives the tests a folder of pure Python packages"
-    if "No usable temporary directory" in text or "tmp_path" in text:
-        return "the sandbox has no folder that can be written"
+    if "No space left on device" in text or "Errno 29" in text or "No usable temporary directory" in text:
+        return "what the tests write below /tmp is bounded by the limit `scratch`"
     return None
 
 

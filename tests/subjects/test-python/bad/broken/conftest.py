@@ -1,0 +1,1 @@
+raise RuntimeError("what every test below it needs")
