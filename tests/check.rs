@@ -174,6 +174,15 @@ fn a_baseline_lets_an_old_repository_start_and_a_second_finding_is_new() {
     world.json(&["--new-only"], 0);
     world.write("new.py", BAD);
     assert_eq!(findings(&world.json(&["--new-only"], 1)), ["new.py:1:8 F401"]);
+    let xml = world.run(&["check", "--new-only", "--format", "junit"], 1).out;
+    assert!(xml.contains("new.py") && !xml.contains("old.py"), "{xml}");
+    // A part that is judged anew leaves the rest as it was.
+    assert!(world.run(&["baseline", "update", "new.py"], 0).out.contains("2 findings"));
+    world.json(&["--new-only"], 0);
+    assert!(world.run(&["baseline", "update", "--gate", "lint-json"], 4).out.contains("nothing was checked"));
+    world.write("new.py", GOOD);
+    assert!(world.run(&["baseline", "update", "new.py"], 0).out.contains("1 finding"));
+    world.json(&["--new-only"], 0);
     world.write("sandhog-baseline.json", "{\"sandhog_baseline\": 1, \"findings\": []}");
     let ran = world.run(&["check", "--new-only"], 2);
     assert!(ran.err.contains("no baseline counts here"), "a baseline that was changed is not trusted: {}", ran.err);
@@ -192,6 +201,10 @@ fn what_git_says_changed_is_judged_and_nothing_of_its_configuration_is_run() {
     world.git(&["config", "core.fsmonitor", &format!("touch {}", run.display())]);
     world.git(&["config", "diff.external", &format!("touch {}", run.display())]);
     assert_eq!(findings(&world.json(&["--changed"], 1)), ["new.py:1:8 F401"]);
+    let unborn = World::new();
+    unborn.git(&["init", "--quiet"]);
+    unborn.write("new.py", BAD);
+    assert_eq!(findings(&unborn.json(&["--changed"], 1)), ["new.py:1:8 F401"], "before the first commit everything is new");
     world.git(&["add", "."]);
     assert!(!run.exists() || std::fs::remove_file(&run).is_ok()); // our own `git add` may have
     assert_eq!(findings(&world.json(&["--changed", "main"], 1)), ["new.py:1:8 F401"]);
@@ -248,7 +261,8 @@ fn a_repository_that_names_programs_has_none_of_them_run() {
     std::fs::remove_file(&run).ok();
     assert_eq!(findings(&world.json(&["--changed"], 1)), ["b.py:1:8 F401"]);
     world.json(&["--changed", "main"], 1);
-    for object in walkdir::WalkDir::new(world.path().join(".git/objects")).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+    for object in walkdir::WalkDir::new(world.path().join(".git/objects")).into_iter().flatten().filter(|entry| entry.file_type().is_file())
+    {
         std::fs::remove_file(object.path()).expect("removes");
     }
     world.json(&[], 1);
@@ -259,7 +273,10 @@ fn a_repository_that_names_programs_has_none_of_them_run() {
     let inner = world.path().join("inner");
     std::fs::create_dir(&inner).expect("makes");
     std::fs::write(inner.join("c.py"), BAD).expect("writes");
-    assert_eq!(findings(&world.json(&["inner"], 1)), ["c.py:1:8 F401"]);
+    assert_eq!(findings(&world.json(&["inner"], 1)), ["inner/c.py:1:8 F401"], "a part of its working tree");
+    // Which has the configurations of its engines at its root.
+    world.write("ruff.toml", "lint.ignore = [\"F401\"]\n");
+    world.json(&["inner", "--gate", "lint-python"], 0);
 }
 
 #[test]
@@ -600,7 +617,7 @@ fn tests_that_mean_harm_reach_nothing_and_the_others_go_on() {
         "test_harm.py",
         format!(
             "import os, socket, subprocess, pytest\n\n\ndef test_files():\n    for path in [{secret:?}, '/etc/passwd', '../../../../etc/passwd', '/proc/self/environ']:\n        \
-             with pytest.raises(OSError):\n            open(path)\n    assert os.environ.get('HOME') is None\n\n\ndef test_writes():\n    for path in ['x', '/subject/x', '/tmp/x']:\n        \
+             with pytest.raises(OSError):\n            open(path)\n    assert os.environ.get('HOME') is None\n\n\ndef test_writes():\n    for path in ['x', '/subject/x', '/data/x', '/tmp/../x']:\n        \
              with pytest.raises(OSError):\n            open(path, 'w')\n\n\ndef test_network():\n    with pytest.raises(OSError):\n        socket.create_connection(('127.0.0.1', 1))\n\n\n\
              def test_processes():\n    with pytest.raises(OSError):\n        subprocess.run(['true'])\n\n\ndef test_memory():\n    with pytest.raises(MemoryError):\n        [bytes(1 << 20) for _ in range(4096)]\n",
             secret = secret.to_str().expect("UTF-8")
@@ -750,6 +767,39 @@ fn figures_are_in_the_baseline_and_two_percent_mean_two_percent() {
     assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "half a percent");
     world.write("sum.bench.js", bench(1_050));
     assert_eq!(findings(&world.json(&[], 1)), ["sum.bench.js fuel-regression"]);
+}
+
+#[test]
+fn a_file_that_is_named_is_judged_as_a_part_of_its_project() {
+    let world = World::new();
+    world.git(&["init", "--quiet"]);
+    world.write("package/__init__.py", "answer = 42\n");
+    world.write("tests/test_it.py", "import package\n\n\ndef test_it():\n    assert package.answer == 42\n");
+    world.json(&["tests/test_it.py", "--gate", "test-python"], 0);
+}
+
+#[test]
+fn each_report_goes_where_its_output_says() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    let first = world.run(&["check", "--format", "sarif", "--output", "a.sarif", "--format", "github"], 1);
+    assert!(first.out.starts_with("::error") && world.read("a.sarif").contains("\"2.1.0\""));
+    let second = world.run(&["check", "--format", "github", "--format", "sarif", "--output", "b.sarif"], 1);
+    assert!(second.out.starts_with("::error") && world.read("b.sarif").contains("\"2.1.0\""), "by their order, not by their number");
+    let twice = world.run(&["check", "--format", "json", "--output", "a", "--output", "b"], 2);
+    assert!(twice.err.contains("two --output for one --format"), "{}", twice.err);
+}
+
+#[test]
+fn what_cannot_be_written_is_no_pass() {
+    let world = World::new();
+    world.write("a.py", GOOD);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("opens");
+    let ended = world.command(env!("CARGO_BIN_EXE_sandhog"), &["check", "--format", "sarif"]).stdout(full).output().expect("runs");
+    assert_eq!(ended.status.code(), Some(3), "{}", String::from_utf8_lossy(&ended.stderr));
+    // A gate is named, and not found where the tree has it.
+    world.write("policy.toml", "[[gate]]\ngate = \"tools/lint.wasm\"\n");
+    assert!(world.run(&["check", "--policy", "policy.toml"], 2).err.contains("not by a path"));
 }
 
 #[test]

@@ -599,7 +599,7 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     12:19 the glob `[` does not parse: unclosed character class; missing ']' | -
     12:33 inputs from `one`, which `two` does not need | add "one" to `needs`
     13:19 `fuel`: expected an amount of fuel above zero, such as 500M or 2G, found `lots` | -
-    13:27 unknown field `time` | known here: fuel, timeout, memory, input, output, log, handles
+    13:27 unknown field `time` | known here: fuel, timeout, memory, input, output, log, handles, scratch
     14:30 `maximum_attempts` counts the first attempt, so it is at least 1 | -
     14:42 expected `jitter` to be a number from 0 to 1 | -
     15:47 unknown severity `hihg` | one of info, low, medium, high, critical

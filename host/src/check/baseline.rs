@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Report;
+use super::tree::Tree;
 use crate::model::{Finding, Metric};
 
 /// The name of the file, beside `sandhog.toml`.
@@ -84,7 +85,8 @@ impl Baseline {
         }
         let mut left = BTreeMap::new();
         for Entry { gate, path, rule, message, count } in file.findings {
-            *left.entry((gate, path, rule, message)).or_default() += count;
+            let known: &mut u32 = left.entry((gate, path, rule, message)).or_default();
+            *known = known.saturating_add(count);
         }
         let metrics = file.metrics.into_iter().map(|Figure { plugin, name, value, unit }| ((plugin, name), (value, unit))).collect();
         Ok(Self { left, metrics })
@@ -105,6 +107,20 @@ impl Baseline {
             baseline.record(&gate.plugin, &gate.metrics);
         }
         baseline
+    }
+
+    /// Keeps what another baseline has of what a report does not tell of: other gates, and files that were not judged and are
+    /// still there.
+    pub fn keep_others(&mut self, other: Self, report: &Report, tree: &Tree) {
+        let judged = |gate: &str, path: &str| {
+            let is_judged = || tree.files.binary_search_by(|(name, _)| name.as_str().cmp(path)).is_ok();
+            let is_gone = || tree.snapshot.node(path).is_none();
+            report.gates.iter().any(|ran| ran.name == gate) && (path.is_empty() || is_judged() || is_gone())
+        };
+        self.left.extend(other.left.into_iter().filter(|((gate, path, ..), _)| !judged(gate, path)));
+        for (figure, value) in other.metrics {
+            self.metrics.entry(figure).or_insert(value);
+        }
     }
 
     /// Takes figures of a plugin in, over what is known of the same ones.
@@ -136,7 +152,8 @@ impl Baseline {
     pub fn by_rule(&self) -> BTreeMap<(&str, &str), u32> {
         let mut rules = BTreeMap::new();
         for ((gate, _, rule, _), count) in &self.left {
-            *rules.entry((gate.as_str(), rule.as_str())).or_default() += count;
+            let known: &mut u32 = rules.entry((gate.as_str(), rule.as_str())).or_default();
+            *known = known.saturating_add(*count);
         }
         rules
     }

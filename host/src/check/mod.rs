@@ -19,7 +19,7 @@ use crate::config::check::{CheckSettings, FILE_BYTES_DEFAULT, GateSettings, Igno
 use crate::config::manifest::DATA_BASELINE;
 use crate::judge::{Judge, Part, Scope, Told};
 use crate::machine::policy::{self, Judgement};
-use crate::model::text::{counted, did_you_mean};
+use crate::model::text::{counted, did_you_mean, sanitize};
 use crate::model::{
     Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Log, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
 };
@@ -150,6 +150,7 @@ impl Plan {
                 self.add(Arc::clone(entry), settings, tree, set);
                 if self.chosen.len() > chosen {
                     self.chosen.truncate(chosen);
+                    let (why, data) = (sanitize(&why, 400), sanitize(&data, 100));
                     self.ungiven.push((entry.name.clone(), format!("it needs {why}: --data {data}=PATH names it")));
                     self.skipped.truncate(skipped);
                 }
@@ -165,7 +166,7 @@ impl Plan {
         let (include, exclude) = (globs(patterns), globs(&settings.exclude));
         let fits = |name: &str| (patterns.is_empty() || include.is_match(name)) && !exclude.is_match(name);
         let files: Vec<usize> = (0..tree.files.len()).filter(|at| fits(&tree.files[*at].0)).collect();
-        let shown = if patterns.is_empty() { "any file".to_owned() } else { patterns.join(", ") };
+        let shown = if patterns.is_empty() { "any file".to_owned() } else { sanitize(&patterns.join(", "), 400) };
         if files.is_empty() {
             self.skipped.push((name, format!("no file fits {shown}")));
             return;
@@ -619,7 +620,9 @@ fn order(finding: &Finding) -> (&str, (u32, u32), &str, &str) {
 
 fn covers(ignore: &Ignore, gate: &str, finding: &Finding) -> bool {
     let path = finding.location.as_ref().map_or("", |location| location.path.as_str());
-    ignore.rule == finding.rule
+    let is_rule =
+        ignore.rule == finding.rule || ignore.rule.strip_prefix(gate).and_then(|rest| rest.strip_prefix('/')) == Some(&finding.rule);
+    is_rule
         && ignore.gate.as_deref().is_none_or(|name| name == gate)
         && ignore.path.as_ref().is_none_or(|pattern| globs(std::slice::from_ref(pattern)).is_match(path))
 }

@@ -100,9 +100,12 @@ pub struct CheckArguments {
     /// The form of the report; with --output in pairs, as often as needed
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Vec<Format>,
-    /// Where the report of the --format at the same place goes; - for standard output
+    /// Where the report of the --format before it goes; - for standard output
     #[arg(long, value_name = "FILE|-")]
     output: Vec<PathBuf>,
+    /// For each --output, how many --format stand before it.
+    #[arg(skip)]
+    formats_before: Vec<usize>,
     /// Show what is excused, and gates that had nothing to judge, too
     #[arg(long)]
     all: bool,
@@ -162,15 +165,18 @@ struct Ready {
 fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Ready, Error> {
     let here = PathBuf::from(".");
     let paths = if subject.paths.is_empty() { std::slice::from_ref(&here) } else { &subject.paths };
-    let (folder, mut only) = match paths {
-        [one] if one.is_dir() => (one.clone(), None),
-        [one] => (one.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned(), Some(vec![one.clone()])),
-        many => (here.clone(), Some(many.to_vec())),
+    let parent = |path: &Path| path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned();
+    // Whose settings count, what is seen where none do, and what of it is judged.
+    let (folder, seen, mut only) = match paths {
+        [one] if one.is_dir() => (one.clone(), one.clone(), None),
+        [one] if is_of_project(one, &here) => (parent(one), here.clone(), Some(vec![one.clone()])),
+        [one] => (parent(one), parent(one), Some(vec![one.clone()])),
+        many => (here.clone(), here.clone(), Some(many.to_vec())),
     };
     let Policy { mut settings, folder: policy_folder, root, mut notes } =
         trust::policy(common, subject.policy.as_deref(), subject.policy_from.as_deref(), &folder)?;
     // Configurations of engines lie at the root of a project: the snapshot is of the project, the judgement of the part.
-    let root = root.unwrap_or_else(|| folder.clone());
+    let root = root.unwrap_or_else(|| super::git::root(&seen.canonicalize().unwrap_or(seen)));
     if only.is_none() && root.canonicalize().ok() != folder.canonicalize().ok() {
         only = Some(vec![folder.clone()]);
     }
@@ -181,6 +187,12 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     for pattern in &subject.exclude {
         glob(pattern).map_err(|error| Error::usage(format!("--exclude {pattern}: {error}")))?;
         settings.check.exclude.push(pattern.clone());
+    }
+    // What was known is not judged: it names what it excuses.
+    if let Some(folder) = &policy_folder
+        && folder.canonicalize().ok() == root.canonicalize().ok()
+    {
+        settings.check.exclude.push(format!("/{}", settings.check.baseline.as_deref().unwrap_or(baseline::FILE_NAME)));
     }
     settings.plugins.splice(0..0, common.plugins.iter().cloned());
     if settings.plugins.is_empty() && common.standard_gates().is_none() {
@@ -219,11 +231,11 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     let context = common.open_with(None, settings)?;
     for entry in context.registry.shadowed() {
         if let Some(by) = context.registry.plugins().find(|plugin| plugin.name == entry.name) {
-            notes.push(format!("{} stands in the place of {}", by.path.display(), entry.path.display()));
+            notes.push(format!("{} stands in the place of {}", shown(&by.path), shown(&entry.path)));
         }
     }
     for (path, bad) in context.registry.bad() {
-        notes.push(format!("{} is no plugin: {}", path.display(), crate::model::text::sanitize(&bad.to_string(), 400)));
+        notes.push(format!("{} is no plugin: {}", shown(path), crate::model::text::sanitize(&bad.to_string(), 400)));
     }
     let verdicts = match common.cache_folder().filter(|_| !subject.no_cache) {
         Some(folder) => match Verdicts::open(&folder) {
@@ -238,6 +250,18 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
     Ok(Ready { context, settings: check_settings, tree, only, judge, notes, folder: policy_folder, _kept: kept })
+}
+
+/// Whether a file is of the same working tree as a folder that it lies in.
+fn is_of_project(file: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    let pair = real(folder).zip(file.parent().and_then(real));
+    pair.is_some_and(|(folder, beside)| trust::is_same_tree(&folder, &beside))
+}
+
+/// A path that somebody else may have named, as text that is safe to show.
+fn shown(path: &Path) -> String {
+    crate::model::text::sanitize(&path.to_string_lossy(), 400)
 }
 
 fn within(path: &Path, part: &Path) -> bool {
@@ -281,10 +305,11 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
     };
     let mut ready = ready(common, &arguments.subject, arguments.changed.as_deref())?;
     let known = known(arguments, &ready)?;
+    let until = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let mut rounds = 0;
     loop {
         let plan = plan(&ready, &arguments.subject.gate)?;
-        let (report, ended) = run(&ready, plan, arguments.fail_on, known.clone(), timeout)?;
+        let (report, ended) = run(&ready, plan, arguments.fail_on, known.clone(), until)?;
         let again = arguments.fix
             && ended == Ended::ByItself
             && rounds < FIX_ROUNDS_MAX
@@ -346,16 +371,29 @@ fn make_fixes(report: &Report, tree: &Tree, also_unsafe: bool) -> bool {
     fixed.made > 0
 }
 
+impl CheckArguments {
+    /// Notes which --output belongs to which --format: that is in their order, which the values alone do not tell.
+    pub fn note_order(&mut self, matches: &clap::ArgMatches) {
+        let at = |name: &str| matches.indices_of(name).into_iter().flatten().collect::<Vec<usize>>();
+        let formats = at("format");
+        self.formats_before = at("output").into_iter().map(|output| formats.iter().filter(|format| **format < output).count()).collect();
+    }
+}
+
 /// The pairs of --format and --output; a format without an output goes to standard output.
 fn outputs(arguments: &CheckArguments) -> Result<Vec<(Format, Option<PathBuf>)>, Error> {
     let formats = if arguments.format.is_empty() { vec![Format::Human] } else { arguments.format.clone() };
-    if arguments.output.len() > formats.len() {
-        let help = "write --format FORMAT --output FILE in pairs, such as --format sarif --output findings.sarif";
-        return Err(Error::usage("there are more --output than --format").help(help));
+    let mut pairs: Vec<(Format, Option<PathBuf>)> = formats.into_iter().map(|format| (format, None)).collect();
+    let mut taken = vec![false; pairs.len()];
+    for (output, before) in arguments.output.iter().zip(&arguments.formats_before) {
+        // The format before it; where none is, the first.
+        let of = before.saturating_sub(1);
+        if std::mem::replace(&mut taken[of], true) {
+            let help = "write --format FORMAT --output FILE in pairs, such as --format sarif --output findings.sarif";
+            return Err(Error::usage("there are two --output for one --format").help(help));
+        }
+        pairs[of].1 = Some(output.clone()).filter(|path| path.as_os_str() != "-");
     }
-    let standard = |path: &Path| path.as_os_str() == "-";
-    let place = |at: usize| arguments.output.get(at).filter(|path| !standard(path)).cloned();
-    let pairs: Vec<(Format, Option<PathBuf>)> = formats.into_iter().enumerate().map(|(at, format)| (format, place(at))).collect();
     if pairs.iter().filter(|(_, output)| output.is_none()).count() > 1 {
         return Err(Error::usage("several reports would be mixed on standard output").help("give all but one of them an --output FILE"));
     }
@@ -385,7 +423,7 @@ fn known(arguments: &CheckArguments, ready: &Ready) -> Result<Option<Baseline>, 
         },
         (None, None) => {
             return Err(Error::usage("--new-only: no baseline counts here")
-                .help("name one with --baseline FILE, or trust the directory (`sandhog trust`) after `sandhog baseline update`"));
+                .help("name one with --baseline FILE; or, where there is a sandhog.toml (`sandhog init` writes one), say `sandhog trust` after `sandhog baseline update`"));
         }
     };
     read_baseline(&path).map(Some)
@@ -412,7 +450,7 @@ fn run(
     plan: check::Plan,
     fail_on: Option<Severity>,
     known: Option<Baseline>,
-    timeout: Option<Duration>,
+    until: Option<tokio::time::Instant>,
 ) -> Result<(Report, Ended), Error> {
     let bar = Bar::new(super::is_live());
     let cancel = tokio_util::sync::CancellationToken::new();
@@ -421,8 +459,8 @@ fn run(
         let work = check::check(&ready.context.registry, &ready.judge, &ready.settings, &ready.tree, plan, options, &bar);
         tokio::pin!(work);
         let up = async {
-            match timeout {
-                Some(timeout) => tokio::time::sleep(timeout).await,
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => std::future::pending().await,
             }
         };
@@ -444,7 +482,7 @@ fn run(
 }
 
 fn write(format: Format, output: Option<&Path>, report: &Report, tree: &Tree, all: bool) -> Result<(), Error> {
-    let pretty = |value: &serde_json::Value| format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default());
+    let pretty = |value: &serde_json::Value| format!("{value:#}\n");
     let text = match format {
         Format::Human => report::human(report, tree, output.is_none() && super::colour(&std::io::stdout()), all),
         Format::Json => pretty(&report::json(report)),
@@ -456,14 +494,20 @@ fn write(format: Format, output: Option<&Path>, report: &Report, tree: &Tree, al
         }
     };
     match output {
-        None => out!("{text}"),
+        None => super::try_out(&text).map_err(|error| Error::engine(format!("standard output: {error}")))?,
         Some(path) => replace(path, &text)?,
     }
     Ok(())
 }
 
-/// A file, whole or as it was.
+/// A file, whole or as it was; where a link leads to. What is no file (a device, a pipe) is written.
 fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let cannot = |error: std::io::Error| Error::engine(format!("{} cannot be written: {error}", path.display()));
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = real.as_path();
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(cannot);
+    }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         use std::os::unix::fs::PermissionsExt as _;
@@ -473,7 +517,7 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
         file.persist(path).map_err(|error| error.error)?;
         std::io::Result::Ok(())
     };
-    write().map_err(|error| Error::engine(format!("{} cannot be written: {error}", path.display())))
+    write().map_err(cannot)
 }
 
 /// GitHub's summary of this step, where it is asked for.
@@ -522,6 +566,10 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             if ended == Ended::Interrupted {
                 return Ok(Exit::Interrupted);
             }
+            if report.outcome() == Outcome::NothingChecked {
+                write(Format::Human, None, &report, &ready.tree, true)?;
+                return Ok(Exit::NothingChecked);
+            }
             if !only_rejected(&report) {
                 write(Format::Human, None, &report, &ready.tree, false)?;
                 return Err(Error::usage("a gate could not answer, so the baseline would be incomplete; nothing was written"));
@@ -530,7 +578,11 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             let path = output.unwrap_or_else(|| ready.tree.root.join(name));
             let folder = ready.tree.root.clone();
             let was_trusted = folder.join(FILE_NAME).is_file() && trust::is_trusted(&folder)?;
-            let known = Baseline::of(&report);
+            let is_part = ready.only.is_some() || !subject.gate.is_empty() || !subject.exclude.is_empty();
+            let mut known = Baseline::of(&report);
+            if is_part && path.exists() {
+                known.keep_others(read_baseline(&path)?, &report, &ready.tree);
+            }
             replace(&path, &known.text())?;
             if was_trusted {
                 trust::renew(&folder)?;

@@ -92,9 +92,7 @@ impl Common {
         if let Some(folder) = &self.gates {
             return (!folder.as_os_str().is_empty()).then(|| folder.clone());
         }
-        let binary = std::env::current_exe().ok()?.canonicalize().ok()?;
-        let beside = binary.parent()?;
-        [beside.join("gates"), beside.join("../lib/sandhog/gates")].into_iter().find(|folder| folder.is_dir())
+        crate::registry::standard_folders().into_iter().find(|folder| folder.is_dir())
     }
 
     /// The folder for what can be made again.

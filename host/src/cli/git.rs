@@ -122,6 +122,14 @@ impl Repository {
         Ok(String::from_utf8_lossy(&commit).trim().to_owned())
     }
 
+    /// Whether there is no commit yet.
+    fn is_unborn(&self) -> bool {
+        let head = small(&self.own.path().join("HEAD")).unwrap_or_default();
+        let name = head.trim_end().strip_prefix("ref: ").map(str::to_owned);
+        name.is_some_and(|name| self.git(&self.work_tree, &["show-ref", "--verify", "--quiet", &name]).is_err())
+            && self.git(&self.work_tree, &["for-each-ref", "--count=1"]).is_ok_and(|refs| refs.is_empty())
+    }
+
     /// A file of a folder as it is in a revision.
     pub fn show(&self, folder: &Path, base: &str, name: &str) -> Result<String, Error> {
         let commit = self.revision(base)?;
@@ -138,7 +146,15 @@ impl Repository {
 
     /// Files below a folder that differ from a revision's, or are new, and are still there.
     pub fn changed(&self, folder: &Path, base: &str) -> Result<Vec<PathBuf>, Error> {
-        let commit = self.revision(base)?;
+        let there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|there| there.is_file());
+        let commit = match self.revision(base) {
+            // Before the first commit everything is new.
+            Err(_) if base == "HEAD" && self.is_unborn() => {
+                let all = self.git(folder, &["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
+                return Ok(paths(&all).map(|path| folder.join(path)).filter(there).collect());
+            }
+            commit => commit?,
+        };
         // From where the branch left, so that what others did on the base since is not counted.
         let fork =
             self.git(folder, &["merge-base", &commit, "HEAD"]).map_or(commit, |text| String::from_utf8_lossy(&text).trim().to_owned());
@@ -146,7 +162,6 @@ impl Repository {
         let arguments = ["diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all"];
         let differ = self.git(folder, &[&arguments[..], &["--relative", "--diff-filter=d", &fork, "--"]].concat())?;
         let new = self.git(folder, &["ls-files", "-z", "--others", "--exclude-standard"])?;
-        let there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|there| there.is_file());
         Ok(paths(&differ).chain(paths(&new)).map(|path| folder.join(path)).filter(there).collect())
     }
 }

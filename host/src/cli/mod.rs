@@ -41,7 +41,7 @@ mod workflow;
 
 use std::io::IsTerminal as _;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -120,7 +120,14 @@ fn colour(stream: &impl std::io::IsTerminal) -> bool {
 /// The whole program: parses the arguments, does as told, and says how to exit.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let parsed = Arguments::command().try_get_matches().and_then(|matches| {
+        let mut arguments = Arguments::from_arg_matches(&matches)?;
+        if let (Command::Check(check), Some((_, matches))) = (&mut arguments.command, matches.subcommand()) {
+            check.note_order(matches);
+        }
+        Ok(arguments)
+    });
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             let _ = error.print();
@@ -187,12 +194,18 @@ fn trace(verbose: u8) {
 }
 
 fn write_out(text: &str) {
+    if let Err(error) = try_out(text) {
+        eprintln!("error: standard output: {error}");
+    }
+}
+
+/// Writes to standard output. Whoever does not want to read any more is no error.
+fn try_out(text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        eprintln!("error: standard output: {error}");
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

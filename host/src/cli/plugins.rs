@@ -181,6 +181,11 @@ fn grant_text(grant: &Grant) -> String {
     lines.extend(grant.environment.keys().map(|name| format!("  environment variable {name}")));
     lines.extend(grant.clock.then(|| "  clock".to_owned()));
     lines.extend(grant.randomness.then(|| "  randomness".to_owned()));
+    lines.extend(grant.outbound.iter().map(|outbound| {
+        let private = if outbound.private { ", which may be a private address" } else { "" };
+        format!("  requests to {}{private}", outbound.origin)
+    }));
+    lines.extend(grant.secrets.iter().map(|secret| format!("  the secret {}, added to requests to {}", secret.name, secret.host)));
     if lines.is_empty() {
         lines.push("  nothing".to_owned());
     }

@@ -135,7 +135,7 @@ pub fn policy(common: &Common, file: Option<&Path>, from: Option<&str>, folder: 
 }
 
 /// Whether a folder is below another, and of the same working tree of git: then what lies between is of the same project.
-fn is_same_tree(above: &Path, judged: &Path) -> bool {
+pub fn is_same_tree(above: &Path, judged: &Path) -> bool {
     judged == above || (judged.starts_with(above) && above.starts_with(super::git::root(judged)))
 }
 

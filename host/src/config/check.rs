@@ -85,13 +85,17 @@ pub fn glob(pattern: &str) -> Result<Glob, String> {
 /// A set of globs that were read before.
 #[must_use]
 pub fn globs(patterns: &[String]) -> GlobSet {
+    all(patterns).unwrap_or_else(|_| GlobSet::empty())
+}
+
+fn all(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         if let Ok(glob) = glob(pattern) {
             set.add(glob);
         }
     }
-    set.build().unwrap_or_else(|_| GlobSet::empty())
+    set.build()
 }
 
 /// A list of globs, each checked.
@@ -102,6 +106,13 @@ pub(super) fn read_globs(out: &mut Collector, fields: Fields<'_, '_>, name: &str
             Ok(_) => patterns.push(pattern.to_owned()),
             Err(error) => out.push(span, format!("the glob `{pattern}` does not read: {error}"), None),
         }
+    }
+    if let (Err(error), Some(list)) = (all(&patterns), fields.get(name)) {
+        out.push(
+            list.span(),
+            format!("the globs of `{name}` are too much together: {}", error.kind()),
+            Some("write fewer, or shorter ones".to_owned()),
+        );
     }
     patterns
 }

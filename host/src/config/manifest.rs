@@ -8,6 +8,8 @@ use super::workflow::read_limits;
 use crate::model::{Access, LimitsPatch, Origin, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass};
 
+/// How long a reason may be that a plugin gives, in bytes.
+const WHY_BYTES_MAX: usize = 400;
 const FIELDS: &[&str] = &[
     "name",
     "version",
@@ -223,15 +225,18 @@ fn read_requests(out: &mut Collector, table: &toml::de::DeTable<'_>) -> Vec<Requ
         let variable = out.fields(table, &["name", "why"]);
         let why = why(out, variable, value.span());
         match variable.string(out, "name") {
-            Some((name, _)) => requests.push(Request::Environment { name: name.to_owned(), why }),
+            Some((name, span)) => match check_variable(name) {
+                Ok(()) => requests.push(Request::Environment { name: name.to_owned(), why }),
+                Err(expected) => out.push(span, expected, None),
+            },
             None => out.push(value.span(), "a request for a variable without `name`", None),
         }
     }
     if let Some((why, _)) = fields.string(out, "clock") {
-        requests.push(Request::Clock { why: why.to_owned() });
+        requests.push(Request::Clock { why: crate::model::text::sanitize(why, WHY_BYTES_MAX) });
     }
     if let Some((why, _)) = fields.string(out, "randomness") {
-        requests.push(Request::Randomness { why: why.to_owned() });
+        requests.push(Request::Randomness { why: crate::model::text::sanitize(why, WHY_BYTES_MAX) });
     }
     for value in fields.list(out, "outbound") {
         let Some(table) = value.get_ref().as_table() else {
@@ -255,7 +260,7 @@ fn read_requests(out: &mut Collector, table: &toml::de::DeTable<'_>) -> Vec<Requ
 
 fn why(out: &mut Collector, fields: super::reader::Fields<'_, '_>, span: std::ops::Range<usize>) -> String {
     match fields.string(out, "why") {
-        Some((why, _)) => why.to_owned(),
+        Some((why, _)) => crate::model::text::sanitize(why, WHY_BYTES_MAX),
         None => {
             if fields.get("why").is_none() {
                 out.push(span, "a request without `why`", Some("say in one line what it is needed for".to_owned()));
@@ -279,7 +284,9 @@ pub(super) fn read_access(out: &mut Collector, fields: super::reader::Fields<'_,
 /// Where a guest may see a directory: an absolute path that is not the root, and not where subjects are.
 pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
     let parts: Vec<&str> = at.strip_prefix('/').unwrap_or_default().split('/').collect();
-    let plain = parts.iter().all(|part| !part.is_empty() && *part != "." && *part != ".." && !part.chars().any(char::is_control));
+    let plain = parts
+        .iter()
+        .all(|part| !part.is_empty() && *part != "." && *part != ".." && !part.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')));
     match at {
         _ if !plain => {
             Err(format!("expected an absolute path such as /docs for the guest, found `{}`", crate::model::text::sanitize(at, 80)))
@@ -288,6 +295,15 @@ pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
         "/data" => Err("`/data` is where gates find the data that they are given".to_owned()),
         _ => Ok(()),
     }
+}
+
+/// What an environment variable is called (POSIX: letters, digits and underscores, no digit in front).
+fn check_variable(name: &str) -> Result<(), &'static str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || name.len() > 200 || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("expected the name of an environment variable, such as LANG");
+    }
+    Ok(())
 }
 
 /// What a plugin may be called.

@@ -485,11 +485,13 @@ impl Registry {
         self.ahead(entry).is_some() || self.cache.as_ref().is_some_and(|cache| cache.has(&self.cache_name(entry)))
     }
 
-    /// Where the code lies that was compiled ahead for a plugin that comes with sandhog. The folder must belong to whom the
-    /// program belongs to, and nobody else may write there.
+    /// Where the code lies that was compiled ahead for a plugin that comes with sandhog. The folder must be the program's own, and
+    /// belong to whom the program belongs to, and nobody else may write there.
     fn ahead(&self, entry: &Entry) -> Option<PathBuf> {
         use std::os::unix::fs::MetadataExt as _;
         let standard = self.settings.standard.as_ref().filter(|standard| entry.path.parent() == Some(standard))?;
+        let real = standard.canonicalize().ok()?;
+        standard_folders().iter().find(|folder| folder.canonicalize().is_ok_and(|folder| folder == real))?;
         let path = standard.join(COMPILED_AHEAD).join(format!("{}.compiled", self.cache_name(entry)));
         let program = std::fs::metadata(std::env::current_exe().ok()?).ok()?;
         let own = |path: &Path| {
@@ -587,6 +589,14 @@ impl Registry {
     }
 }
 
+/// Where the gates that come with sandhog lie: beside the binary, or where packages put them.
+#[must_use]
+pub fn standard_folders() -> Vec<PathBuf> {
+    let binary = std::env::current_exe().and_then(|binary| binary.canonicalize());
+    let beside = binary.ok().and_then(|binary| Some(binary.parent()?.to_owned()));
+    beside.map_or_else(Vec::new, |beside| vec![beside.join("gates"), beside.join("../lib/sandhog/gates")])
+}
+
 /// The table of `sandhog.toml` that would grant a plugin all it asks for.
 #[must_use]
 pub fn grant_lines(entry: &Entry) -> String {
@@ -607,8 +617,13 @@ pub fn grant_lines(entry: &Entry) -> String {
     if !names.is_empty() {
         lines.push(format!("environment = [{}]", names.join(", ")));
     }
-    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. } | Request::Outbound { .. }));
+    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. }));
     lines.extend(plain.map(Request::grant_line));
+    let origins: Vec<String> = requests.iter().filter(|r| matches!(r, Request::Outbound { .. })).map(Request::grant_line).collect();
+    if !origins.is_empty() {
+        let inner = |line: &String| line.trim_start_matches("outbound = [").trim_end_matches(']').to_owned();
+        lines.push(format!("outbound = [{}]", origins.iter().map(inner).collect::<Vec<_>>().join(", ")));
+    }
     lines.join("\n")
 }
 

@@ -391,7 +391,10 @@ impl<'a> Execution<'a> {
             Entrance::Worker(_) => Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))),
             Entrance::Gate(_) => {
                 let command = self.plugin.command;
-                let findings = command_findings(command.findings, &stdout);
+                let Some(findings) = command_findings(command.findings, &stdout) else {
+                    let message = format!("the command says more than the {COMMAND_FINDINGS_MAX} findings that are read");
+                    return Err(Ended::Failure(Failure::new(FailureKind::OutputLimit, message)));
+                };
                 if !success && stdout.is_empty() && !capture.stderr_tail(1).is_empty() {
                     return Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))); // it could not answer
                 }
@@ -473,11 +476,14 @@ fn command_arguments(params: &str) -> Result<Vec<String>, Failure> {
         .map_err(|error| Failure::new(FailureKind::InvalidInput, format!("a command's `args` must be a list of strings: {error}")))
 }
 
-/// What the output of a command says, as findings.
-fn command_findings(form: CommandFindings, stdout: &[u8]) -> Vec<Finding> {
+/// What the output of a command says, as findings; none where there are too many of them.
+fn command_findings(form: CommandFindings, stdout: &[u8]) -> Option<Vec<Finding>> {
     let text = String::from_utf8_lossy(stdout);
-    let lines = text.lines().filter(|line| !line.trim().is_empty()).take(COMMAND_FINDINGS_MAX);
-    match form {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    if form != CommandFindings::None && lines.clone().nth(COMMAND_FINDINGS_MAX).is_some() {
+        return None;
+    }
+    Some(match form {
         CommandFindings::None => Vec::new(),
         CommandFindings::Lines => lines.map(line_finding).collect(),
         CommandFindings::Jsonl => lines
@@ -485,7 +491,7 @@ fn command_findings(form: CommandFindings, stdout: &[u8]) -> Vec<Finding> {
                 serde_json::from_str(line).unwrap_or_else(|error| plain_finding(&format!("not a finding in JSON ({error}): {line}")))
             })
             .collect(),
-    }
+    })
 }
 
 fn plain_finding(message: &str) -> Finding {

@@ -60,7 +60,7 @@ impl Capture {
         lines.push(source, text);
     }
 
-    /// Adds bytes of a stream; a line ends at a line feed, or where it is over-long.
+    /// Adds bytes of a stream; a line ends at a line feed, and what is over-long of it is dropped.
     fn write(&self, source: LogSource, bytes: &[u8]) {
         let mut lines = self.lines();
         let mut parts = bytes.split(|b| *b == b'\n').peekable();

@@ -32,6 +32,11 @@ pub fn annotations(report: &Report) -> String {
             let _ = writeln!(out, "::error title={}::{}", property(&format!("{} could not answer", gate.name)), data(&reason));
         }
     }
+    for ignore in &report.expired {
+        let day = ignore.expires.map(|day| day.to_string()).unwrap_or_default();
+        let text = format!("it ended on {day}, and the check fails until it is renewed or removed: {}", message(&ignore.reason));
+        let _ = writeln!(out, "::error title={}::{}", property(&format!("[[ignore]] {}", message(&ignore.rule))), data(&text));
+    }
     let mut findings: Vec<(&GateReport, &Found)> = report.findings().filter(|(_, found)| found.excused.is_none()).collect();
     findings.sort_by_key(|(_, found)| std::cmp::Reverse(found.finding.severity)); // stable: by place within one severity
     let left = findings.len().saturating_sub(ANNOTATIONS_MAX);

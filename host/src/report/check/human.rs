@@ -102,7 +102,11 @@ fn finding<'a>(out: &mut String, gate: &GateReport, found: &Found, file: &'a str
         excerpt(out, &line, span, styles);
     }
     if let Some(suggestion) = &finding.suggestion {
-        let fixable = if finding.fix.is_some() { styles.dim(" (--fix)") } else { String::new() };
+        let fixable = match &finding.fix {
+            Some(fix) if fix.safe => styles.dim(" (--fix)"),
+            Some(_) => styles.dim(" (--fix --unsafe-fixes)"),
+            None => String::new(),
+        };
         let _ = writeln!(out, "    {} {}{fixable}", styles.dim("help:"), message(suggestion));
     }
     if let Some(url) = &finding.help_url {

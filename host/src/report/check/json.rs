@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{notes, word};
+use super::{message, notes, path, word};
 use crate::check::{Excused, Found, GateOutcome, GateReport, Outcome, Report, by_severity};
 use crate::report::{SCHEMA_VERSION, usage_json};
 
@@ -32,7 +32,7 @@ pub fn json(report: &Report) -> Value {
 fn gate(gate: &GateReport) -> Value {
     let failure = match &gate.outcome {
         GateOutcome::Failed { part, failure, parts, allowed } => json!({
-            "kind": failure.kind.as_str(), "message": failure.message, "part": part, "parts": parts, "allowed": allowed,
+            "kind": failure.kind.as_str(), "message": plain(&failure.message), "part": message(part), "parts": parts, "allowed": allowed,
         }),
         GateOutcome::Passed | GateOutcome::Rejected => Value::Null,
     };
@@ -40,13 +40,13 @@ fn gate(gate: &GateReport) -> Value {
         let (outcome, failure) = match &unit.outcome {
             Ok(crate::model::Decision::Pass) => ("passed", Value::Null),
             Ok(crate::model::Decision::Fail) => ("rejected", Value::Null),
-            Err(failure) => ("failed", json!({ "kind": failure.kind.as_str(), "message": failure.message })),
+            Err(failure) => ("failed", json!({ "kind": failure.kind.as_str(), "message": plain(&failure.message) })),
         };
         let outcome = if unit.skipped().is_some() { "skipped" } else { outcome };
         json!({
-            "name": unit.name,
+            "name": message(&unit.name),
             "outcome": outcome,
-            "summary": unit.summary,
+            "summary": plain(&unit.summary),
             "failure": failure,
             "log": unit.log,
             "usage": usage_json(&unit.receipt),
@@ -61,7 +61,7 @@ fn gate(gate: &GateReport) -> Value {
         "outcome": word(gate).split(' ').next(),
         "failure": failure,
         "fail_on": gate.fail_on,
-        "summary": gate.summary,
+        "summary": plain(&gate.summary),
         "files": gate.files,
         "parts": gate.parts,
         "known": gate.kept,
@@ -72,8 +72,24 @@ fn gate(gate: &GateReport) -> Value {
     })
 }
 
+/// What a gate says, with its lines and without what could steer a terminal.
+fn plain(text: &str) -> String {
+    text.lines().map(message).collect::<Vec<_>>().join("\n")
+}
+
 fn finding(gate: &GateReport, found: &Found) -> Value {
-    let mut value = serde_json::to_value(&found.finding).unwrap_or_default();
+    let mut shown = found.finding.clone();
+    shown.rule = message(&shown.rule);
+    shown.message = plain(&shown.message);
+    shown.suggestion = shown.suggestion.as_deref().map(plain);
+    shown.help_url = shown.help_url.as_deref().map(message);
+    if let Some(location) = &mut shown.location {
+        location.path = path(&location.path);
+    }
+    if let Some(fix) = &mut shown.fix {
+        fix.description = plain(&fix.description);
+    }
+    let mut value = serde_json::to_value(&shown).unwrap_or_default();
     let excused = match &found.excused {
         None => Value::Null,
         Some(Excused::Baseline) => json!({ "by": "baseline" }),
@@ -82,7 +98,7 @@ fn finding(gate: &GateReport, found: &Found) -> Value {
     if let Some(object) = value.as_object_mut() {
         object.insert("excused".to_owned(), excused);
         if let Some(unit) = found.unit.and_then(|unit| gate.units.get(unit)) {
-            object.insert("unit".to_owned(), unit.name.clone().into());
+            object.insert("unit".to_owned(), message(&unit.name).into());
         }
     }
     value

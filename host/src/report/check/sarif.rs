@@ -27,8 +27,9 @@ pub fn sarif(report: &Report, tree: &Tree) -> Value {
 
 fn run(gate: &GateReport, report: &Report, tree: &Tree) -> Value {
     let mut findings: Vec<&Found> = gate.findings.iter().collect();
-    if findings.len() > RESULTS_MAX {
-        findings.sort_by_key(|found| std::cmp::Reverse(found.finding.severity));
+    let left_out = findings.len().saturating_sub(RESULTS_MAX);
+    if left_out > 0 {
+        findings.sort_by_key(|found| (found.excused.is_some(), std::cmp::Reverse(found.finding.severity)));
         findings.truncate(RESULTS_MAX);
     }
     let mut rules: BTreeMap<&str, &Found> = BTreeMap::new();
@@ -50,9 +51,19 @@ fn run(gate: &GateReport, report: &Report, tree: &Tree) -> Value {
         driver.insert("semanticVersion".to_owned(), version.clone().into());
     }
     let failed = matches!(gate.outcome, GateOutcome::Failed { .. });
+    // An ignore that is over fails the check as a whole: each run says so.
+    let expired = report.expired.iter().map(|ignore| {
+        let day = ignore.expires.map(|day| day.to_string()).unwrap_or_default();
+        json!({ "level": "error", "message": { "text": format!("the [[ignore]] of {} ended on {day}", message(&ignore.rule)) } })
+    });
     let notifications: Vec<Value> = reason(gate)
         .map(|reason| json!({ "level": "error", "message": { "text": format!("{} could not answer: {reason}", gate.name) } }))
         .into_iter()
+        .chain((left_out > 0).then(|| {
+            let text = format!("{left_out} findings more are not told here: a run has at most {RESULTS_MAX}, the worst first");
+            json!({ "level": "warning", "message": { "text": text } })
+        }))
+        .chain(expired)
         .collect();
     json!({
         "tool": { "driver": driver },

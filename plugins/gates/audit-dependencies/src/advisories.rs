@@ -282,6 +282,11 @@ enum Comparable {
     Python(PythonVersion),
 }
 
+/// Whether a version can be compared with those of advisories.
+pub fn is_comparable(ecosystem: Ecosystem, text: &str) -> bool {
+    comparable(ecosystem, text).is_some()
+}
+
 fn comparable(ecosystem: Ecosystem, text: &str) -> Option<Comparable> {
     match ecosystem {
         Ecosystem::PyPi => PythonVersion::from_str(text).ok().map(Comparable::Python),
@@ -302,8 +307,14 @@ impl Affected {
     fn hits(&self, ecosystem: Ecosystem, version: &str) -> Option<(&Self, Option<String>)> {
         let own = comparable(ecosystem, version);
         let is_named = self.versions.iter().any(|named| named == version || (own.is_some() && comparable(ecosystem, named) == own));
-        let Some(own) = own else { return is_named.then_some((self, None)) };
         let ranges: Vec<&Range> = self.ranges.iter().filter(|range| range.kind != "GIT").collect();
+        let Some(own) = own else {
+            // A version that cannot be compared is affected where all of them are.
+            let is_all =
+                |range: &&Range| range.events.iter().all(|event| event.introduced.as_deref() == Some("0")) && !range.events.is_empty();
+            let all = (ranges.is_empty() && self.versions.is_empty()) || ranges.iter().any(is_all);
+            return (is_named || all).then_some((self, None));
+        };
         if ranges.is_empty() && self.versions.is_empty() {
             return Some((self, None)); // all of it
         }
@@ -378,6 +389,11 @@ mod tests {
             assert_eq!(hit(&one, Ecosystem::CratesIo, version), expected.map(|fixed| fixed.map(str::to_owned)), "{version}");
         }
         assert_eq!(hit(&one, Ecosystem::Npm, "0.0.1"), None, "of another ecosystem");
+        assert_eq!(hit(&one, Ecosystem::CratesIo, "git+ssh://x"), None, "not all are affected");
+        let all = advisory(
+            r#"{"package": {"ecosystem": "crates.io", "name": "p"}, "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}]}"#,
+        );
+        assert_eq!(hit(&all, Ecosystem::CratesIo, "git+ssh://x"), Some(None), "all are, whatever this one is");
     }
 
     #[test]

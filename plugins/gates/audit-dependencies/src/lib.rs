@@ -6,7 +6,7 @@ mod locks;
 
 use std::path::Path;
 
-use advisories::{Advisory, Database, Grade, Wanted};
+use advisories::{Advisory, Database, Grade, Wanted, is_comparable};
 use locks::{Ecosystem, Lock, Package};
 use sandhog_guest::{Decision, Failure, Finding, Metric, Severity, Subject, Verdict, invalid_input, permanent};
 
@@ -156,9 +156,11 @@ fn audit(path: &str, lock: &Lock, database: &Database, params: &Params, findings
             findings.extend(finding(path, lock, place, &group, params));
         }
     }
-    for (name, line) in &lock.unpinned {
-        let message = format!("{name} has no exact version here, so nobody can say whether it is vulnerable");
-        let finding = Finding::new("unpinned", Severity::Low, message).at(path, *line);
+    let other = lock.packages.iter().filter(|package| !package.version.is_empty() && !is_comparable(lock.ecosystem, &package.version));
+    let other = other.map(|package| (package.name.clone(), package.line));
+    for (name, line) in lock.unpinned.iter().cloned().chain(other) {
+        let message = format!("{name} has no version of a registry here, so nobody can say whether it is vulnerable");
+        let finding = Finding::new("unpinned", Severity::Low, message).at(path, line);
         findings.push(finding.suggest("pin it, or check the lock file that your tool makes"));
     }
 }

@@ -176,7 +176,8 @@ fn toml_lock(text: &str, ecosystem: Ecosystem) -> Result<Lock, String> {
             packages[at].needs.extend(exact);
         }
     }
-    // What has no source is the project itself, and not from the registry.
+    let mut unpinned = Vec::new();
+    // What has no source is the project itself; what has another one is a commit, of which no advisory tells.
     if ecosystem == Ecosystem::CratesIo {
         for (at, entry) in entries.iter().enumerate() {
             let from_registry = entry
@@ -185,10 +186,13 @@ fn toml_lock(text: &str, ecosystem: Ecosystem) -> Result<Lock, String> {
                 .is_some_and(|source| source.starts_with("registry+") || source.starts_with("sparse+"));
             if !from_registry {
                 packages[at].version.clear();
+                if entry.contains_key("source") {
+                    unpinned.push((packages[at].name.clone(), packages[at].line));
+                }
             }
         }
     }
-    Ok(Lock { ecosystem, packages, unpinned: Vec::new() })
+    Ok(Lock { ecosystem, packages, unpinned })
 }
 
 fn json(text: &str) -> Result<serde_json::Value, String> {
@@ -210,6 +214,13 @@ fn npm(text: &str) -> Result<Lock, String> {
         fields.iter().filter_map(|field| entry.get(field)?.as_object()).flat_map(|needs| needs.keys().cloned()).collect()
     };
     if let Some(entries) = value.get("packages").and_then(|packages| packages.as_object()) {
+        // The places are told sorted, not as they stand in the file.
+        let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            if let Some((place, _)) = line.trim_start().strip_prefix('"').and_then(|rest| rest.split_once("\":")) {
+                lines.entry(place).or_insert(number);
+            }
+        }
         for (place, entry) in entries {
             let own = |field: &str| entry.get(field).and_then(|field| field.as_str()).map(str::to_owned);
             let name = own("name").or_else(|| place.rsplit_once("node_modules/").map(|(_, name)| name.to_owned()));
@@ -217,7 +228,7 @@ fn npm(text: &str) -> Result<Lock, String> {
             let installed = place.contains("node_modules/") && entry.get("link").is_none();
             let name = name.unwrap_or_else(|| if place.is_empty() { ".".to_owned() } else { place.clone() });
             let version = if installed { own("version").unwrap_or_default() } else { String::new() };
-            let line = places.find(&format!("\"{place}\":"));
+            let line = lines.get(place.as_str()).copied().unwrap_or(1);
             by_place.insert(place.clone(), packages.len());
             wanted.push((packages.len(), place.clone(), names(entry)));
             packages.push(Package { name, version, line, needs: Vec::new() });
@@ -294,7 +305,9 @@ fn yarn(text: &str) -> Result<Lock, String> {
                 inside = None;
                 continue;
             };
-            let cut = first[1..].find('@').map_or(first.len(), |at| at + 1);
+            // A scope begins with an @ that is none of these.
+            let skip = first.chars().next().ok_or_else(|| format!("line {}: an entry without a name", number + 1))?.len_utf8();
+            let cut = first[skip..].find('@').map_or(first.len(), |at| at + skip);
             let own = first[cut..].contains("@workspace:") || first[cut..].contains("@link:") || first[cut..].contains("@portal:");
             inside = Some((packages.len(), own));
             // An alias (`a@npm:b@1.0.0`) is the package that it stands for.
@@ -341,12 +354,15 @@ fn pnpm(text: &str) -> Result<Lock, String> {
         return Err("its `lockfileVersion` is none of 5 to 9".to_owned());
     }
     let mut places = Places::new(text);
-    let mut packages = Vec::new();
+    let (mut packages, mut unpinned) = (Vec::new(), Vec::new());
     let mut by_spec: BTreeMap<(String, String), usize> = BTreeMap::new();
     let entries = |name: &str| root.as_mapping_get(name).and_then(Yaml::as_mapping).into_iter().flatten();
     for (key, entry) in entries("packages") {
         let Some(key) = key.as_str() else { continue };
-        let Some((name, version)) = pnpm_key(key) else { continue };
+        let Some((name, version)) = pnpm_key(key) else {
+            unpinned.push((key.to_owned(), places.find(key)));
+            continue;
+        };
         let line = places.find(key);
         let own = |field: &str| entry.as_mapping_get(field).and_then(Yaml::as_str).map(str::to_owned);
         let (name, version) = (own("name").unwrap_or(name), own("version").unwrap_or(version));
@@ -363,7 +379,7 @@ fn pnpm(text: &str) -> Result<Lock, String> {
             }
         }
     }
-    Ok(Lock { ecosystem: Ecosystem::Npm, packages, unpinned: Vec::new() })
+    Ok(Lock { ecosystem: Ecosystem::Npm, packages, unpinned })
 }
 
 /// `name@1.0.0(peer)`, `/name@1.0.0`, `/name/1.0.0_peer`, each with a scope or without.
@@ -486,9 +502,15 @@ name = "middle"
 version = "0.2.0"
 source = "registry+https://github.com/rust-lang/crates.io-index"
 dependencies = ["deep 2.0.0"]
+
+[[package]]
+name = "forked"
+version = "1.0.0"
+source = "git+https://example.com/forked#0123"
 "#;
         let lock = lock("Cargo.lock", text);
         assert_eq!(named(&lock), ["deep 1.0.0 :8", "deep 2.0.0 :13", "middle 0.2.0 :18"]);
+        assert_eq!(lock.unpinned, [("forked".to_owned(), 24)], "a commit is no version of the registry");
         assert_eq!(lock.path(2), ["app", "middle", "deep"]);
         assert_eq!(lock.path(1), ["deep"]);
     }
@@ -517,6 +539,7 @@ dependencies = ["deep 2.0.0"]
         let of_classic = lock("yarn.lock", classic);
         assert_eq!(named(&of_classic), ["@s/b 2.0.0 :3", "a 1.0.0 :6"]);
         assert_eq!(of_classic.path(0), ["a", "@s/b"]);
+        assert_eq!(named(&lock("yarn.lock", "# yarn lockfile v1\n\né@^2:\n  version \"2.0.0\"\n")), ["é 2.0.0 :3"]);
         let berry = "__metadata:\n  version: 8\n\n\"a@npm:^1\":\n  version: 1.0.0\n  resolution: \"a@npm:1.0.0\"\n\n\"x@npm:real@^3\":\n  version: 3.0.0\n\n\"own@workspace:.\":\n  version: 0.0.0-use.local\n";
         assert_eq!(named(&lock("yarn.lock", berry)), ["a 1.0.0 :4", "real 3.0.0 :8"]);
         for (text, key) in [
@@ -556,6 +579,8 @@ dependencies = ["deep 2.0.0"]
             ("pnpm-lock.yaml", "a: ["),
             ("pnpm-lock.yaml", "lockfileVersion: 99\n"),
             ("yarn.lock", "junk"),
+            ("yarn.lock", "# yarn lockfile v1\n\n:\n"),
+            ("yarn.lock", "# yarn lockfile v1\n\n\"\":\n  version \"1\"\n"),
             ("go.sum", "junk"),
         ] {
             assert!(read(path, text).is_err(), "{path}: {text}");

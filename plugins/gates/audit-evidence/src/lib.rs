@@ -94,6 +94,7 @@ fn npm(value: &Value) -> Result<Vec<Finding>, String> {
             });
         }
     }
+    findings.extend(untold(&objects("vulnerabilities").collect::<Vec<_>>()));
     let counted = value.pointer("/metadata/vulnerabilities/total").and_then(Value::as_u64).unwrap_or(0);
     if counted > 0 && objects("vulnerabilities").next().is_none() && objects("advisories").next().is_none() {
         return Err(format!("it counts {counted} vulnerabilities, and names none"));
@@ -107,11 +108,38 @@ fn npm(value: &Value) -> Result<Vec<Finding>, String> {
     Ok(findings)
 }
 
+/// Packages that are said to be vulnerable, by no advisory that the report tells of.
+fn untold(entries: &[(&String, &Value)]) -> Vec<Finding> {
+    let via = |entry: &Value| entry.get("via").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut told: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
+    loop {
+        let before = told.len();
+        for (package, entry) in entries {
+            if via(entry).iter().any(|via| via.is_object() || via.as_str().is_some_and(|other| told.contains(other))) {
+                told.insert(package);
+            }
+        }
+        if told.len() == before {
+            break;
+        }
+    }
+    let rest = entries.iter().filter(|(package, _)| !told.contains(package.as_str()));
+    rest.map(|(package, entry)| {
+        let severity = severity(word(entry, "/severity")).unwrap_or(Severity::High);
+        Finding::new("untold-vulnerability", severity, format!("{package} is vulnerable, and the report does not say by what"))
+    })
+    .collect()
+}
+
 fn cargo(value: &Value) -> Result<Vec<Finding>, String> {
     let mut findings = Vec::new();
     let list = value.pointer("/vulnerabilities/list").and_then(Value::as_array).ok_or("`vulnerabilities.list` is no list")?;
     if list.is_empty() && value.pointer("/vulnerabilities/found").and_then(Value::as_bool) == Some(true) {
         return Err("it says that there are vulnerabilities, and names none".to_owned());
+    }
+    let counted = value.pointer("/vulnerabilities/count").and_then(Value::as_u64).unwrap_or(0);
+    if counted > list.len() as u64 {
+        return Err(format!("it counts {counted} vulnerabilities, and names {}", list.len()));
     }
     for entry in list {
         // cargo audit has no word for how bad it is; half of its advisories have no score at all.
@@ -235,6 +263,8 @@ mod tests {
     fn each_tool_s_report_is_read() {
         let npm = r#"{"auditReportVersion": 2, "vulnerabilities": {"a": {"via": ["b"], "fixAvailable": true}, "b": {"via": [{"title": "T", "url": "https://github.com/advisories/GHSA-x", "severity": "moderate", "range": "<2"}], "fixAvailable": {"name": "a", "version": "3.0.0"}}}}"#;
         assert_eq!(told(npm), ["Severity::Medium GHSA-x b <2: T"]);
+        let untold = r#"{"auditReportVersion": 2, "vulnerabilities": {"a": {"severity": "high", "via": ["b"]}, "b": {"severity": "low", "via": ["a"]}}}"#;
+        assert_eq!(told(untold).len(), 2, "each by the other, and neither by an advisory");
         let cargo = r#"{"vulnerabilities": {"found": true, "list": [{"advisory": {"id": "RUSTSEC-1", "title": "T"}, "package": {"name": "p", "version": "1.0.0"}, "versions": {"patched": [">=2"]}}]}, "warnings": {"unmaintained": [{"package": {"name": "q", "version": "1.0.0"}, "advisory": {"id": "RUSTSEC-2", "title": "old"}}]}}"#;
         assert_eq!(told(cargo), ["Severity::High RUSTSEC-1 p 1.0.0: T", "Severity::Low RUSTSEC-2 q 1.0.0 is unmaintained: old"]);
         let sarif = r#"{"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t", "rules": [{"id": "R", "properties": {"security-severity": "9.1"}}]}}, "invocations": [{"executionSuccessful": false}], "results": [{"ruleId": "R", "message": {"text": "m"}}, {"ruleId": "S", "level": "note", "message": {"text": "n"}}, {"ruleId": "S", "message": {"text": "o"}, "suppressions": [{"kind": "inSource"}]}]}]}"#;
@@ -252,6 +282,7 @@ mod tests {
             "[]",
             r#"{"version": "2.1.0", "runs": []}"#,
             r#"{"vulnerabilities": {"found": true, "list": []}}"#,
+            r#"{"vulnerabilities": {"found": true, "count": 2, "list": [{"advisory": {"id": "R"}}]}}"#,
             r#"{"error": {"summary": "no lock file"}}"#,
             r#"{"runs": [{}]}"#,
         ] {

@@ -109,7 +109,11 @@ fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
     if let (Some((first, rule)), Some((last, _))) = (rest.first(), rest.last()) {
         let end = if is_cut { text.len() } else { rest.iter().map(|(range, _)| range.end).max().unwrap_or(last.end) };
         let start = if is_cut { 0 } else { first.start };
-        let more = if is_cut { format!("more than {FOUND_MAX} secrets are in this file") } else { format!("{} more secrets are in this file", rest.len()) };
+        let more = if is_cut {
+            format!("more than {FOUND_MAX} secrets are in this file")
+        } else {
+            format!("{} more secrets are in this file", rest.len())
+        };
         let told = finding(path, text, &lines, first.clone(), rule);
         findings.push(Finding { message: more, ..told }.over(path, &lines, start..end));
     }

@@ -50,13 +50,16 @@ fn read(path: &str, text: &str) -> Result<Vec<Measure>, String> {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return criterion_lines(text) };
     if let Some(results) = value.get("results").and_then(Value::as_array) {
         let codes = results.iter().filter_map(|result| result.get("exit_codes")?.as_array()).flatten();
-        if codes.filter_map(Value::as_i64).any(|code| code != 0) {
+        // A command that a signal ended has no code.
+        if codes.into_iter().any(|code| code.as_i64() != Some(0)) {
             return Err("a command in it failed: its times mean nothing".to_owned());
         }
-        return Ok(results.iter().filter_map(hyperfine).collect());
+        let whole = || "a result without a command or its times".to_owned();
+        return results.iter().map(|result| hyperfine(result).ok_or_else(whole)).collect();
     }
     if let Some(benchmarks) = value.get("benchmarks").and_then(Value::as_array) {
-        return Ok(benchmarks.iter().filter_map(pytest).collect());
+        let whole = || "a benchmark without a name or its times".to_owned();
+        return benchmarks.iter().map(|benchmark| pytest(benchmark).ok_or_else(whole)).collect();
     }
     if value.get("median").is_some() && value.get("slope").is_some() {
         // target/criterion/GROUP/NAME/new/estimates.json
@@ -182,6 +185,14 @@ mod tests {
         assert_eq!(shown("c.json", lines), ["a/b Time 2000±500"]);
         let go = "goos: linux\nBenchmarkF-8   100  10 ns/op  5 B/op\nBenchmarkF-8   100  14 ns/op  5 B/op\nPASS\n";
         assert_eq!(shown("go.txt", go), ["BenchmarkF Memory 5±0", "BenchmarkF Time 12±2"]);
-        assert!(read("x.json", "{\"a\"").is_err());
+        for bad in [
+            "{\"a\"",
+            r#"{"results": [{"command": "x", "times": [0.1], "exit_codes": [0, null]}]}"#,
+            r#"{"results": [{"command": "x", "times": [0.1], "exit_codes": [0, 1]}]}"#,
+            r#"{"results": [{"times": [0.1]}]}"#,
+            r#"{"benchmarks": [{"fullname": "t"}]}"#,
+        ] {
+            assert!(read("x.json", bad).is_err(), "{bad}");
+        }
     }
 }

@@ -110,8 +110,11 @@ fn verdict(review: Reviewed, files: &Files, service: &Service, params: &Params) 
     for (path, why) in &files.left_out {
         findings.push(Finding::new("not-reviewed", Severity::Medium, format!("the reviewer has not seen this file: {why}")).in_file(path));
     }
+    // A reviewer that judged nothing has not let anything through.
+    let nothing = files.shown.keys().all(|shown| review.not_judged.iter().any(|(path, _)| path == shown));
+    let severity = if nothing { Severity::Medium } else { Severity::Low };
     for (path, why) in review.not_judged {
-        findings.push(Finding::new("not-judged", Severity::Low, format!("the reviewer could not judge this: {why}")).in_file(path));
+        findings.push(Finding::new("not-judged", severity, format!("the reviewer could not judge this: {why}")).in_file(path));
     }
     let metric = |name: &str, value: f64, unit: &str| Metric { name: name.to_owned(), value, unit: unit.to_owned() };
     let usage = &service.usage;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// From good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Passed,
     Skipped,
@@ -81,14 +82,25 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                         open = Some(Case { name, outcome: Outcome::Passed, message: String::new(), line });
                     }
                     tag @ (b"failure" | b"error" | b"skipped") => {
-                        if let Some(case) = &mut open {
-                            case.outcome = match tag {
-                                b"failure" => Outcome::Failed,
-                                b"error" => Outcome::Errored,
-                                _ => Outcome::Skipped,
-                            };
-                            case.message = attribute(&element, "message");
-                            inside = case.message.is_empty();
+                        let outcome = match tag {
+                            b"failure" => Outcome::Failed,
+                            b"error" => Outcome::Errored,
+                            _ => Outcome::Skipped,
+                        };
+                        let message = attribute(&element, "message");
+                        match &mut open {
+                            // Of several, the worst counts.
+                            Some(case) if outcome > case.outcome => {
+                                inside = message.is_empty();
+                                (case.outcome, case.message) = (outcome, message);
+                            }
+                            Some(_) => {}
+                            None if outcome == Outcome::Skipped => {}
+                            None => {
+                                let name = suites.last().map_or_else(String::new, |suite| suite.name.clone());
+                                let line = number(starts.partition_point(|start| *start <= at).saturating_sub(1));
+                                cases.push(Case { name, outcome, message, line });
+                            }
                         }
                     }
                     _ => {}
@@ -159,6 +171,8 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     let mut output: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut open: BTreeMap<(String, String), u32> = BTreeMap::new();
+    // Of libtest: the line at which a suite began, how many tests it has, and how many there were before.
+    let mut suite: Option<(u32, u64, usize)> = None;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         if !line.trim_start().starts_with('{') {
             continue; // go mixes in what its compiler prints
@@ -196,22 +210,54 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
                 .filter(|line| !line.starts_with("===") && !line.starts_with("---") && !line.is_empty())
                 .collect();
             cases.push(Case { name, outcome, message: kept.join("\n"), line: number(at) });
+        } else if word("type") == "suite" {
+            let event_word = word("event");
+            if event_word == "started" {
+                let count = event.get("test_count").and_then(serde_json::Value::as_u64).unwrap_or(0);
+                if let Some((line, ..)) = suite.replace((number(at), count, cases.len())) {
+                    cases.push(cut("a suite", line));
+                }
+            } else if let Some((line, count, before)) = suite.take() {
+                let own = &cases[before..];
+                if event_word != "ok" && !own.iter().any(|case| case.outcome >= Outcome::Failed) {
+                    cases.push(Case { message: "it failed, and none of its tests says why".to_owned(), ..cut("a suite", line) });
+                } else if (own.len() as u64) < count {
+                    let message = format!("it counts {count} tests, and tells of {}", own.len());
+                    cases.push(Case { message, ..cut("a suite", line) });
+                }
+            }
         } else if word("type") == "test" {
+            let key = (String::new(), word("name"));
             let outcome = match word("event").as_str() {
+                "started" => {
+                    open.insert(key, number(at));
+                    continue;
+                }
                 "ok" => Outcome::Passed,
                 "failed" => Outcome::Failed,
                 "timeout" => Outcome::Errored,
                 "ignored" => Outcome::Skipped,
                 _ => continue,
             };
+            open.remove(&key);
             cases.push(Case { name: word("name"), outcome, message: word("stdout"), line: number(at) });
         }
     }
+    cases.extend(suite.map(|(line, ..)| cut("a suite", line)));
     for ((package, test), line) in open {
-        let name = if test.is_empty() { package } else { format!("{package}.{test}") };
-        cases.push(Case { name, outcome: Outcome::Errored, message: "it began, and never ended".to_owned(), line });
+        let name = match (package.is_empty(), test.is_empty()) {
+            (true, _) => test,
+            (false, true) => package,
+            (false, false) => format!("{package}.{test}"),
+        };
+        cases.push(cut(&name, line));
     }
     if cases.is_empty() { Err("no line of it tells of a test".to_owned()) } else { Ok(cases) }
+}
+
+/// What began, and whose end the report does not have.
+fn cut(name: &str, line: u32) -> Case {
+    Case { name: name.to_owned(), outcome: Outcome::Errored, message: "it began, and never ended".to_owned(), line }
 }
 
 /// TAP of versions 12 to 14. Subtests are indented, and their parent tells of them too.
@@ -393,6 +439,8 @@ mod tests {
             told(r#"<testsuite name="s" tests="10"><testcase name="a"/></testsuite>"#),
             ["+1:a", "!1:s it counts 10 tests, and tells of 1"]
         );
+        assert_eq!(told(r#"<testsuite name="s"><testcase name="a"><failure message="no"/><skipped/></testcase></testsuite>"#), ["-1:a no"]);
+        assert_eq!(told(r#"<testsuite name="s"><error message="no setup"/><testcase name="a"/></testsuite>"#), ["!1:s no setup", "+1:a"]);
         assert!(read("<testsuites><testsuite>").is_err() && read("<html></html>").is_err() && read("<testsuite").is_err());
     }
 
@@ -414,6 +462,13 @@ mod tests {
         let some = "        PASS [   0.005s] (1/3) krate a\n     Summary [   0.1s] 1/3 tests run: 1 passed\n";
         assert_eq!(told(some), ["+1:krate a", "!2:nextest 1 of 3 tests ran"]);
         assert_eq!(told("{\"Action\":\"run\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["!1:p.T it began, and never ended"]);
+        let begun = "{\"type\":\"suite\",\"event\":\"started\",\"test_count\":3}\n{\"type\":\"test\",\"event\":\"started\",\"name\":\"a\"}\n{\"type\":\"test\",\"event\":\"ok\",\"name\":\"a\"}\n";
+        assert_eq!(told(begun), ["+3:a", "!1:a suite it began, and never ended"]);
+        let end = |word: &str| format!("{begun}{{\"type\":\"suite\",\"event\":\"{word}\"}}\n");
+        assert_eq!(told(&end("ok")), ["+3:a", "!1:a suite it counts 3 tests, and tells of 1"]);
+        assert_eq!(told(&end("failed")), ["+3:a", "!1:a suite it failed, and none of its tests says why"]);
+        let hangs = "{\"type\":\"test\",\"event\":\"started\",\"name\":\"b\"}\n";
+        assert_eq!(told(hangs), ["!1:b it began, and never ended"]);
         assert!(read("hello\n").is_err());
     }
 }
