@@ -3,6 +3,11 @@
 (native) => {
   "use strict";
 
+  // Results go to the gate as text: whatever the code under test puts in the place of JSON later does not make it.
+  const stringify = JSON.stringify;
+  const [assign, bare, freeze] = [Object.assign, Object.create, Object.freeze];
+  const told = (result) => stringify(assign(bare(null), result));
+
   // Showing values
 
   const identifier = /^[A-Za-z_$][\w$]*$/;
@@ -67,10 +72,21 @@
     const inside = [...seen, [a, b]];
     const same = (x, y) => equal(x, y, strict, loose, inside);
     if (strict && Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return false;
+    // Nothing can be seen of what these hold: each is itself alone.
+    if ([a, b].some((value) => value instanceof Promise || value instanceof WeakMap || value instanceof WeakSet || value instanceof WeakRef || Object.prototype.toString.call(value).endsWith("Generator]"))) return false;
+    if (a instanceof Error !== b instanceof Error) return false;
+    if (ArrayBuffer.isView(a) || ArrayBuffer.isView(b)) {
+      if (!ArrayBuffer.isView(a) || !ArrayBuffer.isView(b) || Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return false;
+      const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+      if (a instanceof DataView) return same([...bytes(a)], [...bytes(b)]);
+    }
     if (Array.isArray(a) !== Array.isArray(b)) return false;
     if (a instanceof Date || b instanceof Date) return a instanceof Date && b instanceof Date && Object.is(a.getTime(), b.getTime());
     if (a instanceof RegExp || b instanceof RegExp) return a instanceof RegExp && b instanceof RegExp && String(a) === String(b) && a.lastIndex === b.lastIndex;
-    if (a instanceof Error && b instanceof Error && !(a.name === b.name && a.message === b.message)) return false;
+    if (a instanceof Error && b instanceof Error) {
+      if (!(a.name === b.name && a.message === b.message) || !same(a.cause, b.cause)) return false;
+      if (a instanceof AggregateError && !same(a.errors, b.errors)) return false;
+    }
     for (const type of [Number, String, Boolean, BigInt, Symbol]) {
       if (a instanceof type || b instanceof type) return a instanceof type && b instanceof type && Object.is(a.valueOf(), b.valueOf());
     }
@@ -471,11 +487,16 @@
       const call = (...parameters) => add(parameters, extra);
       call.each = (first, ...values) => (name, body, more) => {
         table(first, values).forEach((row, number) => {
-          const run = Array.isArray(row) ? (...rest) => body(...row, ...rest) : (...rest) => body(row, ...rest);
-          add([title(name, row, number), run, ...(typeof more === "object" && more ? [more] : [])], { ...extra, arity: 0 });
+          const run = Array.isArray(row) ? () => body(...row) : () => body(row);
+          add([title(name, row, number), run, ...(typeof more === "object" && more ? [more] : [])], extra);
         });
       };
-      call.for = call.each;
+      // As Vitest has it: the row as it is, and then the context.
+      call.for = (rows) => (name, body, more) => {
+        rows.forEach((row, number) => {
+          add([title(name, row, number), (context) => body(row, context), ...(typeof more === "object" && more ? [more] : [])], extra);
+        });
+      };
       return call;
     };
     const base = with_({});
@@ -500,7 +521,11 @@
 
   const nodeMock = {
     fn: (body) => nodeCalls(mockFunction(body)),
-    method: (object, name, body) => nodeCalls(spyOn(object, name, body)),
+    method: (object, name, body) => {
+      const wrapped = nodeCalls(spyOn(object, name, body));
+      object[name] = wrapped; // this one counts
+      return wrapped;
+    },
     reset: everyMock("mockRestore"),
     restoreAll: everyMock("mockRestore"),
   };
@@ -756,12 +781,21 @@
   // Globals
 
   const write = (level) => (...parts) => native.print(level, format(...parts));
-  const performance = { now: () => now + Date.now() % 1, mark() {}, measure() {}, timeOrigin: 0 };
+  // The clocks move with the timers that have fired, and with the engine's own.
+  const [clock, ownPerformance, NativeDate] = [Date.now.bind(Date), globalThis.performance, Date];
+  const millis = () => Math.floor(clock() + now);
+  const performance = { now: () => now + (ownPerformance ? ownPerformance.now() : 0), mark() {}, measure() {}, timeOrigin: 0 };
   builtins.perf_hooks.performance = performance;
+  NativeDate.now = millis;
+  const MovingDate = new Proxy(NativeDate, {
+    construct: (target, parameters, made) => Reflect.construct(target, parameters.length ? parameters : [target.now()], made === MovingDate ? target : made),
+    apply: (target) => new target(target.now()).toString(),
+  });
+  NativeDate.prototype.constructor = MovingDate;
   const define = (name, value) => Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   const globals = {
     console: { log: write("log"), info: write("log"), debug: write("log"), warn: write("warn"), error: write("error"), trace: write("log"), dir: write("log"), table: write("log"), group: write("log"), groupEnd() {}, time() {}, timeEnd() {}, assert: (holds, ...parts) => { if (!holds) native.print("error", format("assertion failed:", ...parts)); } },
-    ...builtins.timers, process, global: globalThis, performance: globalThis.performance ?? performance,
+    ...builtins.timers, process, global: globalThis, performance, Date: MovingDate,
     queueMicrotask: (body) => { Promise.resolve().then(body); },
     structuredClone: (value) => clone(value, new Map()),
     describe, it: test, test, bench: addBenchmark, expect, beforeAll: hooks.beforeAll, afterAll: hooks.afterAll, beforeEach: hooks.beforeEach, afterEach: hooks.afterEach, before: hooks.before, after: hooks.after,
@@ -832,12 +866,17 @@
   };
 
   // What the gate calls
-  return {
+  return freeze({
     begin() { current = suite("", null); },
     loaded(file) { for (const entry of [...tests, ...benches]) entry.file ??= file; },
     units: () => JSON.stringify(named(tests)),
     benchmarks: () => JSON.stringify(named(benches)),
-    run(unit) { const found = tests[named(tests).indexOf(unit)]; return found ? runTest(found).then((said) => JSON.stringify(said)) : null; },
+    run(unit) { const found = tests[named(tests).indexOf(unit)]; return found ? runTest(found).then(told) : null; },
+    async end() {
+      for (let turns = 0; turns < 10_000 && timers.some((timer) => timer.repeat === null); turns += 1) { turn(); await null; }
+      for (const when of ["beforeExit", "exit"]) process.emit(when, process.exitCode ?? 0);
+      if (process.exitCode) throw new Error(`process.exitCode is ${process.exitCode}`);
+    },
     bench(unit) {
       const found = benches[named(benches).indexOf(unit)];
       if (!found) return null;
@@ -858,5 +897,5 @@
     isBuiltin: (name) => Object.hasOwn(builtins, name),
     require: (path) => requireFrom(path)(path),
     requiredKeys: (path) => { const value = requireFrom(path)(path); return JSON.stringify(value && ["object", "function"].includes(typeof value) ? Object.keys(value) : []); },
-  };
+  });
 }

@@ -184,6 +184,20 @@ impl Engine {
         })
     }
 
+    /// Lets what was loaded come to its end, as a program does: what it waits for, and what it left to do at its exit.
+    ///
+    /// # Errors
+    /// What went wrong, or that its exit code is not 0.
+    pub fn end(&self) -> Result<(), Problem> {
+        self.context.with(|ctx| {
+            let harness = harness(&ctx)?;
+            let promise: Promise<'_> = call(&ctx, &harness, "end", ())?;
+            self.settle(&ctx, &harness, &promise)?;
+            while ctx.execute_pending_job() {}
+            self.unhandled()
+        })
+    }
+
     /// The first rejection that nobody has handled: elsewhere it would have ended the process.
     fn unhandled(&self) -> Result<(), Problem> {
         match self.rejections.borrow_mut().drain(..).next() {

@@ -18,8 +18,9 @@ fn units(subject: Subject<Params>) -> Result<Vec<String>, Failure> {
     for file in &subject.files {
         let engine = Engine::new(true)?;
         match engine.load(&file.path).and_then(|()| engine.names("units")) {
-            Ok(names) => units.extend(names),
-            Err(_) => units.push(file.path.clone()), // what is wrong is said when it is run
+            Ok(names) if !names.is_empty() => units.extend(names),
+            // A program that registers no test, which is run to its end, or one that is wrong:
+            Ok(_) | Err(_) => units.push(file.path.clone()), // what is wrong is said when it is run
         }
     }
     Ok(units)
@@ -39,17 +40,22 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         return Ok(failed("test-error", "the file cannot be loaded: ", &problem));
     }
     let passed = |summary: String| Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary };
+    if unit == file {
+        return Ok(match engine.names("units") {
+            // It took long to load, or more than was allowed while it was only looked at: run all that is in it.
+            Ok(names) if !names.is_empty() => all(&engine, &names, file),
+            Ok(_) => match engine.end() {
+                Ok(()) => passed("skipped: it registers no test".to_owned()),
+                Err(problem) => failed("test-failed", "", &problem),
+            },
+            Err(problem) => failed("test-error", "", &problem),
+        });
+    }
     Ok(match engine.run("run", unit) {
         Ok(Some(Ended::Passed)) => passed("passed".to_owned()),
         Ok(Some(Ended::Skipped { message })) => passed(format!("skipped: {message}")),
         Ok(Some(Ended::Failed { when, problem })) if when.is_empty() => failed("test-failed", "", &problem),
         Ok(Some(Ended::Failed { when, problem })) => failed("test-error", &format!("{when} the test: "), &problem),
-        Ok(None) if unit == file => match engine.names("units") {
-            // It took long to load, or more than was allowed while it was only looked at: run all that is in it.
-            Ok(names) if names.is_empty() => passed("no test".to_owned()),
-            Ok(names) => all(&engine, &names, file),
-            Err(problem) => failed("test-error", "", &problem),
-        },
         Ok(Some(Ended::Measured { .. }) | None) => {
             failed("test-error", "", &Problem { message: "it is not registered any more".to_owned(), ..Problem::default() })
         }
@@ -60,14 +66,27 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
 /// All tests of a file, one after another.
 fn all(engine: &Engine, names: &[String], file: &str) -> Verdict {
     let mut findings = Vec::new();
+    let mut skipped = 0;
+    let mut finding = |name: &str, problem: &Problem| {
+        findings.push(engine.finding("test-failed", file, format!("{name}: {}", problem.message), problem));
+    };
     for name in names {
-        let problem = match engine.run("run", name) {
-            Ok(Some(Ended::Failed { problem, .. })) | Err(problem) => problem,
-            Ok(_) => continue,
-        };
-        findings.push(engine.finding("test-failed", file, format!("{name}: {}", problem.message), &problem));
+        match engine.run("run", name) {
+            Ok(Some(Ended::Passed)) => {}
+            Ok(Some(Ended::Skipped { .. })) => skipped += 1,
+            Ok(Some(Ended::Failed { problem, .. })) | Err(problem) => finding(name, &problem),
+            Ok(Some(Ended::Measured { .. }) | None) => {
+                finding(name, &Problem { message: "it is not registered any more".to_owned(), ..Problem::default() });
+            }
+        }
+    }
+    if let Err(problem) = engine.end() {
+        finding(file, &problem);
     }
     let decision = if findings.is_empty() { Decision::Pass } else { Decision::Fail };
-    let summary = format!("{} ran, {} failed", names.len(), findings.len());
+    let summary = match (findings.len(), names.len() - skipped) {
+        (0, 0) => format!("skipped: all {skipped} tests are"),
+        (failed, ran) => format!("{ran} ran, {failed} failed"),
+    };
     Verdict { decision, findings, metrics: Vec::new(), summary }
 }
