@@ -10,7 +10,7 @@ use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
 use rquickjs::{Ctx, Exception, Function, Module, Object, Result};
 
-use crate::source::{Maps, is_typed, to_plain};
+use crate::source::{Maps, has_module_syntax, is_typed, to_plain};
 
 /// Where the subject lies.
 pub const ROOT: &str = "/subject";
@@ -192,12 +192,19 @@ fn find(base: &str, name: &str, require: bool, is_builtin: impl Fn(&str) -> bool
             None => break,
         }
     }
-    // A package may import itself by its name.
-    if let Some(own) = package(ROOT).filter(|own| own.get("name").and_then(|name| name.as_str()) == Some(&scope_and_name))
-        && let Some(main) = entry(&own, &rest.as_ref().map_or_else(|| ".".to_owned(), |rest| format!("./{rest}")), require)
-        && let Some(found) = file(&clean(&format!("{ROOT}/{main}")), require)
-    {
-        return Ok(found);
+    // A package may import itself by its name: the nearest one above a file is its own.
+    let mut at = folder(base);
+    loop {
+        if let Some(own) = package(at).filter(|own| own.get("name").and_then(|name| name.as_str()) == Some(&scope_and_name))
+            && let Some(main) = entry(&own, &rest.as_ref().map_or_else(|| ".".to_owned(), |rest| format!("./{rest}")), require)
+            && let Some(found) = file(&clean(&format!("{at}/{main}")), require)
+        {
+            return Ok(found);
+        }
+        match at.rsplit_once('/') {
+            Some((up, _)) => at = up,
+            None => break,
+        }
     }
     in_package(&format!("{PACKAGES}/{scope_and_name}"), rest.as_deref(), require)
         .ok_or_else(|| format!("the package {scope_and_name} is not in the sandbox; --data node_modules=FOLDER gives the tests packages"))
@@ -254,13 +261,6 @@ pub fn is_commonjs(path: &str) -> bool {
         }
     }
     !text(path).is_some_and(|text| has_module_syntax(&text))
-}
-
-fn has_module_syntax(text: &str) -> bool {
-    text.lines().map(str::trim_start).any(|line| {
-        let after = |word: &str| line.strip_prefix(word).and_then(|rest| rest.chars().next());
-        matches!(after("import"), Some(' ' | '{' | '*' | '"' | '\'')) || matches!(after("export"), Some(' ' | '{' | '*'))
-    })
 }
 
 /// A CommonJS file as a function of `exports, require, module, __filename, __dirname`. Its lines stay where they are.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oxc_allocator::Allocator;
 use oxc_codegen::{Codegen, CodegenOptions};
-use oxc_parser::Parser;
+use oxc_parser::{ParseOptions, Parser};
 use oxc_semantic::SemanticBuilder;
 use oxc_span::SourceType;
 use oxc_transformer::{HelperLoaderMode, TransformOptions, Transformer};
@@ -40,6 +40,13 @@ impl Maps {
         let at = map.partition_point(|(plain, _)| *plain <= (line, column));
         map.get(at.saturating_sub(1)).map_or((line, column), |(_, original)| *original)
     }
+}
+
+/// Whether a file is a module by what is in it: it imports, exports, or asks for `import.meta`.
+pub fn has_module_syntax(text: &str) -> bool {
+    let allocator = Allocator::default();
+    let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
+    Parser::new(&allocator, text, SourceType::unambiguous()).with_options(options).parse().module_record.has_module_syntax
 }
 
 /// Whether a file is not plain JavaScript.
