@@ -155,6 +155,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_too_many_secrets_nothing_at_all_is_shown() {
+        let mut secrets = Secrets::default();
+        (0..PARTS_MAX).for_each(|number| secrets.add(&format!("{number:08}")));
+        assert_eq!(secrets.mask("harmless"), "harmless");
+        secrets.add("one more than are told apart");
+        assert_eq!(secrets.mask("harmless"), "********");
+    }
+
+    #[test]
     fn what_a_place_covers_is_stars_wherever_it_stands() {
         let text: Vec<&str> = "a = 'tok\u{e9}n-value'\nbegin-key\nmiddle-of-key\nend-key tail\n".lines().collect();
         let span = |start_line, start_column, end_line, end_column| Span { start_line, start_column, end_line, end_column };

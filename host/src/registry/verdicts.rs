@@ -193,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_too_large_is_not_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let verdicts = Verdicts::open(folder.path()).expect("opens");
+        let (small, large) = (blake3::hash(b"small"), blake3::hash(b"large"));
+        verdicts.put(&small, BTreeSet::new(), &snapshot(""), &"x".repeat(ANSWER_BYTES_MAX / 2));
+        verdicts.put(&large, BTreeSet::new(), &snapshot(""), &"x".repeat(ANSWER_BYTES_MAX));
+        verdicts.flush();
+        assert!(verdicts.get::<String>(&small, &snapshot("")).is_some());
+        assert_eq!(verdicts.get::<String>(&large, &snapshot("")), None);
+    }
+
+    #[test]
     fn an_entry_that_somebody_wrote_or_moved_is_not_used() {
         let folder = tempfile::tempdir().expect("a folder");
         let (key, other) = (blake3::hash(b"key"), blake3::hash(b"other"));

@@ -71,13 +71,14 @@ impl Pollable for Reader {
 #[wasmtime_wasi::async_trait]
 impl InputStream for Reader {
     fn read(&mut self, length: usize) -> StreamResult<Bytes> {
-        let rest = self.content.bytes.get(self.at..).unwrap_or_default();
-        if rest.is_empty() && length > 0 {
+        let rest = self.content.bytes.len().saturating_sub(self.at);
+        if rest == 0 && length > 0 {
             return Err(StreamError::Closed);
         }
-        let bytes = Bytes::copy_from_slice(&rest[..rest.len().min(length).min(READ_BYTES_MAX)]);
-        self.at += bytes.len();
-        Ok(bytes)
+        let from = self.at.min(self.content.bytes.len());
+        let to = from + rest.min(length).min(READ_BYTES_MAX);
+        self.at = to;
+        Ok(self.content.bytes.slice(from..to))
     }
 }
 
@@ -269,5 +270,31 @@ impl Open {
         let path = self.resolve(path)?;
         let node = self.mount.node(&path)?;
         self.mount.metadata_hash(&path, node).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_holds_only_so_much_content_open() {
+        let open = Arc::new(AtomicU64::new(0));
+        let file = Bytes::from(vec![0; usize::try_from(OPEN_BYTES_MAX / 2 + 1).expect("fits")]);
+        let first = Content::hold(file.clone(), &open).expect("the first fits");
+        assert!(matches!(Content::hold(file.clone(), &open), Err(ErrorCode::InsufficientMemory)));
+        drop(first);
+        assert_eq!(open.load(Ordering::Relaxed), 0, "what was refused is not counted, and what was let go is not either");
+        Content::hold(file, &open).expect("there is room again");
+    }
+
+    #[test]
+    fn a_reader_goes_from_its_place_to_the_end() {
+        let content = Content::hold(Bytes::from_static(b"abcdef"), &Arc::default()).expect("fits");
+        let mut reader = Reader { content: Arc::clone(&content), at: 2 };
+        assert_eq!(reader.read(3).expect("reads"), "cde");
+        assert_eq!(reader.read(100).expect("reads"), "f");
+        assert!(matches!(reader.read(1), Err(StreamError::Closed)));
+        assert!(matches!(Reader { content, at: usize::MAX }.read(1), Err(StreamError::Closed)), "from beyond the end");
     }
 }
