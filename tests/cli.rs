@@ -472,6 +472,30 @@ fn a_bad_file_is_reported_and_the_others_load() {
 }
 
 #[test]
+fn a_component_that_is_started_ahead_begins_where_its_start_ended() {
+    let folder = place();
+    let text = r#"(component
+        (core module $m
+            (memory (export "memory") 1)
+            (func (export "wizer-initialize") (i32.store (i32.const 0) (i32.const 7)))
+            (func (export "run") (result i32) (i32.ne (i32.load (i32.const 0)) (i32.const 7))))
+        (core instance $i (instantiate $m))
+        (func $initialize (canon lift (core func $i "wizer-initialize")))
+        (export "wizer-initialize" (func $initialize))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $command (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $command)))"#;
+    std::fs::write(folder.path().join("before.wasm"), wat::parse_str(text).expect("a component")).expect("writes");
+    run(folder.path(), &["plugins", "pre-initialize", "before.wasm", "after.wasm"]).exits(0);
+    run(folder.path(), &["call", "before.wasm"]).exits(1);
+    run(folder.path(), &["call", "after.wasm"]).exits(0);
+    let echo = plugins().join("echo.wasm").display().to_string();
+    run(folder.path(), &["plugins", "pre-initialize", &echo, "none.wasm"]).exits(2).complains(&["exports no function `wizer-initialize`"]);
+    run(folder.path(), &["plugins", "pre-initialize", "nowhere.wasm", "none.wasm"]).exits(2).complains(&["nowhere.wasm: No such file"]);
+    assert!(!folder.path().join("none.wasm").exists());
+}
+
+#[test]
 fn inspect_shows_what_a_plugin_is_wants_and_may() {
     let folder = place();
     let ran = run(folder.path(), &["plugins", "inspect", "contents"]).exits(0);

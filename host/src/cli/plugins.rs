@@ -1,5 +1,7 @@
 //! `sandhog plugins`: looks at plugins.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use super::context::Common;
@@ -30,6 +32,14 @@ pub enum PluginsCommand {
     /// Compile the gates that come with sandhog ahead: for whoever installs it
     #[command(hide = true)]
     CompileAhead,
+    /// Run what a component exports as `wizer-initialize`, and write a component that starts where it has ended: for whoever builds gates
+    #[command(hide = true)]
+    PreInitialize {
+        /// The component
+        component: PathBuf,
+        /// The file to write
+        output: PathBuf,
+    },
     /// Check that plugins compile, link and may do what they ask for; all of the folders' when none is named
     Check {
         /// Names in the plugin folders, or paths to components
@@ -44,7 +54,7 @@ pub enum PluginsCommand {
 impl PluginsCommand {
     pub fn json(&self) -> bool {
         match self {
-            Self::CompileAhead => false,
+            Self::CompileAhead | Self::PreInitialize { .. } => false,
             Self::List { json } | Self::Inspect { json, .. } | Self::Check { json, .. } => *json,
         }
     }
@@ -59,6 +69,13 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
         PluginsCommand::CompileAhead => {
             let compiled = context.registry.compile_ahead()?;
             eprintln!("compiled {compiled} ahead");
+            Ok(Exit::Passed)
+        }
+        PluginsCommand::PreInitialize { component, output } => {
+            let failed = |path: &Path, error: std::io::Error| Error::usage(format!("{}: {error}", path.display()));
+            let bytes = std::fs::read(&component).map_err(|error| failed(&component, error))?;
+            let initialized = context.runtime.pre_initialize(&bytes).map_err(|error| Error::usage(error.to_string()))?;
+            std::fs::write(&output, initialized).map_err(|error| failed(&output, error))?;
             Ok(Exit::Passed)
         }
         PluginsCommand::Check { names, json } => check(&context.registry, names, json),

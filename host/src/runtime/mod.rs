@@ -18,6 +18,7 @@ mod limits;
 mod linker;
 mod outbound;
 mod plugin;
+mod preinitialize;
 mod state;
 mod time;
 mod trap;
@@ -104,6 +105,9 @@ pub enum Error {
     /// Imports that nothing provides, or exports of the wrong type.
     #[error("failed to link the component: {0}")]
     Link(String),
+    /// The component cannot be started ahead.
+    #[error("failed to initialize the component ahead: {0}")]
+    Initialize(String),
     /// It exports nothing that sandhog calls.
     #[error("the component exports neither a worker, nor a gate, nor a command")]
     NoEntry,

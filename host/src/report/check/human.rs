@@ -17,6 +17,8 @@ const LINE_CHARS_MAX: usize = 140;
 /// How many characters before a finding are shown of a longer line.
 const LINE_CHARS_BEFORE: usize = 60;
 
+/// How many lines of a message are shown after its first.
+const MESSAGE_LINES_MAX: usize = 40;
 /// How many of the last lines that a unit wrote are shown with its finding.
 const OUTPUT_LINES_MAX: usize = 30;
 
@@ -95,11 +97,18 @@ fn finding<'a>(out: &mut String, gate: &GateReport, found: &Found, file: &'a str
         Some(Excused::Ignored(why)) => styles.dim(&format!(" (ignored: {})", message(why))),
     };
     let rule = styles.dim(&format!("[{}/{}]", gate.name, sanitize(&finding.rule, 200)));
-    let _ = writeln!(out, "{}: {} {} {rule}{excused}", styles.bold(&at), styles.severity(finding.severity), message(&finding.message));
+    let (first, rest) = finding.message.split_once('\n').unwrap_or((&finding.message, ""));
+    let _ = writeln!(out, "{}: {} {} {rule}{excused}", styles.bold(&at), styles.severity(finding.severity), message(first));
     if let Some(span) = span(found)
         && let Some(line) = lines.line(file, span.start_line)
     {
         excerpt(out, &line, span, styles);
+    }
+    for line in rest.lines().take(MESSAGE_LINES_MAX) {
+        let _ = writeln!(out, "    {}", message(line));
+    }
+    if let Some(more) = rest.lines().count().checked_sub(MESSAGE_LINES_MAX).filter(|more| *more > 0) {
+        let _ = writeln!(out, "    {}", styles.dim(&format!("… {}", counted(more, "more line"))));
     }
     if let Some(suggestion) = &finding.suggestion {
         let fixable = match &finding.fix {
