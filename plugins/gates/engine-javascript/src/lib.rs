@@ -1,17 +1,23 @@
 //! QuickJS over the files of a subject: modules and CommonJS, TypeScript and JSX by oxc, and the harness that test files and
 //! benchmarks expect. For gates: what is run is not trusted, and can do no more than the instance that it is in.
 
+mod files;
 mod modules;
+mod resolve;
 mod source;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
+use std::time::Instant;
 
 use rquickjs::function::Func;
-use rquickjs::{CatchResultExt as _, CaughtError, Context, Ctx, Function, Object, Promise, Runtime, TypedArray, Value};
+use rquickjs::{
+    CatchResultExt as _, CaughtError, Context, Ctx, Exception, Function, Module, Object, Persistent, Promise, Runtime, TypedArray, Value,
+};
 use sandhog_guest::{Failure, Finding, Severity, permanent};
 
-use modules::{Files, ROOT};
+use modules::{Files, ROOT, function};
 use source::Maps;
 
 /// How often QuickJS asks whether to go on while a file is only looked at, before it is given up: each is some ten thousand
@@ -61,31 +67,78 @@ pub enum Ended {
     },
 }
 
-/// One engine: a fresh one for each file that is looked at.
+/// The harness as one file: what `harness/build` makes of that folder.
+const HARNESS: &str = include_str!(env!("SANDHOG_HARNESS"));
+
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        inline: "package sandhog:initialize; world initialize { export wizer-initialize: func(); }",
+        pub_export_macro: true,
+        export_macro_name: "export_initialize",
+    });
+}
+
+/// Starts an engine when the gate is built, so that an instance begins with one that has loaded its harness.
+#[doc(hidden)]
+pub struct Initialize;
+
+impl bindings::Guest for Initialize {
+    fn wizer_initialize() {
+        match Engine::start() {
+            Ok(engine) => STARTED.set(Some(engine)),
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+}
+
+/// Makes a gate start its engine when it is built.
+#[macro_export]
+macro_rules! initialize {
+    () => {
+        const _: () = {
+            use $crate::Initialize;
+    $crate::bindings::export_initialize!(Initialize with_types_in $crate::bindings);
+        };
+    };
+}
+
+thread_local! {
+    static STARTED: Cell<Option<Engine>> = const { Cell::new(None) };
+}
+
+/// One engine: an instance has one, for one file. It is never taken down: the instance is thrown away with all that is in it.
 pub struct Engine {
-    context: Context,
+    runtime: ManuallyDrop<Runtime>,
+    context: ManuallyDrop<Context>,
     maps: Rc<RefCell<Maps>>,
     /// What was rejected, and nobody has handled: each with an address by which it is found again.
     rejections: Rc<RefCell<Vec<(u64, Problem)>>>,
 }
 
 impl Engine {
-    /// An engine over the subject's files. `looking`: only until it is known what is in a file.
+    /// The engine over the subject's files. `looking`: only until it is known what is in a file.
     ///
     /// # Errors
     /// When QuickJS cannot be started.
     pub fn new(looking: bool) -> Result<Self, Failure> {
-        let cannot = |error: rquickjs::Error| permanent(format!("QuickJS cannot be started: {error}"));
-        let runtime = Runtime::new().map_err(cannot)?;
-        runtime.set_max_stack_size(STACK_BYTES_MAX);
+        let engine = STARTED.take().map_or_else(Self::start, Ok)?;
         if looking {
-            runtime.set_memory_limit(LOOKING_MEMORY_MAX);
+            let held = usize::try_from(engine.runtime.memory_usage().malloc_size).unwrap_or(0);
+            engine.runtime.set_memory_limit(held + LOOKING_MEMORY_MAX);
             let mut turns = 0;
-            runtime.set_interrupt_handler(Some(Box::new(move || {
+            engine.runtime.set_interrupt_handler(Some(Box::new(move || {
                 turns += 1;
                 turns > LOOKING_TURNS_MAX
             })));
         }
+        Ok(engine)
+    }
+
+    fn start() -> Result<Self, Failure> {
+        let cannot = |error: rquickjs::Error| permanent(format!("QuickJS cannot be started: {error}"));
+        let runtime = Runtime::new().map_err(cannot)?;
+        runtime.set_max_stack_size(STACK_BYTES_MAX);
         let maps = Rc::new(RefCell::new(Maps::default()));
         runtime.set_loader(Files, modules::Loading { maps: Rc::clone(&maps) });
         let rejections: Rc<RefCell<Vec<(u64, Problem)>>> = Rc::default();
@@ -99,34 +152,41 @@ impl Engine {
             }
         })));
         let context = Context::full(&runtime).map_err(cannot)?;
-        let engine = Self { context, maps, rejections };
-        engine
-            .context
-            .with(|ctx| engine.start(&ctx).catch(&ctx).map_err(|error| permanent(format!("the harness does not start: {error}"))))?;
+        let engine = Self { runtime: ManuallyDrop::new(runtime), context: ManuallyDrop::new(context), maps, rejections };
+        let started = engine.context.with(|ctx| engine.load_harness(&ctx).catch(&ctx).map_err(|error| describe(&ctx, &error)));
+        started.map_err(|problem| permanent(format!("the harness does not start: {}\n{}", problem.message, problem.stack)))?;
+        engine.runtime.run_gc();
         Ok(engine)
     }
 
-    fn start<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<()> {
+    fn load_harness<'js>(&self, ctx: &Ctx<'js>) -> rquickjs::Result<()> {
         let native = Object::new(ctx.clone())?;
         native.set("root", ROOT)?;
         native.set("print", Func::from(print))?;
-        native.set("kind", Func::from(|path: String| modules::kind(&path)))?;
-        native.set("list", Func::from(|path: String| modules::list(&path)))?;
-        native.set("read", Function::new(ctx.clone(), read)?)?;
+        files::give(ctx, &native)?;
         native.set("encode", Function::new(ctx.clone(), encode)?)?;
         native.set("decode", Func::from(decode))?;
+        native.set("random", Function::new(ctx.clone(), random)?)?;
+        native.set("elapsed", Func::from(elapsed))?;
         native
             .set("fuel", Function::new(ctx.clone(), |ctx: Ctx<'js>| rquickjs::BigInt::from_u64(ctx, sandhog_guest::host::fuel_used()))?)?;
-        native.set("resolve", Function::new(ctx.clone(), modules::resolve)?)?;
+        native.set("isCommonjs", Func::from(|path: String| modules::is_commonjs(&path)))?;
+        native.set("importSync", Function::new(ctx.clone(), |ctx: Ctx<'js>, name: String| modules::import_sync(ctx, &name))?)?;
+        let resolve = |ctx: Ctx<'js>, base: String, name: String, require: bool| modules::resolve(&ctx, &base, &name, require);
+        native.set("resolve", Function::new(ctx.clone(), resolve)?)?;
+        native.set("find", Func::from(|path: String| resolve::find(ROOT, &path, false).ok()))?;
         let maps = Rc::clone(&self.maps);
         native.set(
             "compile",
             Function::new(ctx.clone(), move |ctx: Ctx<'js>, path: String| modules::compile(ctx, &path, &mut maps.borrow_mut()))?,
         )?;
-        let make: Function<'js> = ctx.eval(concat!("(", include_str!("harness.js"), ")"))?;
-        let harness: Object<'js> = make.call((native,))?;
-        let hidden = rquickjs::object::Property::from(harness);
-        ctx.globals().prop(modules::HARNESS, hidden)
+        ctx.globals().set("native", native)?;
+        let (module, promise) = Module::declare(ctx.clone(), "sandhog", HARNESS)?.eval()?;
+        promise.finish::<()>()?;
+        let harness: Object<'js> = module.get("default")?;
+        let harness = modules::Harness(Persistent::save(ctx, harness));
+        ctx.store_userdata(harness).map_err(|_| Exception::throw_message(ctx, "the harness cannot be kept"))?;
+        Ok(())
     }
 
     /// Runs a file, so that what is registered in it is known.
@@ -135,23 +195,23 @@ impl Engine {
     /// What it threw.
     pub fn load(&self, path: &str) -> Result<(), Problem> {
         self.context.with(|ctx| {
-            let harness = harness(&ctx)?;
-            let _: Value<'_> = call(&ctx, &harness, "begin", ())?;
+            let _: Value<'_> = call(&ctx, "begin", ())?;
             let whole = format!("{ROOT}/{path}");
             if modules::is_commonjs(&whole) {
-                let _: Value<'_> = call(&ctx, &harness, "require", (whole,))?;
+                let _: Value<'_> = call(&ctx, "require", (whole,))?;
             } else {
-                let promise = rquickjs::Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
-                self.settle(&ctx, &harness, &promise)?;
+                let promise = Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
+                self.settle(&ctx, &promise)?;
             }
             // What registers tests later does so now.
             for _ in 0..LATE_TURNS_MAX {
-                if !call::<_, bool>(&ctx, &harness, "turnOnce", ())? {
+                if !call::<_, bool>(&ctx, "turnOnce", ())? {
                     break;
                 }
                 while ctx.execute_pending_job() {}
             }
-            let _: Value<'_> = call(&ctx, &harness, "loaded", (path,))?;
+            let loaded: Promise<'_> = call(&ctx, "loaded", (path,))?;
+            self.settle(&ctx, &loaded)?;
             self.unhandled()
         })
     }
@@ -162,7 +222,7 @@ impl Engine {
     /// What went wrong.
     pub fn names(&self, what: &str) -> Result<Vec<String>, Problem> {
         self.context.with(|ctx| {
-            let text: String = call(&ctx, &harness(&ctx)?, what, ())?;
+            let text: String = call(&ctx, what, ())?;
             serde_json::from_str(&text).map_err(|error| Problem { message: error.to_string(), ..Problem::default() })
         })
     }
@@ -173,10 +233,9 @@ impl Engine {
     /// What went wrong outside of it, such as that it never came to an end.
     pub fn run(&self, how: &str, unit: &str) -> Result<Option<Ended>, Problem> {
         self.context.with(|ctx| {
-            let harness = harness(&ctx)?;
-            let promise: Option<Promise<'_>> = call(&ctx, &harness, how, (unit,))?;
+            let promise: Option<Promise<'_>> = call(&ctx, how, (unit,))?;
             let Some(promise) = promise else { return Ok(None) };
-            let text = self.settle(&ctx, &harness, &promise)?;
+            let text = self.settle(&ctx, &promise)?;
             while ctx.execute_pending_job() {}
             self.unhandled()?;
             let text: String = text.get().map_err(|error| Problem { message: error.to_string(), ..Problem::default() })?;
@@ -190,9 +249,8 @@ impl Engine {
     /// What went wrong, or that its exit code is not 0.
     pub fn end(&self) -> Result<(), Problem> {
         self.context.with(|ctx| {
-            let harness = harness(&ctx)?;
-            let promise: Promise<'_> = call(&ctx, &harness, "end", ())?;
-            self.settle(&ctx, &harness, &promise)?;
+            let promise: Promise<'_> = call(&ctx, "end", ())?;
+            self.settle(&ctx, &promise)?;
             while ctx.execute_pending_job() {}
             self.unhandled()
         })
@@ -209,13 +267,13 @@ impl Engine {
     }
 
     /// Turns the engine's wheels until a promise is settled.
-    fn settle<'js>(&self, ctx: &Ctx<'js>, harness: &Object<'js>, promise: &Promise<'js>) -> Result<Value<'js>, Problem> {
+    fn settle<'js>(&self, ctx: &Ctx<'js>, promise: &Promise<'js>) -> Result<Value<'js>, Problem> {
         loop {
             while ctx.execute_pending_job() {}
             if let Some(result) = promise.result::<Value<'js>>() {
                 return result.catch(ctx).map_err(|error| describe(ctx, &error));
             }
-            let moved: bool = call(ctx, harness, "turn", ())?;
+            let moved: bool = call(ctx, "turn", ())?;
             if !moved {
                 let message = "it waits for something that never comes: nothing is left to do, and its promise is not settled".to_owned();
                 return Err(Problem { message, ..Problem::default() });
@@ -240,20 +298,13 @@ impl Engine {
     }
 }
 
-fn harness<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>, Problem> {
-    ctx.globals().get(modules::HARNESS).catch(ctx).map_err(|error| describe(ctx, &error))
-}
-
-fn call<'js, A, R>(ctx: &Ctx<'js>, harness: &Object<'js>, name: &str, arguments: A) -> Result<R, Problem>
+/// Calls a function of the harness.
+fn call<'js, A, R>(ctx: &Ctx<'js>, name: &str, arguments: A) -> Result<R, Problem>
 where
     A: rquickjs::function::IntoArgs<'js>,
     R: rquickjs::FromJs<'js>,
 {
-    let called = || {
-        let function: Function<'js> = harness.get(name)?;
-        function.call(arguments)
-    };
-    called().catch(ctx).map_err(|error| describe(ctx, &error))
+    function(ctx, name).and_then(|function| function.call(arguments)).catch(ctx).map_err(|error| describe(ctx, &error))
 }
 
 fn describe<'js>(ctx: &Ctx<'js>, error: &CaughtError<'js>) -> Problem {
@@ -290,19 +341,35 @@ fn print(level: String, text: String) {
     }
 }
 
-fn read<'js>(ctx: Ctx<'js>, path: String) -> rquickjs::Result<Value<'js>> {
-    match modules::bytes(&path) {
-        Some(bytes) => Ok(TypedArray::new(ctx, bytes)?.into_value()),
-        None => Ok(Value::new_null(ctx)),
-    }
-}
-
 fn encode<'js>(ctx: Ctx<'js>, text: String) -> rquickjs::Result<TypedArray<'js, u8>> {
     TypedArray::new(ctx, text.into_bytes())
 }
 
-fn decode(bytes: TypedArray<'_, u8>) -> String {
+/// The bytes as text; none where it is to be UTF-8 and is not.
+fn decode(bytes: TypedArray<'_, u8>, fatal: bool) -> Option<String> {
     // SAFETY: the bytes are copied before any code of the engine runs, so that the buffer cannot be detached meanwhile.
-    let bytes = unsafe { bytes.as_bytes() };
-    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+    let bytes = unsafe { bytes.as_bytes() }.unwrap_or_default();
+    if fatal {
+        return std::str::from_utf8(bytes).ok().map(str::to_owned);
+    }
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// Bytes that follow from what is tested, unless randomness was granted.
+fn random<'js>(ctx: Ctx<'js>, count: usize) -> rquickjs::Result<TypedArray<'js, u8>> {
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes).map_err(|error| Exception::throw_message(&ctx, &error.to_string()))?;
+    TypedArray::new(ctx, bytes)
+}
+
+thread_local! {
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Milliseconds since this was first asked for.
+fn elapsed() -> f64 {
+    let now = Instant::now();
+    let began = BEGAN.get().unwrap_or(now);
+    BEGAN.set(Some(began));
+    now.duration_since(began).as_secs_f64() * 1000.0
 }

@@ -1,226 +1,49 @@
-//! Which file a name means, and what is in it: Node's rules over the snapshot, as far as they need nothing of the machine.
+//! What is loaded under a name: files of the subject, Node's modules as the harness has them, and what stands for a module
+//! in a test.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
 use rquickjs::context::EvalOptions;
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
-use rquickjs::{Ctx, Exception, Function, Module, Object, Result};
+use rquickjs::{Ctx, Exception, FromJs, Function, IntoJs as _, JsLifetime, Module, Object, Persistent, Promise, Result, Value};
 
-use crate::source::{Maps, has_module_syntax, is_typed, to_plain};
+use crate::resolve::find;
+use crate::source::{Maps, free_names, has_module_syntax, is_typed, to_plain};
 
 /// Where the subject lies.
 pub const ROOT: &str = "/subject";
-/// Where packages may lie that the operator gives.
-const PACKAGES: &str = "/data/node_modules";
-/// The property of the global object that is the harness.
-pub const HARNESS: &str = "\u{1}sandhog";
-/// What may follow a name that does not say what it is.
-const ENDINGS: &[&str] = &["", ".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs", ".json"];
-/// Modules of Node that do need the machine.
-const OF_THE_MACHINE: &[&str] = &[
-    "child_process",
-    "cluster",
-    "crypto",
-    "dgram",
-    "dns",
-    "http",
-    "http2",
-    "https",
-    "inspector",
-    "net",
-    "readline",
-    "repl",
-    "stream",
-    "tls",
-    "tty",
-    "v8",
-    "vm",
-    "wasi",
-    "worker_threads",
-    "zlib",
-    "buffer",
-    "async_hooks",
-    "string_decoder",
-    "querystring",
-];
+/// Before the path of a file that is wanted itself, whatever stands for it.
+const ACTUAL: &str = "actual:";
+/// Names that are no files: what follows is the harness's.
+const OWN: &[&str] = &["builtin:", "fallback:", "mock:"];
 
-/// The bytes of a file.
-pub fn bytes(path: &str) -> Option<Vec<u8>> {
-    std::fs::read(path).ok()
+/// What CommonJS has in each file, and the property of `import.meta` that is the same for a module.
+const OF_COMMONJS: &[(&str, &str)] = &[("__filename", "filename"), ("__dirname", "dirname"), ("require", "require")];
+
+/// The harness, which only the engine sees.
+pub struct Harness(pub Persistent<Object<'static>>);
+
+// SAFETY: it holds nothing with the lifetime of a context.
+unsafe impl JsLifetime<'_> for Harness {
+    type Changed<'to> = Harness;
+}
+
+/// A function of the harness.
+pub fn function<'js>(ctx: &Ctx<'js>, name: &str) -> Result<Function<'js>> {
+    let harness = ctx.userdata::<Harness>().map(|harness| harness.0.clone());
+    harness.ok_or_else(|| Exception::throw_message(ctx, "the harness has not started"))?.restore(ctx)?.get(name)
 }
 
 fn text(path: &str) -> Option<String> {
-    Some(String::from_utf8_lossy(&bytes(path)?).into_owned())
+    Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned())
 }
 
-/// `file`, `folder` or nothing.
-pub fn kind(path: &str) -> &'static str {
-    match std::fs::metadata(path) {
-        Ok(there) if there.is_dir() => "folder",
-        Ok(_) => "file",
-        Err(_) => "",
-    }
-}
-
-/// The names in a folder.
-pub fn list(path: &str) -> Vec<String> {
-    let names = std::fs::read_dir(path).into_iter().flatten().flatten();
-    names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-fn folder(path: &str) -> &str {
+/// The folder of a path.
+pub fn folder(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
-/// A path without `.`, `..` and empty parts.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// The file that a path means, with the endings and indices that Node, TypeScript and bundlers fill in.
-fn file(path: &str, require: bool) -> Option<String> {
-    for ending in ENDINGS {
-        let candidate = format!("{path}{ending}");
-        if kind(&candidate) == "file" {
-            return Some(candidate);
-        }
-    }
-    // TypeScript writes the name that the compiled file would have.
-    for (written, meant) in [(".js", ".ts"), (".js", ".tsx"), (".mjs", ".mts"), (".cjs", ".cts"), (".jsx", ".tsx")] {
-        let candidate = path.strip_suffix(written).map(|stem| format!("{stem}{meant}"));
-        if let Some(candidate) = candidate.filter(|candidate| kind(candidate) == "file") {
-            return Some(candidate);
-        }
-    }
-    if kind(path) != "folder" {
-        return None;
-    }
-    if let Some(main) = package(path).and_then(|package| entry(&package, ".", require)).map(|main| clean(&format!("{path}/{main}")))
-        && main != path
-        && let Some(found) = file(&main, require)
-    {
-        return Some(found);
-    }
-    ENDINGS.iter().skip(1).map(|ending| format!("{path}/index{ending}")).find(|candidate| kind(candidate) == "file")
-}
-
-fn package(folder: &str) -> Option<serde_json::Value> {
-    serde_json::from_str(&text(&format!("{folder}/package.json"))?).ok()
-}
-
-/// What a package says is to be loaded for one of its names: `exports`, else `module` or `main`.
-fn entry(package: &serde_json::Value, name: &str, require: bool) -> Option<String> {
-    fn choose(value: &serde_json::Value, require: bool) -> Option<&str> {
-        match value {
-            serde_json::Value::String(text) => Some(text),
-            serde_json::Value::Array(choices) => choices.iter().find_map(|value| choose(value, require)),
-            serde_json::Value::Object(conditions) => {
-                let known = |condition: &str| match condition {
-                    "import" | "module" => !require,
-                    "require" => require,
-                    "node" | "default" => true,
-                    _ => false,
-                };
-                conditions.iter().filter(|(condition, _)| known(condition)).find_map(|(_, value)| choose(value, require))
-            }
-            _ => None,
-        }
-    }
-    if let Some(exports) = package.get("exports") {
-        let mapped = exports.as_object().filter(|map| map.keys().any(|key| key.starts_with('.')));
-        let Some(map) = mapped else { return (name == ".").then(|| choose(exports, require)).flatten().map(str::to_owned) };
-        if let Some(value) = map.get(name) {
-            return choose(value, require).map(str::to_owned);
-        }
-        let fits = |pattern: &str| {
-            let (before, after) = pattern.split_once('*')?;
-            name.strip_prefix(before)?.strip_suffix(after).map(str::to_owned)
-        };
-        return map.iter().find_map(|(pattern, value)| Some(choose(value, require)?.replace('*', &fits(pattern)?)));
-    }
-    if name != "." {
-        return Some(name.to_owned());
-    }
-    ["module", "main"].iter().find_map(|field| package.get(field)?.as_str().map(str::to_owned))
-}
-
-/// What a name means in a file: a path, or `builtin:NAME`.
-fn find(base: &str, name: &str, require: bool, is_builtin: impl Fn(&str) -> bool) -> std::result::Result<String, String> {
-    if name.starts_with("builtin:") {
-        return Ok(name.to_owned());
-    }
-    let plain = name.strip_prefix("node:").unwrap_or(name);
-    if is_builtin(plain) && (name.starts_with("node:") || plain != "test") {
-        return Ok(format!("builtin:{plain}"));
-    }
-    if name.starts_with("node:") || OF_THE_MACHINE.contains(&name) {
-        return Err(format!("the module {name} is not in the sandbox"));
-    }
-    if name.starts_with('.') || name.starts_with('/') {
-        let path = if name.starts_with('/') { clean(name) } else { clean(&format!("{}/{name}", folder(base))) };
-        return file(&path, require)
-            .ok_or_else(|| format!("there is no file {} for the import of {name:?} in {}", shown(&path), shown(base)));
-    }
-    let (scope_and_name, rest) = {
-        let mut parts = name.splitn(if name.starts_with('@') { 3 } else { 2 }, '/');
-        let first = parts.next().unwrap_or_default();
-        let package = if name.starts_with('@') { format!("{first}/{}", parts.next().unwrap_or_default()) } else { first.to_owned() };
-        (package, parts.next().map(str::to_owned))
-    };
-    let mut at = folder(base);
-    loop {
-        let here = format!("{at}/node_modules/{scope_and_name}");
-        if let Some(found) = in_package(&here, rest.as_deref(), require) {
-            return Ok(found);
-        }
-        match at.rsplit_once('/') {
-            Some((up, _)) => at = up,
-            None => break,
-        }
-    }
-    // A package may import itself by its name: the nearest one above a file is its own.
-    let mut at = folder(base);
-    loop {
-        if let Some(own) = package(at).filter(|own| own.get("name").and_then(|name| name.as_str()) == Some(&scope_and_name))
-            && let Some(main) = entry(&own, &rest.as_ref().map_or_else(|| ".".to_owned(), |rest| format!("./{rest}")), require)
-            && let Some(found) = file(&clean(&format!("{at}/{main}")), require)
-        {
-            return Ok(found);
-        }
-        match at.rsplit_once('/') {
-            Some((up, _)) => at = up,
-            None => break,
-        }
-    }
-    in_package(&format!("{PACKAGES}/{scope_and_name}"), rest.as_deref(), require)
-        .ok_or_else(|| format!("the package {scope_and_name} is not in the sandbox; --data node_modules=FOLDER gives the tests packages"))
-}
-
-fn in_package(folder: &str, rest: Option<&str>, require: bool) -> Option<String> {
-    if kind(folder) != "folder" {
-        return None;
-    }
-    match (rest, package(folder)) {
-        (None, _) => file(folder, require),
-        (Some(rest), Some(package)) => {
-            entry(&package, &format!("./{rest}"), require).and_then(|entry| file(&clean(&format!("{folder}/{entry}")), require))
-        }
-        (Some(rest), None) => file(&clean(&format!("{folder}/{rest}")), require),
-    }
 }
 
 /// A path as the subject has it.
@@ -228,59 +51,114 @@ pub fn shown(path: &str) -> &str {
     path.strip_prefix(ROOT).map_or(path, |path| path.trim_start_matches('/'))
 }
 
-fn is_builtin(ctx: &Ctx<'_>, name: &str) -> bool {
-    let ask = || ctx.globals().get::<_, Object<'_>>(HARNESS)?.get::<_, Function<'_>>("isBuiltin")?.call::<_, bool>((name,));
-    ask().unwrap_or(false)
-}
-
-/// What a name means in a file, for `require`.
-pub fn resolve(ctx: Ctx<'_>, base: String, name: String, require: bool) -> Result<String> {
-    find(&base, &name, require, |name| is_builtin(&ctx, name)).map_err(|message| Exception::throw_message(&ctx, &message))
+fn ending(path: &str) -> &str {
+    Path::new(path).extension().and_then(|ending| ending.to_str()).unwrap_or_default()
 }
 
 /// Whether a file is CommonJS: by its ending, by its package, or, as Node does since version 22, by what is in it.
 pub fn is_commonjs(path: &str) -> bool {
-    let ending = Path::new(path).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    match ending {
+    match ending(path) {
         "cjs" | "cts" | "json" => return true,
         "mjs" | "mts" | "ts" | "tsx" | "jsx" => return false,
         _ => {}
     }
-    let mut at = folder(path);
-    loop {
-        if let Some(package) = package(at) {
-            match package.get("type").and_then(|kind| kind.as_str()) {
-                Some("module") => return false,
-                Some("commonjs") => return true,
-                _ => break,
+    let package = Path::new(path).ancestors().skip(1).find_map(|folder| std::fs::read(folder.join("package.json")).ok());
+    let package: Option<serde_json::Value> = package.and_then(|package| serde_json::from_slice(&package).ok());
+    match package.as_ref().and_then(|package| package.get("type")?.as_str()) {
+        Some("module") => false,
+        Some("commonjs") => true,
+        _ => !text(path).is_some_and(|text| has_module_syntax(&text)),
+    }
+}
+
+/// What a name means in a file: a path, or a name of the harness's.
+pub fn resolve<'js>(ctx: &Ctx<'js>, base: &str, name: &str, require: bool) -> Result<String> {
+    if OWN.iter().any(|own| name.starts_with(own)) {
+        return Ok(name.to_owned());
+    }
+    if let Some(path) = name.strip_prefix(ACTUAL) {
+        return Ok(path.to_owned());
+    }
+    let plain = name.strip_prefix("node:").unwrap_or(name);
+    let asked = |question: &str, name: &str| function(ctx, question)?.call::<_, bool>((name,));
+    // `test` alone is a package of somebody's.
+    if (name.starts_with("node:") || plain != "test") && asked("isBuiltin", plain)? {
+        return Ok(format!("builtin:{plain}"));
+    }
+    if name.starts_with("node:") {
+        return Err(Exception::throw_message(ctx, &format!("the module {name} is not in the sandbox")));
+    }
+    match find(base, name, require) {
+        Ok(path) => Ok(path),
+        Err(_) if asked("isFallback", name)? => Ok(format!("fallback:{name}")),
+        Err(message) => Err(Exception::throw_message(ctx, &message)),
+    }
+}
+
+/// As [`resolve`], and then what stands for it in a test.
+fn resolve_doubled<'js>(ctx: &Ctx<'js>, base: &str, name: &str) -> Result<String> {
+    let replace = |path: &str| function(ctx, "replace")?.call::<_, String>((path,));
+    if name.starts_with(ACTUAL) || OWN.iter().any(|own| name.starts_with(own)) {
+        return resolve(ctx, base, name, false);
+    }
+    match resolve(ctx, base, name, false) {
+        // A name with a question is another module than one without.
+        Ok(path) => match name.split_once('?').filter(|_| path.starts_with('/')) {
+            Some((_, question)) => Ok(format!("{path}?{question}")),
+            None => replace(&path),
+        },
+        Err(error) => {
+            let thrown = ctx.catch();
+            let double = replace(&format!("virtual:{name}"))?;
+            if double.is_empty() {
+                return Err(if thrown.is_null() { error } else { ctx.throw(thrown) });
             }
-        }
-        match at.rsplit_once('/') {
-            Some((up, _)) if at != ROOT => at = up,
-            _ => break,
+            Ok(double)
         }
     }
-    !text(path).is_some_and(|text| has_module_syntax(&text))
 }
 
 /// A CommonJS file as a function of `exports, require, module, __filename, __dirname`. Its lines stay where they are.
 pub fn compile<'js>(ctx: Ctx<'js>, path: &str, maps: &mut Maps) -> Result<Function<'js>> {
-    let source = read(&ctx, path, maps)?;
+    let source = read(&ctx, path, false, maps)?;
     let source = source.strip_prefix("#!").map_or(source.clone(), |rest| format!("//{rest}"));
     let wrapped = format!("(function (exports, require, module, __filename, __dirname) {{{source}\n}})");
     let mut options = EvalOptions::default();
     options.global = true;
     options.strict = false;
     options.filename = Some(path.to_owned());
-    ctx.eval_with_options(wrapped, options)
+    ctx.eval_with_options(wrapped.replace('\0', "\\0"), options)
 }
 
-fn read(ctx: &Ctx<'_>, path: &str, maps: &mut Maps) -> Result<String> {
+/// A file as the engine takes it: plain JavaScript, and what stands for modules before what imports them.
+fn read(ctx: &Ctx<'_>, path: &str, is_module: bool, maps: &mut Maps) -> Result<String> {
     let source = text(path).ok_or_else(|| Exception::throw_message(ctx, &format!("{} cannot be read", shown(path))))?;
-    if !is_typed(path) {
+    let source = match is_typed(path) {
+        false => source,
+        true => to_plain(path, &source, maps).map_err(|message| Exception::throw_syntax(ctx, &message))?,
+    };
+    let mocks = ["mock(", "unmock(", "hoisted("].iter().any(|call| source.contains(call)) && !path.contains("/node_modules/");
+    if !mocks {
         return Ok(source);
     }
-    to_plain(path, &source, maps).map_err(|message| Exception::throw_syntax(ctx, &message))
+    let hoisted: String = function(ctx, "hoisted")?.call((&source, path, is_module))?;
+    if hoisted != source {
+        maps.moved(path, &source, &hoisted);
+    }
+    Ok(hoisted)
+}
+
+/// Loads a module and all that it imports, now: for `require`.
+pub fn import_sync<'js>(ctx: Ctx<'js>, name: &str) -> Result<Value<'js>> {
+    let promise: Promise<'js> = Module::import(&ctx, name)?;
+    loop {
+        if let Some(result) = promise.result::<Value<'js>>() {
+            return result;
+        }
+        if !ctx.execute_pending_job() {
+            return Err(Exception::throw_message(&ctx, &format!("{} waits for something, and cannot be required", shown(name))));
+        }
+    }
 }
 
 /// Resolves imports.
@@ -288,7 +166,7 @@ pub struct Files;
 
 impl Resolver for Files {
     fn resolve<'js>(&mut self, ctx: &Ctx<'js>, base: &str, name: &str, _: Option<ImportAttributes<'js>>) -> Result<String> {
-        find(base, name, false, |name| is_builtin(ctx, name)).map_err(|message| Exception::throw_message(ctx, &message))
+        resolve_doubled(ctx, base, name)
     }
 }
 
@@ -299,35 +177,50 @@ pub struct Loading {
 
 impl Loader for Loading {
     fn load<'js>(&mut self, ctx: &Ctx<'js>, name: &str, _: Option<ImportAttributes<'js>>) -> Result<Module<'js, Declared>> {
-        let harness = format!("globalThis[{HARNESS:?}]").replace("\\u{1}", "\\u0001");
-        let asked = |question: &str, of: &str| -> Result<Vec<String>> {
-            let text: String = ctx.globals().get::<_, Object<'js>>(HARNESS)?.get::<_, Function<'js>>(question)?.call((of,))?;
-            Ok(serde_json::from_str(&text).unwrap_or_default())
-        };
-        let (value, keys) = if let Some(builtin) = name.strip_prefix("builtin:") {
-            (format!("{harness}.builtin({builtin:?})"), asked("exportsOf", builtin)?)
-        } else if is_commonjs(name) {
-            (format!("{harness}.require({name:?})"), asked("requiredKeys", name)?)
-        } else {
-            let source = read(ctx, name, &mut self.maps.borrow_mut())?;
+        let is_own = OWN.iter().any(|own| name.starts_with(own));
+        let path = if is_own { name } else { name.split('?').next().unwrap_or_default() };
+        if !is_own && !is_commonjs(path) {
+            let source = read(ctx, path, true, &mut self.maps.borrow_mut())?;
+            // Jest and Vitest give modules what is CommonJS's, too; on the first line, so that all others stay where they are.
+            let given: Vec<_> = OF_COMMONJS.iter().filter(|(name, _)| source.contains(name)).collect();
+            let source = match given.is_empty() {
+                true => source,
+                false => {
+                    let free = free_names(&source);
+                    let given = given.iter().filter(|(name, _)| free.contains(*name));
+                    given.map(|(name, value)| format!("const {name} = import.meta.{value};")).collect::<String>() + &source
+                }
+            };
             let module = Module::declare(ctx.clone(), name, source)?;
             let meta = module.meta()?;
             meta.set("url", format!("file://{name}"))?;
-            meta.set("filename", name)?;
-            meta.set("dirname", folder(name))?;
+            meta.set("filename", path)?;
+            meta.set("dirname", folder(path))?;
+            meta.set("require", function(ctx, "requireFrom")?.call::<_, Value<'js>>((path,))?)?;
+            meta.set("mocks", function(ctx, "settle")?)?;
+            let base = path.to_owned();
+            let resolve = move |ctx: Ctx<'js>, name: String| -> Result<String> {
+                let path = resolve(&ctx, &base, &name, false)?;
+                Ok(if path.starts_with('/') { format!("file://{path}") } else { name })
+            };
+            meta.set("resolve", Function::new(ctx.clone(), resolve)?)?;
             return Ok(module);
+        }
+        // What is no module of its own: its value, under each of its names. Each is bound to a name of ours, since a key may be a
+        // word of the language.
+        let made: Object<'js> = function(ctx, "value")?.call((path,))?;
+        let (value, keys): (Value<'js>, Vec<String>) = (made.get("value")?, made.get("keys")?);
+        let default = match name.starts_with("mock:")
+            && Object::from_js(ctx, value.clone()).is_ok_and(|it| it.contains_key("default").unwrap_or(false))
+        {
+            true => "it.default",
+            false => "it",
         };
-        let fits = |key: &String| {
-            let mut letters = key.chars();
-            letters.next().is_some_and(|first| first.is_alphabetic() || first == '_' || first == '$')
-                && letters.all(|letter| letter.is_alphanumeric() || letter == '_' || letter == '$')
-                && key != "default"
-        };
-        // Each under a name of its own: a key may be a word of the language.
-        let keys: BTreeSet<String> = keys.into_iter().filter(fits).collect();
         let names = keys.iter().enumerate().map(|(at, key)| format!("const k{at} = it[{key:?}];")).collect::<String>();
         let exports = keys.iter().enumerate().map(|(at, key)| format!("k{at} as {key}")).collect::<Vec<_>>().join(", ");
-        let source = format!("const it = {value}; export default it; {names} export {{ {exports} }};");
-        Module::declare(ctx.clone(), name, source)
+        let source = format!("const it = import.meta.it; delete import.meta.it; export default {default}; {names} export {{ {exports} }};");
+        let module = Module::declare(ctx.clone(), name, source)?;
+        module.meta()?.set("it", value.into_js(ctx)?)?;
+        Ok(module)
     }
 }

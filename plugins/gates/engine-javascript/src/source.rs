@@ -1,20 +1,30 @@
 //! TypeScript and JSX become plain JavaScript by oxc, with a map back to the lines that a person wrote.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oxc_allocator::Allocator;
+use oxc_ast::ast::{ImportDeclarationSpecifier, ImportOrExportKind, Program, Statement};
 use oxc_codegen::{Codegen, CodegenOptions};
 use oxc_parser::{ParseOptions, Parser};
 use oxc_semantic::SemanticBuilder;
 use oxc_span::SourceType;
+use oxc_syntax::module_record::{ExportExportName, ExportImportName, ImportImportName};
 use oxc_transformer::{HelperLoaderMode, TransformOptions, Transformer};
 
 use crate::modules::{ROOT, shown};
+use crate::resolve::find;
 
-/// The maps of all files that were changed before they ran: sorted places in the plain text, with those of the original.
+/// The maps of all files that were changed before they ran.
 #[derive(Default)]
-pub struct Maps(BTreeMap<String, Vec<((u32, u32), (u32, u32))>>);
+pub struct Maps {
+    /// Sorted places in the plain text, with those of the original.
+    plain: BTreeMap<String, Vec<((u32, u32), (u32, u32))>>,
+    /// Lines of the plain text, for each line of what ran.
+    moved: BTreeMap<String, Vec<u32>>,
+}
 
 impl Maps {
     /// The first place of a stack that is in a file of the subject, in that file's own lines, and not in one of its packages.
@@ -29,6 +39,7 @@ impl Maps {
                 (Some(path), Some(line), Some(column)) => (path, line, column),
                 _ => (middle?, last.parse().ok()?, 1),
             };
+            let path = path.split('?').next().unwrap_or_default(); // what follows tells generations of a module apart
             let (line, column) = self.back(path, line, column);
             (!path.contains("/node_modules/")).then(|| (shown(path).to_owned(), line, column))
         };
@@ -36,9 +47,25 @@ impl Maps {
     }
 
     fn back(&self, path: &str, line: u32, column: u32) -> (u32, u32) {
-        let Some(map) = self.0.get(path) else { return (line, column) };
+        let line = self.moved.get(path).and_then(|lines| lines.get(line as usize - 1)).copied().unwrap_or(line);
+        let Some(map) = self.plain.get(path) else { return (line, column) };
         let at = map.partition_point(|(plain, _)| *plain <= (line, column));
         map.get(at.saturating_sub(1)).map_or((line, column), |(_, original)| *original)
+    }
+
+    /// Notes that statements of a file were moved: a line is found again by its text, and else by the one before it.
+    pub fn moved(&mut self, path: &str, before: &str, after: &str) {
+        let mut places: HashMap<&str, VecDeque<u32>> = HashMap::new();
+        for (at, line) in before.lines().enumerate() {
+            places.entry(line).or_default().push_back(at as u32 + 1);
+        }
+        let mut last = 0;
+        let lines = after.lines().map(|line| {
+            let found = places.get_mut(line).filter(|_| !line.trim().is_empty()).and_then(VecDeque::pop_front);
+            last = found.unwrap_or(last + 1);
+            last
+        });
+        self.moved.insert(path.to_owned(), lines.collect());
     }
 }
 
@@ -47,6 +74,14 @@ pub fn has_module_syntax(text: &str) -> bool {
     let allocator = Allocator::default();
     let options = ParseOptions { allow_return_outside_function: true, ..ParseOptions::default() };
     Parser::new(&allocator, text, SourceType::unambiguous()).with_options(options).parse().module_record.has_module_syntax
+}
+
+/// The names that a module uses, and neither declares nor imports.
+pub fn free_names(text: &str) -> HashSet<String> {
+    let allocator = Allocator::default();
+    let parsed = Parser::new(&allocator, text, SourceType::mjs()).parse();
+    let scoping = SemanticBuilder::new().build(&parsed.program).semantic.into_scoping();
+    scoping.root_unresolved_references().keys().map(ToString::to_string).collect()
 }
 
 /// Whether a file is not plain JavaScript.
@@ -68,6 +103,7 @@ pub fn to_plain(path: &str, text: &str, maps: &mut Maps) -> Result<String, Strin
         return Err(format!("{} (at {path}:{line}:{column})", error.message));
     }
     let mut program = parsed.program;
+    drop_types(path, &mut program);
     let scoping = SemanticBuilder::new().with_excess_capacity(2.0).with_enum_eval(true).build(&program).semantic.into_scoping();
     let mut options = TransformOptions::default();
     options.decorator.legacy = true;
@@ -82,7 +118,130 @@ pub fn to_plain(path: &str, text: &str, maps: &mut Maps) -> Result<String, Strin
         let places = map
             .get_tokens()
             .map(|token| ((token.get_dst_line() + 1, token.get_dst_col() + 1), (token.get_src_line() + 1, token.get_src_col() + 1)));
-        maps.0.insert(path.to_owned(), places.collect());
+        maps.plain.insert(path.to_owned(), places.collect());
     }
     Ok(made.code)
+}
+
+/// Marks what a file hands on from others, and is a type there, as one: the transformer sees no other file, and the engine would
+/// look for a value.
+fn drop_types<'a>(path: &str, program: &mut Program<'a>) {
+    let imported: HashMap<String, (String, String)> = program
+        .body
+        .iter()
+        .filter_map(|statement| match statement {
+            Statement::ImportDeclaration(import) => Some(import),
+            _ => None,
+        })
+        .flat_map(|import| import.specifiers.iter().flatten().map(|specifier| (import.source.value.to_string(), specifier)))
+        .filter_map(|(source, specifier)| match specifier {
+            ImportDeclarationSpecifier::ImportSpecifier(one) => {
+                Some((one.local.name.to_string(), (source, one.imported.name().to_string())))
+            }
+            _ => None,
+        })
+        .collect();
+    for statement in &mut program.body {
+        let (source, specifiers) = match statement {
+            Statement::ExportFromDeclaration(export) => (Some(export.source.value.to_string()), &mut export.specifiers),
+            Statement::ExportNamedDeclaration(export) => (None, &mut export.specifiers),
+            _ => continue,
+        };
+        for specifier in specifiers {
+            let local = specifier.local.name().to_string();
+            let from = match &source {
+                Some(source) => Some((source.clone(), local)),
+                None => imported.get(&local).cloned(),
+            };
+            if from.is_some_and(|(source, name)| is_type(path, &source, &name, &mut Vec::new())) {
+                specifier.export_kind = ImportOrExportKind::Type;
+            }
+        }
+    }
+}
+
+/// Whether what a file has under a name is a type and no value. `seen`: the files on the way, which may go in a circle.
+fn is_type(base: &str, source: &str, name: &str, seen: &mut Vec<String>) -> bool {
+    let Ok(path) = find(base, source, false) else { return false };
+    if !is_typed(&path) || seen.contains(&path) {
+        return false;
+    }
+    let Some(exports) = exports_of(&path) else { return false };
+    seen.push(path.clone());
+    match exports.names.get(name) {
+        Some(Exported::Type) => true,
+        Some(Exported::Value) => false,
+        Some(Exported::From(source, name)) => is_type(&path, source, name, seen),
+        None => exports.all_of.iter().any(|source| is_type(&path, source, name, seen)),
+    }
+}
+
+/// What a file exports.
+#[derive(Default)]
+struct Exports {
+    names: HashMap<String, Exported>,
+    /// The modules of `export * from`.
+    all_of: Vec<String>,
+}
+
+enum Exported {
+    Value,
+    Type,
+    /// What another module has under this name.
+    From(String, String),
+}
+
+thread_local! {
+    static EXPORTS: RefCell<HashMap<String, Option<Rc<Exports>>>> = RefCell::default();
+}
+
+fn exports_of(path: &str) -> Option<Rc<Exports>> {
+    if let Some(known) = EXPORTS.with_borrow(|known| known.get(path).cloned()) {
+        return known;
+    }
+    let found = read_exports(path).map(Rc::new);
+    EXPORTS.with_borrow_mut(|known| known.insert(path.to_owned(), found.clone()));
+    found
+}
+
+fn read_exports(path: &str) -> Option<Exports> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let allocator = Allocator::default();
+    let parsed = Parser::new(&allocator, &text, SourceType::from_path(path).ok()?.with_module(true)).parse();
+    let scoping = SemanticBuilder::new().build(&parsed.program).semantic.into_scoping();
+    let record = &parsed.module_record;
+    let imported = |local: &str| {
+        let entry = record.import_entries.iter().find(|entry| entry.local_name.name == local)?;
+        match &entry.import_name {
+            _ if entry.is_type => Some(Exported::Type),
+            ImportImportName::Name(name) => Some(Exported::From(entry.module_request.name.to_string(), name.name.to_string())),
+            ImportImportName::Default(_) => Some(Exported::From(entry.module_request.name.to_string(), "default".to_owned())),
+            ImportImportName::NamespaceObject => Some(Exported::Value),
+        }
+    };
+    let mut exports = Exports::default();
+    for entry in record.local_export_entries.iter().chain(&record.indirect_export_entries) {
+        let name = match &entry.export_name {
+            ExportExportName::Name(name) => name.name.to_string(),
+            ExportExportName::Default(_) => "default".to_owned(),
+            ExportExportName::Null => continue,
+        };
+        let local = entry.local_name.name();
+        let what = match (&entry.module_request, &entry.import_name) {
+            _ if entry.is_type => Exported::Type,
+            (Some(module), ExportImportName::Name(name)) => Exported::From(module.name.to_string(), name.name.to_string()),
+            (Some(_), _) => Exported::Value,
+            (None, _) => local.and_then(|local| imported(local.as_str())).unwrap_or_else(|| {
+                let symbol = local.and_then(|local| scoping.get_root_binding(local.as_str().into()));
+                let is_type = symbol.is_some_and(|symbol| {
+                    let flags = scoping.symbol_flags(symbol);
+                    !flags.is_value() && flags.is_type()
+                });
+                if is_type { Exported::Type } else { Exported::Value }
+            }),
+        };
+        exports.names.insert(name, what);
+    }
+    exports.all_of = record.star_export_entries.iter().filter_map(|entry| Some(entry.module_request.as_ref()?.name.to_string())).collect();
+    Some(exports)
 }

@@ -18,7 +18,6 @@ test("what cannot be looked into is itself alone", () => {
   const promise = Promise.resolve();
   expect({ promise }).toEqual({ promise });
   expect(promise).not.toEqual({});
-  expect(new WeakMap()).not.toEqual(new WeakMap());
   expect(new Error("x")).not.toEqual({});
   expect(new Error("x", { cause: 1 })).not.toEqual(new Error("x", { cause: 2 }));
   expect(new Uint8Array([1, 2])).not.toEqual(new Uint16Array([1, 2]));

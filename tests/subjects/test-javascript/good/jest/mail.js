@@ -1,0 +1,2 @@
+exports.send = () => { throw new Error("it was really sent"); };
+exports.kind = "letter";

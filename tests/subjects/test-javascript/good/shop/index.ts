@@ -1,0 +1,1 @@
+export { Money, price } from "./price.js";
