@@ -593,6 +593,53 @@ fn a_hostile_tree_brings_nothing_of_its_own() {
 }
 
 #[test]
+fn a_configuration_that_does_not_fit_is_told_once_with_its_place() {
+    let world = World::new();
+    world.write("a.py", BAD);
+    world.write("b.py", "x = 1\n");
+    let check = ["check", "--policy", "sandhog.toml"];
+    world.write("sandhog.toml", "[check]\n[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nparams = { selct = [\"F\"] }\n");
+    let report = world.json(&["--policy", "sandhog.toml"], 2);
+    assert_eq!(report["outcome"], "misconfigured");
+    let failure = &report["gates"][0]["failure"];
+    assert_eq!(failure["parts"], 1);
+    let message = failure["message"].as_str().expect("a message");
+    assert!(message.starts_with("sandhog.toml:2: params do not fit: unknown field `selct`"), "{message}");
+    for (text, complaint) in [
+        ("[[gate]]\ngate = \"lint-python\"\nlimits = { memory = \"999GiB\" }\n", "sandhog.toml:1: lint-python: `memory` = 999GiB is above"),
+        (
+            "\n[[gate]]\ngate = \"lint-pyton\"\n",
+            "sandhog.toml:2: there is no gate, and no set of gates, named `lint-pyton`; did you mean `lint-python`?",
+        ),
+        ("[check]\nexclude = [\"!a\"]\n", "a pattern with `!` is not understood"),
+        ("[[ignore]]\nrule = \"F401\"\nreason = \" \"\n", "`reason` is empty"),
+    ] {
+        world.write("sandhog.toml", text);
+        let told = world.run(&check, 2).err;
+        assert!(told.contains(complaint), "{complaint}: {told}");
+    }
+    let told = world.run(&["check", "--data", "advisory=x"], 2).err;
+    assert!(told.contains("no plugin asks for data of this name") && told.contains("did you mean `advisories`?"), "{told}");
+    assert!(world.run(&["check", "--gates", "nowhere"], 2).err.contains("--gates nowhere: there is no such folder"));
+}
+
+#[test]
+fn an_ignore_without_a_finding_and_data_that_nobody_asks_for_are_noted() {
+    let world = World::new();
+    world.write("old/a.py", BAD);
+    world.write("b.py", "x = 1\n");
+    world.write(
+        "sandhog.toml",
+        "[check]\nexclude = [\"old\"]\n[data]\nadvisorys = \"x\"\n[[gate]]\ngate = \"lint-python\"\n[[ignore]]\nrule = \"F401\"\nreason = \"it is so\"\n",
+    );
+    let notes = |arguments: &[&str]| world.json(&[arguments, &["--policy", "sandhog.toml"]].concat(), 0)["notes"].to_string();
+    let told = notes(&[]);
+    assert!(told.contains("sandhog.toml:7: this [[ignore]] of F401 covers no finding"), "{told}");
+    assert!(told.contains("[data] advisorys: no plugin asks for data of this name; did you mean `advisories`?"), "{told}");
+    assert!(!notes(&["b.py"]).contains("covers no finding"), "only a part is judged");
+}
+
+#[test]
 fn a_part_of_a_project_is_judged_with_what_lies_at_its_root() {
     let world = World::new();
     world.git(&["init"]);

@@ -72,6 +72,14 @@ pub enum PlanError {
     /// A plugin that is named as a gate is none, or is bad.
     #[error(transparent)]
     Plugin(#[from] RegistryError),
+    /// What is wrong with a `[[gate]]`, and where that is written.
+    #[error("{place}: {error}")]
+    At {
+        /// As `file:line`.
+        place: String,
+        /// What is wrong.
+        error: Box<PlanError>,
+    },
     /// Params for a set: its gates take different ones.
     #[error("`{set}` is a set of gates, and `{field}` is for one: write a [[gate]] of its own for each gate that needs it")]
     SetWith {
@@ -100,6 +108,17 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[St
     }
     let alone: BTreeSet<&str> = check.gates.iter().map(|gate| gate.gate.as_str()).collect();
     for gate in &check.gates {
+        plan.add_named(registry, gate, &alone, tree).map_err(|error| match &gate.place {
+            Some(place) => PlanError::At { place: place.clone(), error: Box::new(error) },
+            None => error,
+        })?;
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    /// Adds what a `[[gate]]` names: a gate, or a set but for those of it that have a `[[gate]]` of their own.
+    fn add_named(&mut self, registry: &Registry, gate: &GateSettings, alone: &BTreeSet<&str>, tree: &Tree) -> Result<(), PlanError> {
         let members = registry.set(&gate.gate);
         if members.is_empty() {
             let entry = match registry.find(&gate.gate) {
@@ -116,8 +135,7 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[St
                 return Err(RegistryError::WrongKind { name: entry.name.clone(), found: entry.kind, needed: "gate" }.into());
             }
             registry.data(&entry)?;
-            plan.add(entry, gate.clone(), tree, None);
-            continue;
+            return self.add(registry, entry, gate.clone(), tree, None);
         }
         let given = [("params", !gate.params.is_empty()), ("name", gate.name.is_some()), ("files", !gate.files.is_empty())];
         if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
@@ -126,14 +144,12 @@ pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[St
         for entry in members {
             if !alone.contains(entry.name.as_str()) {
                 let settings = GateSettings { gate: entry.name.clone(), ..gate.clone() };
-                plan.add_if_given(registry, &entry, settings, tree, Some(&gate.gate))?;
+                self.add_if_given(registry, &entry, settings, tree, Some(&gate.gate))?;
             }
         }
+        Ok(())
     }
-    Ok(plan)
-}
 
-impl Plan {
     /// Adds a gate that nobody named: one that has not what it needs is passed over, and the report says so.
     fn add_if_given(
         &mut self,
@@ -144,10 +160,10 @@ impl Plan {
         set: Option<&str>,
     ) -> Result<(), PlanError> {
         match registry.data(entry) {
-            Ok(_) => self.add(Arc::clone(entry), settings, tree, set),
+            Ok(_) => self.add(registry, Arc::clone(entry), settings, tree, set)?,
             Err(RegistryError::NoData { data, why, .. }) => {
                 let (chosen, skipped) = (self.chosen.len(), self.skipped.len());
-                self.add(Arc::clone(entry), settings, tree, set);
+                self.add(registry, Arc::clone(entry), settings, tree, set)?;
                 if self.chosen.len() > chosen {
                     self.chosen.truncate(chosen);
                     let (why, data) = (sanitize(&why, 400), sanitize(&data, 100));
@@ -160,7 +176,15 @@ impl Plan {
         Ok(())
     }
 
-    fn add(&mut self, entry: Arc<Entry>, settings: GateSettings, tree: &Tree, set: Option<&str>) {
+    fn add(
+        &mut self,
+        registry: &Registry,
+        entry: Arc<Entry>,
+        settings: GateSettings,
+        tree: &Tree,
+        set: Option<&str>,
+    ) -> Result<(), PlanError> {
+        registry.limits(&entry, &settings.limits)?;
         let name = settings.name.clone().unwrap_or_else(|| entry.name.clone());
         let patterns = if settings.files.is_empty() { &entry.manifest.files } else { &settings.files };
         let (include, exclude) = (globs(patterns), globs(&settings.exclude));
@@ -169,11 +193,12 @@ impl Plan {
         let shown = if patterns.is_empty() { "any file".to_owned() } else { sanitize(&patterns.join(", "), 400) };
         if files.is_empty() {
             self.skipped.push((name, format!("no file fits {shown}")));
-            return;
+            return Ok(());
         }
         let set = set.map_or_else(String::new, |set| format!("of the set {set}: "));
         let why = format!("{set}{} {} {shown}", counted(files.len(), "file"), if files.len() == 1 { "fits" } else { "fit" });
         self.chosen.push(Chosen { name, entry, settings, files, why });
+        Ok(())
     }
 }
 
@@ -236,6 +261,8 @@ pub struct GateReport {
     pub compares: bool,
     /// Whether what it finds is about security.
     pub security: bool,
+    /// Whether it refuses the params that the configuration has for it.
+    pub misconfigured: bool,
     /// From which severity on a finding rejects; none: the gate's own verdict decides.
     pub fail_on: Option<Severity>,
     /// What it found, by path, place and rule.
@@ -305,6 +332,8 @@ pub enum Outcome {
     Passed,
     /// A gate rejected, or could not answer.
     Failed,
+    /// A gate refuses its params.
+    Misconfigured,
     /// The host failed in a gate's place.
     HostFailed,
     /// No gate had anything to judge.
@@ -317,7 +346,9 @@ impl Report {
     pub fn outcome(&self) -> Outcome {
         let host = |gate: &GateReport| matches!(&gate.outcome, GateOutcome::Failed { failure, allowed: false, .. } if failure.kind == FailureKind::Host);
         let bad = |gate: &GateReport| !matches!(gate.outcome, GateOutcome::Passed | GateOutcome::Failed { allowed: true, .. });
-        if self.gates.iter().any(|gate| bad(gate) && !host(gate)) || !self.expired.is_empty() {
+        if self.gates.iter().any(|gate| gate.misconfigured) {
+            Outcome::Misconfigured
+        } else if self.gates.iter().any(|gate| bad(gate) && !host(gate)) || !self.expired.is_empty() {
             Outcome::Failed
         } else if self.gates.iter().any(host) {
             Outcome::HostFailed
@@ -343,6 +374,8 @@ pub struct Options {
     pub baseline: Option<Baseline>,
     /// For `[[ignore]]`s that end.
     pub today: jiff::civil::Date,
+    /// Whether all is judged, by all gates, so that an `[[ignore]]` without a finding has no use.
+    pub whole: bool,
     /// Ends the check.
     pub cancel: CancellationToken,
 }
@@ -385,11 +418,19 @@ pub async fn check(
         raw.report.fail_on = raw.report.fail_on.or(check.fail_on).or(options.fail_on);
         reports.push(settle(raw, &current, baseline.as_mut()));
     }
+    let mut notes: Vec<String> = plan.ungiven.iter().map(|(gate, why)| format!("{gate} did not judge: {why}")).collect();
+    if options.whole {
+        let idle = |ignore: &&&Ignore| {
+            !reports.iter().any(|report| report.findings.iter().any(|found| covers(ignore, &report.name, &found.finding)))
+        };
+        let told = |ignore: &&Ignore| format!("{}: this [[ignore]] of {} covers no finding", ignore.place, sanitize(&ignore.rule, 200));
+        notes.extend(current.iter().filter(idle).map(told));
+    }
     Report {
         gates: reports,
         skipped: plan.skipped,
         files: tree.files.len(),
-        notes: plan.ungiven.iter().map(|(gate, why)| format!("{gate} did not judge: {why}")).collect(),
+        notes,
         wall_time: started.elapsed(),
         expired: expired.into_iter().cloned().collect(),
         masked,
@@ -439,6 +480,7 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         outcome: GateOutcome::Rejected,
         compares: false,
         security: false,
+        misconfigured: false,
         fail_on: None,
         findings: Vec::new(),
         metrics: Vec::new(),
@@ -472,6 +514,7 @@ async fn gate(
         outcome: GateOutcome::Passed,
         compares: entry.manifest.data.contains_key(DATA_BASELINE),
         security: entry.manifest.security,
+        misconfigured: false,
         fail_on: chosen.settings.fail_on,
         findings: Vec::new(),
         metrics: Vec::new(),
@@ -539,7 +582,19 @@ async fn gate(
             }
         }
     }
-    Raw { report, findings, bare_no, allow_error: chosen.settings.allow_error, masked: entry.manifest.masked, failed }
+    let mut allow_error = chosen.settings.allow_error;
+    // Params that do not fit are refused for each part alike: that is one mistake, and none of a file's.
+    if let (Some(place), false, Some((_, failure))) = (&chosen.settings.place, chosen.settings.params.is_empty(), failed.first())
+        && report.parts == failed.len()
+        && failed.iter().all(|(_, other)| other == failure)
+        && failure.kind == FailureKind::InvalidInput
+    {
+        let failure = Failure::new(FailureKind::InvalidInput, format!("{place}: {}", failure.message));
+        failed = vec![(String::new(), failure)];
+        report.misconfigured = true;
+        allow_error = false;
+    }
+    Raw { report, findings, bare_no, allow_error, masked: entry.manifest.masked, failed }
 }
 
 fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call, Failure> {

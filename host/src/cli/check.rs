@@ -154,6 +154,8 @@ struct Ready {
     tree: Tree,
     /// What of the tree is to be judged; none: all of it.
     only: Option<Vec<PathBuf>>,
+    /// Whether all of it is judged, by all of its gates.
+    whole: bool,
     judge: Judge,
     notes: Vec<String>,
     /// Where the settings are, if any count.
@@ -195,6 +197,9 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
         settings.check.exclude.push(format!("/{}", settings.check.baseline.as_deref().unwrap_or(baseline::FILE_NAME)));
     }
     settings.plugins.splice(0..0, common.plugins.iter().cloned());
+    if let Some(folder) = common.gates.as_ref().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Error::usage(format!("--gates {}: there is no such folder", folder.display())));
+    }
     if settings.plugins.is_empty() && common.standard_gates().is_none() {
         return Err(Error::usage("there are no gates: no standard ones beside the sandhog binary, and no plugin folder is named")
             .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
@@ -228,7 +233,23 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
             None => {}
         }
     }
+    let named: Vec<String> = settings.data.keys().cloned().collect();
     let context = common.open_with(None, settings)?;
+    for name in common.data.iter().map(|(name, _)| name).chain(&named) {
+        let asked = || context.registry.plugins().flat_map(|entry| entry.manifest.data.keys().map(String::as_str));
+        if asked().any(|known| known == name) {
+            continue;
+        }
+        let meant = crate::model::text::did_you_mean(name, asked()).map(|meant| format!("did you mean `{meant}`?"));
+        if common.data.iter().any(|(given, _)| given == name) {
+            let error = Error::usage(format!("--data {name}: no plugin asks for data of this name"));
+            return Err(meant.into_iter().fold(error, |error, meant| error.help(meant)));
+        }
+        notes.push(format!(
+            "[data] {name}: no plugin asks for data of this name{}",
+            meant.map_or_else(String::new, |meant| format!("; {meant}"))
+        ));
+    }
     for entry in context.registry.shadowed() {
         if let Some(by) = context.registry.plugins().find(|plugin| plugin.name == entry.name) {
             notes.push(format!("{} stands in the place of {}", shown(&by.path), shown(&entry.path)));
@@ -249,7 +270,8 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     };
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
-    Ok(Ready { context, settings: check_settings, tree, only, judge, notes, folder: policy_folder, _kept: kept })
+    let whole = only.is_none() && subject.gate.is_empty();
+    Ok(Ready { context, settings: check_settings, tree, only, whole, judge, notes, folder: policy_folder, _kept: kept })
 }
 
 /// Whether a file is of the same working tree as a folder that it lies in.
@@ -328,6 +350,7 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
             (Ended::ByItself, Outcome::Passed) => Exit::Passed,
             (Ended::ByItself, Outcome::Failed) if arguments.exit_zero && only_rejected(&report) => Exit::Passed,
             (Ended::ByItself, Outcome::Failed) => Exit::Failed,
+            (Ended::ByItself, Outcome::Misconfigured) => Exit::Usage,
             (Ended::ByItself, Outcome::HostFailed) => Exit::Engine,
             (Ended::ByItself, Outcome::NothingChecked) if arguments.changed.is_some() => Exit::Passed,
             (Ended::ByItself, Outcome::NothingChecked) => Exit::NothingChecked,
@@ -454,7 +477,7 @@ fn run(
 ) -> Result<(Report, Ended), Error> {
     let bar = Bar::new(super::is_live());
     let cancel = tokio_util::sync::CancellationToken::new();
-    let options = Options { fail_on, baseline: known, today: super::context::today(), cancel: cancel.clone() };
+    let options = Options { fail_on, baseline: known, today: super::context::today(), whole: ready.whole, cancel: cancel.clone() };
     let (mut report, ended) = super::block_on(async {
         let work = check::check(&ready.context.registry, &ready.judge, &ready.settings, &ready.tree, plan, options, &bar);
         tokio::pin!(work);

@@ -55,6 +55,8 @@ pub struct GateSettings {
     pub allow_error: bool,
     /// Limits over the plugin's own.
     pub limits: LimitsPatch,
+    /// Where it is written, as `file:line`; none for gates that fit by themselves.
+    pub place: Option<String>,
 }
 
 /// One `[[ignore]]`: findings that were looked at, and accepted for a while.
@@ -70,16 +72,29 @@ pub struct Ignore {
     pub reason: String,
     /// The last day on which it counts.
     pub expires: Option<jiff::civil::Date>,
+    /// Where it is written, as `file:line`.
+    pub place: String,
 }
 
-/// A glob as configurations write them: `*` stays within a folder, and a pattern without `/` means a name in any folder.
+/// A pattern as configurations write them: `*` stays within a folder, one without `/` means a name in any folder, and what lies
+/// below a folder that fits, fits, too. As in `.gitignore`, but for `!`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn glob(pattern: &str) -> Result<Glob, String> {
-    let anywhere = if pattern.contains('/') { pattern.trim_start_matches('/').to_owned() } else { format!("**/{pattern}") };
-    let all = if anywhere.ends_with('/') { format!("{anywhere}**") } else { anywhere };
-    GlobBuilder::new(&all).literal_separator(true).build().map_err(|error| error.kind().to_string())
+pub fn glob(pattern: &str) -> Result<[Glob; 2], String> {
+    if pattern.starts_with('!') {
+        return Err("a pattern with `!` is not understood; `files` names what is judged, and `exclude` what is not".to_owned());
+    }
+    let plain = pattern.trim_start_matches("./").trim_end_matches('/');
+    let anchored = pattern.starts_with("./") || plain.contains('/');
+    let plain = plain.trim_start_matches('/');
+    let plain = plain.strip_suffix("/**").unwrap_or(plain);
+    if plain.is_empty() {
+        return Err("it names nothing".to_owned());
+    }
+    let from = if anchored { plain.to_owned() } else { format!("**/{plain}") };
+    let one = |glob: &str| GlobBuilder::new(glob).literal_separator(true).build().map_err(|error| error.kind().to_string());
+    Ok([one(&from)?, one(&format!("{from}/**"))?])
 }
 
 /// A set of globs that were read before.
@@ -90,10 +105,8 @@ pub fn globs(patterns: &[String]) -> GlobSet {
 
 fn all(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        if let Ok(glob) = glob(pattern) {
-            set.add(glob);
-        }
+    for glob in patterns.iter().filter_map(|pattern| glob(pattern).ok()).flatten() {
+        set.add(glob);
     }
     set.build()
 }
@@ -168,6 +181,7 @@ fn threshold(out: &mut Collector, fields: Fields<'_, '_>) -> Option<Severity> {
 
 fn read_gate(out: &mut Collector, table: &DeTable<'_>, span: Range<usize>) -> Option<GateSettings> {
     let fields = out.fields(table, GATE_FIELDS);
+    let place = out.place(&span);
     let named = fields.string(out, "gate");
     if let Some((gate, span)) = &named
         && (gate.contains('/') || gate.ends_with(".wasm"))
@@ -209,6 +223,7 @@ fn read_gate(out: &mut Collector, table: &DeTable<'_>, span: Range<usize>) -> Op
         fail_on: threshold(out, fields),
         allow_error,
         limits,
+        place: Some(place),
     })
 }
 
@@ -221,6 +236,10 @@ fn read_ignore(out: &mut Collector, table: &DeTable<'_>, span: Range<usize>) -> 
             out.push(span.clone(), format!("an `ignore` without `{name}`"), Some(help.to_owned()));
         }
     }
+    if let Some((_, span)) = fields.string(out, "reason").filter(|(text, _)| text.trim().is_empty()) {
+        out.push(span, "`reason` is empty", Some("say in one line why these findings do not count".to_owned()));
+    }
+    let place = out.place(&span);
     let path = match fields.string(out, "path") {
         Some((pattern, span)) => match glob(pattern) {
             Ok(_) => Some(pattern.to_owned()),
@@ -243,5 +262,37 @@ fn read_ignore(out: &mut Collector, table: &DeTable<'_>, span: Range<usize>) -> 
         }
         date.ok()
     });
-    Some(Ignore { rule: rule?, gate: own(fields.string(out, "gate")), path, reason: reason?, expires })
+    Some(Ignore { rule: rule?, gate: own(fields.string(out, "gate")), path, reason: reason?, expires, place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_what_gitignore_has_them_mean() {
+        let fits = |pattern: &str, path: &str| globs(&[pattern.to_owned()]).is_match(path);
+        for (pattern, path) in [
+            ("docs", "docs/a/b.md"),
+            ("docs", "x/docs/a.md"),
+            ("docs/", "docs/a.md"),
+            ("/docs", "docs/a.md"),
+            ("./docs/**", "docs/a/b.md"),
+            ("docs/**", "docs/a/b.md"),
+            ("docs/a", "docs/a/b.md"),
+            ("*.md", "docs/a.md"),
+            ("**/*.md", "a.md"),
+            ("docs/*/b.md", "docs/a/b.md"),
+            ("{a,b}/**", "b/c"),
+            ("**", "a/b"),
+        ] {
+            assert!(fits(pattern, path), "{pattern} is for {path}");
+        }
+        for (pattern, path) in [("/docs", "x/docs/a.md"), ("docs/**", "x/docs/a.md"), ("docs", "docs.md"), ("docs/*.md", "docs/a/b.md")] {
+            assert!(!fits(pattern, path), "{pattern} is not for {path}");
+        }
+        for pattern in ["!*.md", "", "/", "a{b", "./"] {
+            assert!(glob(pattern).is_err(), "{pattern:?}");
+        }
+    }
 }

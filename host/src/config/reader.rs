@@ -125,6 +125,12 @@ impl Collector {
         table.into_inner()
     }
 
+    /// Where a span begins, as `file:line`, for what is found out later.
+    pub(super) fn place(&self, span: &Range<usize>) -> String {
+        let before = self.text.inner().get(..span.start).unwrap_or_default();
+        format!("{}:{}", self.file, before.matches('\n').count() + 1)
+    }
+
     pub(super) fn push(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
         if self.problems.len() >= PROBLEMS_MAX {
             return;

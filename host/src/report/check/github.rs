@@ -90,6 +90,7 @@ pub fn step_summary(report: &Report) -> String {
     let title = match report.outcome() {
         Outcome::Passed => "sandhog check passed",
         Outcome::Failed => "sandhog check failed",
+        Outcome::Misconfigured => "sandhog check: the configuration does not fit",
         Outcome::HostFailed => "sandhog check could not judge",
         Outcome::NothingChecked => "sandhog check: nothing was checked",
     };

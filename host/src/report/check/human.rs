@@ -201,6 +201,7 @@ fn summary(out: &mut String, report: &Report, styles: &Styles) {
     let (text, style) = match report.outcome() {
         Outcome::Passed => ("passed", Style::new().green().bold()),
         Outcome::Failed => ("failed", Style::new().red().bold()),
+        Outcome::Misconfigured => ("failed: the configuration does not fit", Style::new().red().bold()),
         Outcome::HostFailed => ("failed: sandhog could not judge", Style::new().red().bold()),
         Outcome::NothingChecked => ("nothing was checked: no gate fits any file", Style::new().yellow().bold()),
     };

@@ -12,6 +12,7 @@ pub fn json(report: &Report) -> Value {
     let outcome = match report.outcome() {
         Outcome::Passed => "passed",
         Outcome::Failed => "failed",
+        Outcome::Misconfigured => "misconfigured",
         Outcome::HostFailed => "host_failed",
         Outcome::NothingChecked => "nothing_checked",
     };
