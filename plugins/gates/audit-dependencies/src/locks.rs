@@ -106,7 +106,7 @@ pub fn read(path: &str, text: &str) -> Result<Option<Lock>, String> {
         "pnpm-lock.yaml" => pnpm(text)?,
         "Pipfile.lock" => pipfile(text)?,
         "go.sum" => go_sum(text)?,
-        name if name.contains("requirements") && name.ends_with(".txt") => requirements(text),
+        _ if is_requirements(path) => requirements(text),
         _ => return Ok(None),
     };
     Ok(Some(lock))
@@ -412,6 +412,13 @@ fn pipfile(text: &str) -> Result<Lock, String> {
     Ok(Lock { ecosystem: Ecosystem::PyPi, packages, unpinned })
 }
 
+/// Whether pip's requirements lie here, by the name of the file or of its folder.
+fn is_requirements(path: &str) -> bool {
+    let mut parts = path.rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    name.ends_with(".txt") && (name.contains("requirements") || parts.next() == Some("requirements"))
+}
+
 fn requirements(text: &str) -> Lock {
     let (mut packages, mut unpinned) = (Vec::new(), Vec::new());
     let mut continued = false;
@@ -419,12 +426,23 @@ fn requirements(text: &str) -> Lock {
         let line = raw.split(" #").next().unwrap_or(raw).trim();
         let is_rest = std::mem::replace(&mut continued, line.ends_with('\\'));
         let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
-        if !is_rest && (line.starts_with("-r") || line.starts_with("--requirement") || line.starts_with("-e") || line.contains("://")) {
+        if is_rest || line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // What an option names: another file of requirements, or what is to be installed from where it lies.
+        let option = |names: &[&str]| {
+            let rest = names.iter().find_map(|name| line.strip_prefix(name))?;
+            Some(rest.trim_start_matches(['=', ' ', '\t']).trim())
+        };
+        let elsewhere = option(&["--requirement", "--constraint", "-r", "-c"]).filter(|file| !is_requirements(file));
+        let editable = option(&["--editable", "-e"]);
+        let is_remote = |what: &str| what.contains("://");
+        if elsewhere.is_some() || editable.is_some_and(is_remote) || (!line.starts_with('-') && is_remote(line)) {
             unpinned.push((line.split(" --hash").next().unwrap_or(line).to_owned(), number));
             continue;
         }
-        if is_rest || line.is_empty() || line.starts_with('#') || line.starts_with('-') {
-            continue;
+        if line.starts_with(['-', '.', '/']) {
+            continue; // options of pip, and the project's own folders and files
         }
         let line = line.split([';', '\\']).next().unwrap_or(line).split(" --hash").next().unwrap_or(line).trim();
         let name: String = line.chars().take_while(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')).collect();
@@ -558,11 +576,14 @@ source = "git+https://example.com/forked#0123"
 
     #[test]
     fn python_and_go_say_what_is_pinned() {
-        let pip =
-            "# c\nDjango[argon2]==4.2.0 ; python_version > '3' # why\nrequests>=2\nflask == 1.0 \\\n    --hash=sha256:00\n-r other.txt\n";
+        let pip = "# c\nDjango[argon2]==4.2.0 ; python_version > '3' # why\nrequests>=2\nflask == 1.0 \\\n    --hash=sha256:00\n-r other.txt\n\
+            -r requirements/base.txt\n--index-url https://example.org/simple\n-e .\n./local.whl\n-e git+https://example.org/a.git#egg=a\nb @ https://example.org/b.whl\n";
         let lock = super::requirements(pip);
         assert_eq!(named(&lock), ["Django 4.2.0 :2", "flask 1.0 :4"]);
-        assert_eq!(lock.unpinned, [("requests".to_owned(), 3), ("-r other.txt".to_owned(), 6)]);
+        let unpinned: Vec<(&str, u32)> = lock.unpinned.iter().map(|(name, line)| (name.as_str(), *line)).collect();
+        let remote = [("-e git+https://example.org/a.git#egg=a", 11), ("b @ https://example.org/b.whl", 12)];
+        assert_eq!(unpinned, [("requests", 3), ("-r other.txt", 6), remote[0], remote[1]]);
+        assert!(is_requirements("requirements/dev.txt") && is_requirements("a/dev-requirements.txt") && !is_requirements("docs/dev.txt"));
         assert_eq!(
             named(&super::go_sum("example.com/a v1.2.3 h1:x=\nexample.com/a v1.2.3/go.mod h1:y=\n").expect("reads")),
             ["example.com/a 1.2.3 :1"]

@@ -1,5 +1,5 @@
-//! Finds errors of syntax in shell scripts, as bash reads them; `#!/bin/sh` scripts are read as POSIX shells read them. The
-//! engine is the parser of brush.
+//! Finds errors of syntax in shell scripts, as bash reads them; `#!/bin/sh` scripts are read as POSIX shells read them. The engine is
+//! the parser of brush; what it refuses and the grammar of tree-sitter reads (`select`, `case` within `$( )`) is no error.
 
 use brush_parser::{ParseError, Parser, ParserOptions};
 use sandhog_guest::{Failure, Finding, LineIndex, Severity, Subject, Verdict};
@@ -16,6 +16,9 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         let is_sh = first.starts_with("#!") && first.split(['/', ' ']).any(|word| word == "sh" || word == "dash");
         let options = ParserOptions { sh_mode: is_sh, ..ParserOptions::default() };
         let Err(error) = Parser::new(std::io::Cursor::new(text), &options).parse_program() else { return Ok(Vec::new()) };
+        if reads(text) {
+            return Ok(Vec::new());
+        }
         let (message, place) = match error {
             ParseError::ParsingNear(at) => ("this does not read as a command".to_owned(), Some((at.line, at.column))),
             ParseError::ParsingAtEndOfInput => ("the script ends within a command".to_owned(), None),
@@ -27,4 +30,11 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         };
         Ok(vec![Finding::new("syntax", Severity::High, message).spanning(path, place, place)])
     })
+}
+
+/// Whether the grammar of tree-sitter reads all of a script.
+fn reads(text: &str) -> bool {
+    let mut parser = tree_sitter::Parser::new();
+    let known = parser.set_language(&tree_sitter_bash::LANGUAGE.into()).is_ok();
+    known && parser.parse(text, None).is_some_and(|tree| !tree.root_node().has_error())
 }

@@ -1,8 +1,9 @@
-//! Finds errors in YAML 1.2: syntax, aliases of nothing, and names that stand twice in one mapping. The engine is
-//! `saphyr-parser`.
+//! Finds errors in YAML: syntax, aliases of nothing, and names that stand twice in one mapping. The engine is `saphyr-parser`, which is
+//! exact about YAML 1.2; what it refuses and libyaml reads, as most programs do, is no error.
 
 use std::collections::HashMap;
 
+use libyaml_safer::EventData;
 use sandhog_guest::{Failure, Finding, Severity, Subject, Verdict};
 use saphyr_parser::{Event, Parser, ScanError};
 
@@ -12,10 +13,13 @@ sandhog_guest::gate!(check);
 #[serde(deny_unknown_fields)]
 struct Params {}
 
-/// What is being read: a sequence, or a mapping with the keys that it has so far.
-enum Open {
-    Sequence,
-    Mapping { keys: HashMap<String, usize>, key_next: bool },
+/// What a file is made of, as far as it is looked at, with its place: line and column, from 1.
+enum Part {
+    Scalar { text: String, start: (u32, u32), end: (u32, u32) },
+    Alias,
+    SequenceStart,
+    MappingStart,
+    End,
 }
 
 fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
@@ -23,52 +27,100 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
 }
 
 fn lint(path: &str, text: &str) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut open: Vec<Open> = Vec::new();
+    let (parts, error) = strict(text);
+    let Some(error) = error else { return duplicates(path, parts) };
+    match lenient(text) {
+        Some(parts) => duplicates(path, parts),
+        None => {
+            let mut findings = duplicates(path, parts);
+            let place = (u32::try_from(error.marker().line()).unwrap_or(1).max(1), u32::try_from(error.marker().col() + 1).unwrap_or(1));
+            findings.push(Finding::new("syntax", Severity::High, error.info()).spanning(path, place, place));
+            findings
+        }
+    }
+}
+
+/// The parts up to the first error.
+fn strict(text: &str) -> (Vec<Part>, Option<ScanError>) {
+    let mut parts = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
-            Err(error) => {
-                findings.push(syntax(path, &error));
-                break;
-            }
+            Err(error) => return (parts, Some(error)),
         };
-        let line = span.start.line();
+        parts.push(match event {
+            Event::Scalar(text, ..) => Part::Scalar {
+                text: text.into_owned(),
+                start: (span.start.line() as u32, span.start.col() as u32 + 1),
+                end: (span.end.line() as u32, span.end.col() as u32 + 1),
+            },
+            Event::Alias(_) => Part::Alias,
+            Event::SequenceStart(..) => Part::SequenceStart,
+            Event::MappingStart(..) => Part::MappingStart,
+            Event::SequenceEnd | Event::MappingEnd => Part::End,
+            _ => continue,
+        });
+    }
+    (parts, None)
+}
+
+/// The parts, if libyaml reads all of the file, and each alias is of an anchor.
+fn lenient(text: &str) -> Option<Vec<Part>> {
+    let mut input = text.as_bytes();
+    let mut parser = libyaml_safer::Parser::new();
+    parser.set_input_string(&mut input);
+    let (mut parts, mut anchors) = (Vec::new(), Vec::new());
+    loop {
+        let event = parser.parse().ok()?;
+        let place = |mark: libyaml_safer::Mark| (mark.line as u32 + 1, mark.column as u32 + 1);
+        if let EventData::Scalar { anchor, .. } | EventData::SequenceStart { anchor, .. } | EventData::MappingStart { anchor, .. } =
+            &event.data
+        {
+            anchors.extend(anchor.clone());
+        }
+        parts.push(match event.data {
+            EventData::Scalar { value, .. } => Part::Scalar { text: value, start: place(event.start_mark), end: place(event.end_mark) },
+            EventData::Alias { anchor } => anchors.contains(&anchor).then_some(Part::Alias)?,
+            EventData::SequenceStart { .. } => Part::SequenceStart,
+            EventData::MappingStart { .. } => Part::MappingStart,
+            EventData::SequenceEnd | EventData::MappingEnd => Part::End,
+            EventData::StreamEnd => return Some(parts),
+            _ => continue,
+        });
+    }
+}
+
+/// What is being read: a sequence, or a mapping with the keys that it has so far.
+enum Open {
+    Sequence,
+    Mapping { keys: HashMap<String, u32>, key_next: bool },
+}
+
+fn duplicates(path: &str, parts: Vec<Part>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
+    for part in parts {
         // A mapping reads key, value, key, value; whatever a key is, what follows it is its value.
         let is_key = match open.last_mut() {
-            Some(Open::Mapping { key_next, .. }) if starts_node(&event) => std::mem::replace(key_next, !*key_next),
+            Some(Open::Mapping { key_next, .. }) if !matches!(part, Part::End) => std::mem::replace(key_next, !*key_next),
             Some(Open::Mapping { .. } | Open::Sequence) | None => false,
         };
-        match &event {
-            Event::Scalar(text, ..) if is_key && text != "<<" => {
+        match part {
+            Part::Scalar { text, start, end } if is_key && text != "<<" => {
                 if let Some(Open::Mapping { keys, .. }) = open.last_mut() {
-                    if let Some(first) = keys.get(text.as_ref()) {
+                    if let Some(first) = keys.get(&text) {
                         let message = format!("the key {text:?} stands in line {first} already, and the later one hides it");
-                        let start = (line as u32, span.start.col() as u32 + 1);
-                        let end = (span.end.line() as u32, span.end.col() as u32 + 1);
                         findings.push(Finding::new("duplicate-key", Severity::High, message).spanning(path, start, end));
                     } else {
-                        keys.insert(text.to_string(), line);
+                        keys.insert(text, start.0);
                     }
                 }
             }
-            Event::SequenceStart(..) => open.push(Open::Sequence),
-            Event::MappingStart(..) => open.push(Open::Mapping { keys: HashMap::new(), key_next: true }),
-            Event::SequenceEnd | Event::MappingEnd => {
-                open.pop();
-            }
-            _ => {}
+            Part::SequenceStart => open.push(Open::Sequence),
+            Part::MappingStart => open.push(Open::Mapping { keys: HashMap::new(), key_next: true }),
+            Part::End => drop(open.pop()),
+            Part::Scalar { .. } | Part::Alias => {}
         }
     }
     findings
-}
-
-/// Whether an event begins a key or a value.
-fn starts_node(event: &Event<'_>) -> bool {
-    matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
-}
-
-fn syntax(path: &str, error: &ScanError) -> Finding {
-    let place = (u32::try_from(error.marker().line()).unwrap_or(1).max(1), u32::try_from(error.marker().col() + 1).unwrap_or(1));
-    Finding::new("syntax", Severity::High, error.info()).spanning(path, place, place)
 }
