@@ -713,6 +713,27 @@ fn zero_tests_are_no_pass_and_each_unit_tells_of_itself() {
 }
 
 #[test]
+fn what_a_runner_would_be_configured_with_is_said_in_params() {
+    let world = World::new();
+    world.write("test/setup.js", "globalThis.ready = true;\nafterEach(() => { if (globalThis.leak) throw new Error('it leaks'); });\n");
+    world.write("src/a.ts", "export const one: number = 1;\n");
+    world.write(
+        "src/__tests__/a.ts",
+        "import { one } from '@/a';\ntest('a', () => expect([one, (globalThis as any).ready]).toEqual([1, true]));\n",
+    );
+    world.write("src/b_test.js", "test('b', () => { globalThis.leak = true; });\n");
+    let told = world.run(&["check", "--gate", "test-javascript"], 1).out;
+    assert!(told.contains("the package @/a is not in the sandbox") && told.contains("`alias` in params"), "{told}");
+    world.write(
+        "sandhog.toml",
+        "[[gate]]\ngate = \"test-javascript\"\nparams = { setup = [\"test/setup.js\"], alias = { \"@/\" = \"src/\" } }\n",
+    );
+    let report = world.json(&["--policy", "sandhog.toml"], 1);
+    assert_eq!(findings(&report), ["test/setup.js:2:50 test-error"], "{report}");
+    assert!(report["gates"][0]["findings"][0]["message"].as_str().expect("a message").ends_with("it leaks"));
+}
+
+#[test]
 fn packages_that_tests_import_are_given_as_data() {
     let world = World::new();
     world.write("tree/test_a.py", "import beside\n\n\ndef test_a():\n    assert beside.two == 2\n");

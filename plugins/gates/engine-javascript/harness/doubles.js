@@ -68,7 +68,7 @@ export const vi = refusing("vi", {
   useFakeTimers: (options) => { install(options); return vi; },
   ...timers(() => vi),
   waitFor: (body, options) => waiting(body, options, () => true), waitUntil: (body, options) => waiting(body, options, Boolean),
-  setConfig() {}, resetConfig() {},
+  setConfig: ({ testTimeout, hookTimeout }) => { state.timeout = testTimeout ?? state.timeout; state.hookTimeout = hookTimeout ?? state.hookTimeout; }, resetConfig: () => { state.timeout = 0; state.hookTimeout = 0; },
 });
 const waiting = async (body, options, holds) => {
   const { timeout = 1000, interval = 50 } = typeof options === "number" ? { timeout: options } : options ?? {};
@@ -100,10 +100,10 @@ export const jest = refusing("jest", {
   requireActual: modules.requireActual, requireMock: modules.requireMock, createMockFromModule: (path) => automock(modules.requireActual(path)), genMockFromModule: (path) => automock(modules.requireActual(path)),
   resetModules: () => { modules.reset(); return jest; }, isolateModules: (body) => { modules.reset(); try { body(); } finally { modules.reset(); } return jest; }, isolateModulesAsync: async (body) => { modules.reset(); try { await body(); } finally { modules.reset(); } },
   enableAutomock: () => { throw new Error("jest.enableAutomock is not in the sandbox"); }, disableAutomock: () => jest,
-  setTimeout: () => jest, retryTimes: (count) => { state.retries = count; return jest; }, now: () => (clock ? clock.now : millis()),
+  setTimeout: (wait) => { state.timeout = wait; return jest; }, retryTimes: (count) => { state.retries = count; return jest; }, now: () => (clock ? clock.now : millis()),
   useFakeTimers: (options) => {
     const fromJest = (name) => !(options?.doNotFake ?? []).includes(name);
-    install({ now: options?.now instanceof Date ? options.now.getTime() : options?.now, toFake: [...usual, "nextTick", "queueMicrotask", "hrtime"].filter(fromJest), loopLimit: options?.timerLimit ?? 100_000 });
+    install({ now: options?.now instanceof Date ? options.now.getTime() : options?.now, toFake: [...usual, "nextTick", "queueMicrotask", "hrtime"].filter(fromJest), loopLimit: options?.timerLimit ?? 100_000, shouldAdvanceTime: Boolean(options?.advanceTimers), advanceTimeDelta: typeof options?.advanceTimers === "number" ? options.advanceTimers : undefined });
     return jest;
   },
   ...timers(() => jest), getSeed: () => 0,
@@ -136,7 +136,12 @@ const methodOf = (kind) => (object, name, body, options) => {
 };
 const restoreAll = () => { for (const restore of restores.splice(0)) restore(); restoreTimers(); };
 export const nodeMock = {
-  fn: (body, other) => nodeCalls(fn(typeof other === "function" ? other : body), () => {}),
+  fn: (body, other, options) => {
+    const { times = Infinity } = (typeof other === "object" ? other : options) ?? {};
+    const [original, double] = [typeof body === "function" ? body : () => undefined, typeof other === "function" ? other : body];
+    let calls = 0;
+    return nodeCalls(fn(function (...parameters) { return (++calls > times ? original : double ?? original).apply(this, parameters); }), () => {});
+  },
   method: methodOf("method"), getter: methodOf("getter"), setter: methodOf("setter"), reset: restoreAll, restoreAll,
   module: (path, options) => { modules.mock(path, () => ({ ...(options?.namedExports ?? options?.exports), ...(options && "defaultExport" in options ? { default: options.defaultExport } : {}) })); return { restore: () => modules.unmock(path) }; },
   timers: {

@@ -129,7 +129,7 @@ Object.assign(expect, chai.expect, globalThis[ASYMMETRIC_MATCHERS_OBJECT], {
   poll: (body, { timeout = 1000, interval = 50 } = {}) => {
     const attempt = (steps) => async (...parameters) => {
       for (const end = Date.now() + timeout; ;) {
-        try { return await steps.reduce((assertion, step) => assertion[step], expect(await body()))(...parameters); } catch (error) { if (Date.now() >= end) throw error; }
+        try { return await steps.slice(0, -1).reduce((assertion, step) => assertion[step], expect(await body()))[steps.at(-1)](...parameters); } catch (error) { if (Date.now() >= end) throw error; }
         await new Promise((resolve) => { setTimeout(resolve, interval); });
       }
     };

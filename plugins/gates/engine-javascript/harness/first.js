@@ -80,3 +80,16 @@ if (site) {
   for (const [name, value] of Object.entries(more)) if (!(name in kind)) Object.defineProperty(kind, name, { value: () => value, writable: true, configurable: true });
   if (!("getScriptNameOrSourceURL" in kind)) Object.defineProperty(kind, "getScriptNameOrSourceURL", { value() { return this.getFileName(); }, writable: true, configurable: true });
 }
+// A stack begins with what happened, as V8 has it: what prints an error prints its stack.
+const stack = Object.getOwnPropertyDescriptor(Error.prototype, "stack");
+if (stack?.get) {
+  Object.defineProperty(Error.prototype, "stack", {
+    ...stack,
+    get() {
+      const frames = stack.get.call(this);
+      if (typeof frames !== "string") return frames;
+      const first = String(this);
+      return frames.startsWith(first) ? frames : `${first}\n${frames}`.trimEnd();
+    },
+  });
+}

@@ -1,24 +1,28 @@
 // What test files find without an import.
-import { define, native } from "./native.js";
+import { define } from "./native.js";
+import { process } from "./node/process.js";
 import { chai, expect } from "./expect.js";
-import { jest, vi } from "./doubles.js";
+import { jest, nodeMock, vi } from "./doubles.js";
 import { builtins } from "./node/index.js";
 import { util } from "./node/util.js";
-import { bench, describe, hooks, nodeTest, test } from "./registry.js";
+import { bench, describe, hooks, nodeTest, state, test } from "./registry.js";
 import { fn, spyOn } from "@vitest/spy";
 
-const write = (level) => (...parts) => native.print(level, util.format(...parts));
+// By way of the process's streams: a test may stand in for these.
+const write = (level) => (...parts) => { process[level === "log" ? "stdout" : "stderr"].write(`${util.format(...parts)}\n`); };
 const counts = new Map();
 const console = {
-  log: write("log"), info: write("log"), debug: write("log"), warn: write("warn"), error: write("error"), trace: write("error"), dir: (value, options) => native.print("log", util.inspect(value, options)), dirxml: write("log"), table: write("log"), group: write("log"), groupCollapsed: write("log"), groupEnd() {},
-  time() {}, timeEnd() {}, timeLog() {}, clear() {}, count: (label = "default") => { counts.set(label, (counts.get(label) ?? 0) + 1); native.print("log", `${label}: ${counts.get(label)}`); }, countReset: (label = "default") => { counts.delete(label); },
-  assert: (holds, ...parts) => { if (!holds) native.print("error", util.format("Assertion failed:", ...parts)); },
+  log: write("log"), info: write("log"), debug: write("log"), warn: write("warn"), error: write("error"), trace: write("error"), dir: (value, options) => console.log(util.inspect(value, options)), dirxml: write("log"), table: write("log"), group: write("log"), groupCollapsed: write("log"), groupEnd() {},
+  time() {}, timeEnd() {}, timeLog() {}, clear() {}, count: (label = "default") => { counts.set(label, (counts.get(label) ?? 0) + 1); console.log(`${label}: ${counts.get(label)}`); }, countReset: (label = "default") => { counts.delete(label); },
+  assert: (holds, ...parts) => { if (!holds) console.error("Assertion failed:", ...parts); },
 };
 console.Console = class Console { constructor() { Object.assign(this, console); } };
 builtins.console = console;
 
-const vitest = { describe, suite: describe, it: test, test, expect, assert: chai.assert, chai, should: chai.should, ...hooks, vi, vitest: vi, bench, onTestFinished: () => { throw new Error("onTestFinished is of the test's context in the sandbox"); }, expectTypeOf: () => types, assertType() {} };
+const now = () => { if (!state.running) throw new Error("no test is running"); return state.running; };
+const vitest = { describe, suite: describe, it: test, test, expect, assert: chai.assert, chai, should: chai.should, ...hooks, vi, vitest: vi, bench, onTestFinished: (body) => now().onTestFinished(body), onTestFailed: (body) => now().onTestFailed(body), inject: () => undefined, expectTypeOf: () => types, assertType() {} };
 const types = new Proxy(() => types, { get: (_, key) => (typeof key === "symbol" || key === "then" ? undefined : types) });
+nodeTest.mock = nodeMock;
 Object.assign(builtins, {
   test: nodeTest, vitest, "@jest/globals": { describe, it: test, test, fit: test.only, xit: test.skip, xtest: test.skip, fdescribe: describe.only, xdescribe: describe.skip, expect, ...hooks, jest }, mocha: { describe, it: test, context: describe, specify: test, before: hooks.before, after: hooks.after, beforeEach: hooks.beforeEach, afterEach: hooks.afterEach, suite: describe, test, setup: hooks.beforeEach, teardown: hooks.afterEach, suiteSetup: hooks.before, suiteTeardown: hooks.after },
   "bun:test": { ...vitest, jest, mock: Object.assign((body) => fn(body), { module: (path, factory) => vi.mock(path, factory), restore: () => vi.restoreAllMocks() }), spyOn },

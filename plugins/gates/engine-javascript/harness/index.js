@@ -2,11 +2,12 @@
 import { giveBack } from "./first.js";
 import { native, isThenable } from "./native.js";
 import { isWaiting, turn } from "./clock.js";
-import { begin, benchmarks, named, settleSuites, tests } from "./registry.js";
+import { begin as beginFile, benchmarks, isVitest, named, settleSuites, tests } from "./registry.js";
 import { builtins } from "./node/index.js";
 import { hoisted, mockOf, replace, settle } from "./mocks.js";
 import { fallbacks } from "./globals.js";
 import { keysOf, requireFrom } from "./modules.js";
+import { process } from "./node/process.js";
 import { describeError, runTest, runToEnd } from "./run.js";
 
 giveBack();
@@ -21,7 +22,11 @@ const fuelOf = async (body) => {
   return native.fuel() - before;
 };
 export default freeze({
-  begin,
+  begin() {
+    // As the runners have it.
+    if (isVitest()) process.env.VITEST = "true"; else process.env.JEST_WORKER_ID = "1";
+    beginFile();
+  },
   async loaded(file) {
     await settleSuites();
     for (const entry of [...tests, ...benchmarks]) entry.file ??= file;
@@ -54,4 +59,5 @@ export default freeze({
   },
   require: (path) => requireFrom(path)(path),
   requireFrom,
+  environment: () => ({ MODE: "test", DEV: true, PROD: false, SSR: true, BASE_URL: "/", ...process.env }),
 });

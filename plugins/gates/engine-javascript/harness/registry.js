@@ -1,5 +1,7 @@
 // What test files register: `describe`, `it` and their kin, as Jest, Vitest, Mocha and node:test have them in common.
-import { isThenable } from "./native.js";
+import { format as pretty } from "@vitest/pretty-format";
+import { util as chaiUtil } from "chai";
+import { isThenable, native } from "./native.js";
 import { util } from "./node/util.js";
 
 const suite = (name, parent, options = {}) => ({ name, parent, options, hooks: { before: [], beforeEach: [], after: [], afterEach: [] } });
@@ -9,12 +11,22 @@ let waiting = [];
 let registered = 0;
 export const tests = [];
 export const benchmarks = [];
-/** What holds for all that is registered: whether some are marked `only`, how often Jest repeats what fails, which test runs now. */
-export const state = { only: false, retries: 0, running: null };
+/** What holds for all that is registered: whether some are marked `only`, how often Jest repeats what fails, how long a test and a hook may take (0: any time), which test runs now. */
+export const state = { only: false, retries: 0, timeout: 0, hookTimeout: 0, running: null };
+/** Whether the project's runner is Vitest, where runners differ: by its package.json. */
+export const isVitest = () => {
+  if (runner === undefined) {
+    const text = native.read(`${native.root}/package.json`);
+    runner = text === null ? false : new TextDecoder().decode(text).includes('"vitest"');
+  }
+  return runner;
+};
+let runner;
 
 const isAsync = (body) => Object.prototype.toString.call(body) === "[object AsyncFunction]";
 /** Whether a body wants a callback, as Jest and Mocha have it: a parameter that is called `done`, and not the context of Vitest or node:test. */
-export const usesDone = (body) => !isAsync(body) && (body.length === 2 || (body.length === 1 && namesDone(body)));
+export const usesDone = (body) => callbacks.has(body) || (!isAsync(body) && (body.length === 2 || (body.length === 1 && namesDone(body))));
+const callbacks = new WeakSet();
 const namesDone = (body) => /^\s*(?:function\b[^(]*)?\(?\s*(?:done|callback|cb)\s*[,)=]/.test(Function.prototype.toString.call(body));
 
 export const begin = () => { root = suite("", null); current = root; };
@@ -51,6 +63,7 @@ export const optional = (parameters) => {
 const addTest = (parameters, extra = {}) => {
   const { name, options, body } = optional(parameters);
   const all = { ...options, ...extra };
+  if (all.fails) all.failing = true;
   if (!body && !all.skip) all.todo ??= true;
   // Inside of a test it is a part of that one, as node:test has it; others refuse it.
   if (state.running) {
@@ -61,12 +74,13 @@ const addTest = (parameters, extra = {}) => {
   if (all.only) state.only = true;
   const test = { names: [...chainUp(current).slice(1).map((at) => at.name), name], suite: current, body, options: all, order: registered++ };
   tests.push(test);
-  return Promise.resolve();
+  return Object.assign(Promise.resolve(), mochaOf(test.options));
 };
 const addSuite = (parameters, extra = {}) => {
   const { name, options, body } = optional(parameters);
   const all = { ...options, ...extra };
   if (state.running) throw new Error(`the suite ${name} is defined inside of a test`);
+  if (all.fails) all.failing = true;
   if (all.node) delete all.only;
   if (all.only) state.only = true;
   const own = suite(name, current, all);
@@ -77,7 +91,7 @@ const addSuite = (parameters, extra = {}) => {
   const before = current;
   current = own;
   try {
-    const returned = body?.call(mochaOf(own.options), { name });
+    const returned = body?.call(mochaOf(own.options, { title: name, fullTitle: () => name }), { name });
     if (isThenable(returned)) throw new TypeError(`the suite ${name} returns a promise; an \`async\` function is waited for`);
   } finally {
     current = before;
@@ -96,7 +110,8 @@ export const mochaOf = (options, more = {}) => {
 };
 
 const at = (row, path) => path.split(".").reduce((value, key) => (value === null || value === undefined ? undefined : value[key]), row);
-const shown = (value) => (typeof value === "string" ? value : util.inspect(value));
+// A value in a title: as Vitest has it, or as Jest.
+const shown = (value) => (isVitest() ? chaiUtil.objDisplay(value) : pretty(value, { maxDepth: 1, min: true }));
 const title = (name, row, number) => {
   const parts = Array.isArray(row) ? row : [row];
   let text = String(typeof name === "function" ? name.name : name).replace(/%#/g, String(number)).replace(/%\$/g, String(number + 1));
@@ -106,7 +121,7 @@ const title = (name, row, number) => {
     if (kind === "%") return "%";
     if (next >= parts.length) return all;
     const part = parts[next++];
-    return kind === "p" ? util.inspect(part) : util.format(all, part);
+    return kind === "p" ? pretty(part, { maxDepth: 1, min: true }) : util.format(all, part);
   });
 };
 const table = (first, values) => {
@@ -116,6 +131,7 @@ const table = (first, values) => {
   for (let start = 0; start < values.length; start += names.length) rows.push(Object.fromEntries(names.map((name, column) => [name, values[start + column]])));
   return rows;
 };
+const withCallback = (body) => { callbacks.add(body); return body; };
 const register = (add, own = {}) => {
   const having = (more) => {
     const extra = { ...own, ...more };
@@ -127,7 +143,7 @@ const register = (add, own = {}) => {
       const body = bodyOf(parts);
       table(first, values).forEach((row, number) => {
         const given = Array.isArray(row) ? row : [row];
-        const run = isCallback(body, given.length) ? (done) => body(...given, done) : isAsync(body) && add === addSuite ? async () => body(...given) : function () { return body.apply(this, given); };
+        const run = isCallback(body, given.length) ? withCallback((done) => body(...given, done)) : isAsync(body) && add === addSuite ? async () => body(...given) : function () { return body.apply(this, given); };
         add([title(name, row, number), run, optionsOf(parts)], extra);
       });
     };
@@ -149,7 +165,11 @@ const register = (add, own = {}) => {
   };
   return fluent(base, {});
 };
-const hook = (kind) => (...parameters) => { const { body } = optional(parameters); if (body) current.hooks[kind].push(body); };
+const hook = (kind) => (...parameters) => {
+  const { body, options } = optional(parameters);
+  if (state.running && !state.running.isNode) throw new Error("a hook is defined inside of a test");
+  if (body) current.hooks[kind].push({ body, timeout: options.timeout });
+};
 export const hooks = { before: hook("before"), beforeAll: hook("before"), after: hook("after"), afterAll: hook("after"), beforeEach: hook("beforeEach"), afterEach: hook("afterEach") };
 export const test = register(addTest);
 export const describe = register(addSuite);

@@ -7,19 +7,34 @@ import { beginTest, endTest, expect, plan } from "./expect.js";
 import { nodeMock, restoreTimers } from "./doubles.js";
 import { process } from "./node/process.js";
 import { util } from "./node/util.js";
-import { chainUp, isIn, mochaOf, optional, state, usesDone } from "./registry.js";
+import { chainUp, isIn, isVitest, mochaOf, optional, state, usesDone } from "./registry.js";
 
 const TURNS_MAX = 10_000;
 class Skip { constructor(reason, todo = false) { this.reason = reason; this.todo = todo; } }
 
-const callBody = (body, self, context) => {
-  if (!usesDone(body)) return body.call(self, context);
+/** Runs a body to its end. What goes wrong after it has said that it is done goes to `late`. */
+const callBody = (body, self, context, late = []) => {
+  if (!usesDone(body)) {
+    if (Object.prototype.toString.call(body) === "[object GeneratorFunction]") throw new TypeError("a generator is no test: nothing runs it");
+    return body.call(self, context);
+  }
   return new Promise((resolve, reject) => {
-    const done = (error) => (error ? reject(error instanceof Error ? error : new Error(util.format(error))) : resolve());
-    done.fail = reject;
-    // node:test hands over the context first, the others nothing but the callback.
-    const returned = body.length > 1 ? body.call(self, context, done) : body.call(self, done);
-    if (isThenable(returned)) returned.then(resolve, reject);
+    let isDone = false;
+    const wrong = (error) => { if (isDone) late.push(error); else { isDone = true; reject(error); } };
+    const done = (error) => {
+      if (isDone) { late.push(new Error(`done() was called again${error ? `, with ${util.format(error)}` : ""}`)); return; }
+      isDone = true;
+      if (error) reject(error instanceof Error ? error : new Error(util.format(error))); else resolve();
+    };
+    done.fail = wrong;
+    try {
+      // node:test hands over the context first, the others nothing but the callback.
+      const returned = body.length > 1 ? body.call(self, context, done) : body.call(self, done);
+      if (isThenable(returned)) {
+        returned.then(() => {}, () => {});
+        wrong(new Error("it takes a callback and returns a promise; one of them tells when it is done"));
+      }
+    } catch (error) { wrong(error); }
   });
 };
 const within = async (context, work) => {
@@ -28,8 +43,13 @@ const within = async (context, work) => {
   try { return await work(); } finally { state.running = before; }
 };
 /** What a test is handed, and what it leaves to be done: parts of its own, and hooks. */
-const makeContext = (name) => {
+const makeContext = (name, isNode) => {
   const parts = [];
+  let [planned, made] = [null, 0];
+  const counted = (of) => new Proxy(of, {
+    apply: (target, self, parameters) => { made += 1; return Reflect.apply(target, self, parameters); },
+    get: (target, key) => { const value = target[key]; return typeof value === "function" && key !== "AssertionError" ? (...parameters) => { made += 1; return value(...parameters); } : value; },
+  });
   const hooksOf = { after: [], beforeEach: [], afterEach: [], failed: [] };
   const controller = new AbortController();
   const skip = (...parameters) => {
@@ -39,18 +59,19 @@ const makeContext = (name) => {
   const context = {
     name, fullName: name, task: { name, meta: {}, result: { state: "run" } }, diagnostic: (text) => native.print("log", String(text)), skip,
     todo: (reason) => { throw new Skip(reason ?? "todo", true); },
-    plan, mock: nodeMock, assert, expect, signal: controller.signal, annotate: async () => {},
+    isNode, plan: (count) => { if (isNode) planned = count; else plan(count); }, mock: nodeMock, assert: isNode ? counted(assert) : assert, expect, signal: controller.signal, annotate: async () => {},
     test: (...parameters) => { const { name: inner, options: own, body } = optional(parameters); return context.inner(inner, own, body); },
-    before: (body) => { parts.push(Promise.resolve().then(() => body(context))); },
+    before: (body) => { parts.push({ part: Promise.resolve().then(() => body(context)), name, isOver: true }); },
     after: (body) => { hooksOf.after.push(body); },
     beforeEach: (body) => { hooksOf.beforeEach.push(body); },
     afterEach: (body) => { hooksOf.afterEach.push(body); },
     onTestFinished: (body) => { hooksOf.after.unshift(body); },
     onTestFailed: (body) => { hooksOf.failed.push(body); },
     inner(inner, own, body) {
+      made += 1;
       if (own.skip || own.todo || !body) return Promise.resolve();
       const run = async () => {
-        const part = makeContext(inner);
+        const part = makeContext(inner, true);
         try {
           for (const hook of hooksOf.beforeEach) await hook(part);
           await within(part, () => callBody(body, part, part));
@@ -63,12 +84,19 @@ const makeContext = (name) => {
         }
       };
       const part = run();
-      parts.push(part);
-      part.catch(() => {}); // told by whoever finishes
+      const entry = { part, name: inner, isOver: false };
+      parts.push(entry);
+      const over = () => { entry.isOver = true; };
+      part.then(over, over); // what went wrong is told by whoever finishes
       return part;
     },
     async finish(failed) {
-      while (parts.length) await parts.shift();
+      for (let turns = 0; turns < 50 && parts.some((entry) => !entry.isOver); turns += 1) await null;
+      for (const { part, name: inner, isOver } of parts.splice(0)) {
+        if (!isOver) throw new Error(`the test ended before its part ${inner}, which it does not wait for`);
+        await part;
+      }
+      if (planned !== null && made !== planned) throw new Error(`the plan is of ${planned} assertions, and ${made} were made`);
       if (failed) for (const hook of hooksOf.failed.splice(0)) await hook(context);
       for (const hook of hooksOf.after.splice(0)) await hook(context);
     },
@@ -109,7 +137,7 @@ const difference = (error) => {
 export const describeError = (error) => {
   if (error instanceof Error || (error && typeof error === "object" && "message" in error)) {
     const name = error.name && error.name !== "Error" && !String(error.name).startsWith("AssertionError") ? `${error.name}: ` : "";
-    return { message: `${name}${error.message}${difference(error)}`, stack: String(error.stack ?? "") };
+    return { message: util.stripVTControlCharacters(`${name}${error.message}${difference(error)}`), stack: String(error.stack ?? "") };
   }
   return { message: `threw ${util.inspect(error)}`, stack: "" };
 };
@@ -120,28 +148,43 @@ const attemptOnce = async (test) => {
   await beginTest(`${native.root}/${test.file}`, test.names);
   let failed = null;
   const attempt = async (when, work) => {
-    try { await work(); } catch (error) { if (error instanceof Skip) throw error; failed ??= { when, error }; }
+    try { return await work(); } catch (error) { if (error instanceof Skip) throw error; failed ??= { when, error }; return undefined; }
   };
   const name = test.names.at(-1);
-  const own = makeContext(name);
+  const own = makeContext(name, Boolean(options.node));
   // Mocha's bodies find their context in `this`.
   const about = { title: name, fullTitle: () => test.names.join(" "), state: undefined };
   const self = mochaOf(options, { skip: own.skip, test: about, currentTest: about });
-  const started = elapsed();
-  for (const s of suites) for (const body of s.hooks.before) await attempt("before", () => callBody(body, self, own));
-  for (const s of suites) for (const body of s.hooks.beforeEach) if (!failed) await attempt("before", () => callBody(body, self, own));
-  if (!failed) await attempt("", () => within(own, () => (options.fixtures ? withFixtures(options.fixtures, test.body, own) : callBody(test.body, self, own))));
+  const late = [];
+  const inTime = async (limit, work) => {
+    const started = elapsed();
+    const value = await work();
+    const wait = limit();
+    if (wait > 0 && elapsed() - started > wait) throw new Error(`it took ${elapsed() - started} ms, and its timeout is ${wait} ms`);
+    return value;
+  };
+  const inherited = suites.findLast((suite) => suite.options.timeout !== undefined)?.options.timeout;
+  const hook = ({ body, timeout }, when) => attempt(when, () => inTime(() => timeout ?? (isVitest() ? state.hookTimeout : inherited ?? state.timeout), () => callBody(body, self, own, late)));
+  const cleanups = [];
+  // What a hook of Vitest's returns is called when its time is over.
+  const clean = (returned) => { if (typeof returned === "function") cleanups.push(returned); };
+  const ordered = (hooks) => (isVitest() ? [...hooks].reverse() : hooks);
+  for (const suite of suites) for (const each of suite.hooks.before) clean(await hook(each, "before"));
+  for (const suite of suites) for (const each of suite.hooks.beforeEach) if (!failed) clean(await hook(each, "before"));
+  if (!failed) await attempt("", () => inTime(() => options.timeout ?? inherited ?? state.timeout, () => within(own, () => (options.fixtures ? withFixtures(options.fixtures, test.body, own) : callBody(test.body, self, own, late)))));
   if (!failed) await attempt("", () => endTest());
   about.state = failed ? "failed" : "passed";
   own.task.result.state = failed ? "fail" : "pass";
   await attempt("", () => own.finish(failed));
-  if (!failed && options.timeout > 0 && elapsed() - started > options.timeout) failed = { when: "", error: new Error(`it took ${elapsed() - started} ms, and its timeout is ${options.timeout} ms`) };
-  for (const s of [...suites].reverse()) for (const body of [...s.hooks.afterEach].reverse()) await attempt("after", () => callBody(body, self, own));
-  for (const s of [...suites].reverse()) for (const body of [...s.hooks.after].reverse()) await attempt("after", () => callBody(body, self, own));
+  for (const suite of [...suites].reverse()) for (const each of ordered(suite.hooks.afterEach)) await hook(each, "after");
+  for (const suite of [...suites].reverse()) for (const each of ordered(suite.hooks.after)) await hook(each, "after");
+  for (const cleanup of cleanups.reverse()) await attempt("after", cleanup);
   restoreTimers();
   // What is left to happen happens, as long as a runner would wait for it.
   for (let turns = 0; turns < TURNS_MAX && isWaiting(); turns += 1) await attempt("after", async () => { turn(); await null; });
+  if (!failed && late.length) failed = { when: "", error: late[0] };
   if (!failed && process.exitCode) failed = { when: "", error: new Error(`process.exitCode is ${process.exitCode}`) };
+  if (failed && options.retry !== test.options.retry) test.options.retry = options.retry; // Mocha's `this.retries` in the test itself
   return failed;
 };
 export const runTest = async (test) => {
@@ -149,9 +192,9 @@ export const runTest = async (test) => {
   if (isIn(test, "todo") || !test.body) return { status: "skipped", message: "todo" };
   if (state.only && !isIn(test, "only")) return { status: "skipped", message: "another test is marked `only`" };
   let failed = null;
-  const retry = test.options.retry ?? chainUp(test.suite).findLast((s) => s.options.retry)?.options.retry ?? state.retries;
+  const retries = () => { const retry = test.options.retry ?? chainUp(test.suite).findLast((suite) => suite.options.retry)?.options.retry ?? state.retries; return Number(retry?.count ?? retry) || 0; };
   try {
-    for (let tries = 0; tries <= (Number(retry?.count ?? retry) || 0); tries += 1) {
+    for (let tries = 0; tries <= retries(); tries += 1) {
       failed = await attemptOnce(test);
       if (!failed) break;
     }
@@ -160,7 +203,7 @@ export const runTest = async (test) => {
     if (error instanceof Skip) return { status: "skipped", message: error.reason };
     throw error;
   }
-  if (test.options.failing) return failed ? { status: "passed" } : { status: "failed", when: "", message: "it is marked as failing, and it passes", stack: "" };
+  if (isIn(test, "failing")) return failed ? { status: "passed" } : { status: "failed", when: "", message: "it is marked as failing, and it passes", stack: "" };
   return failed ? { status: "failed", when: failed.when, ...describeError(failed.error) } : { status: "passed" };
 };
 /** A program that registers no test: it is run to its end, and says by its exit code how it went. */

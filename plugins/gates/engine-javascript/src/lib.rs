@@ -7,6 +7,7 @@ mod resolve;
 mod source;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Instant;
@@ -189,19 +190,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs a file, so that what is registered in it is known.
+    /// Makes names stand for others: `@/` for `src/`.
+    pub fn set_aliases(&self, aliases: &BTreeMap<String, String>) {
+        resolve::set_aliases(aliases);
+    }
+
+    /// Runs a file, after others that set it up, so that what is registered in it is known.
     ///
     /// # Errors
-    /// What it threw.
-    pub fn load(&self, path: &str) -> Result<(), Problem> {
+    /// What they threw.
+    pub fn load(&self, path: &str, setup: &[String]) -> Result<(), Problem> {
         self.context.with(|ctx| {
             let _: Value<'_> = call(&ctx, "begin", ())?;
-            let whole = format!("{ROOT}/{path}");
-            if modules::is_commonjs(&whole) {
-                let _: Value<'_> = call(&ctx, "require", (whole,))?;
-            } else {
-                let promise = Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
-                self.settle(&ctx, &promise)?;
+            for file in setup.iter().map(String::as_str).chain([path]) {
+                let whole = format!("{ROOT}/{}", file.trim_start_matches("./"));
+                if modules::is_commonjs(&whole) {
+                    let _: Value<'_> = call(&ctx, "require", (whole,))?;
+                } else {
+                    let promise = Module::import(&ctx, whole).catch(&ctx).map_err(|error| describe(&ctx, &error))?;
+                    self.settle(&ctx, &promise)?;
+                }
             }
             // What registers tests later does so now.
             for _ in 0..LATE_TURNS_MAX {

@@ -20,6 +20,8 @@ const ACTUAL: &str = "actual:";
 /// Names that are no files: what follows is the harness's.
 const OWN: &[&str] = &["builtin:", "fallback:", "mock:"];
 
+/// What stands before a CommonJS file.
+const WRAPPER: &str = "(function (exports, require, module, __filename, __dirname) {";
 /// What CommonJS has in each file, and the property of `import.meta` that is the same for a module.
 const OF_COMMONJS: &[(&str, &str)] = &[("__filename", "filename"), ("__dirname", "dirname"), ("require", "require")];
 
@@ -122,7 +124,8 @@ fn resolve_doubled<'js>(ctx: &Ctx<'js>, base: &str, name: &str) -> Result<String
 pub fn compile<'js>(ctx: Ctx<'js>, path: &str, maps: &mut Maps) -> Result<Function<'js>> {
     let source = read(&ctx, path, false, maps)?;
     let source = source.strip_prefix("#!").map_or(source.clone(), |rest| format!("//{rest}"));
-    let wrapped = format!("(function (exports, require, module, __filename, __dirname) {{{source}\n}})");
+    maps.put_before(path, WRAPPER.len());
+    let wrapped = format!("{WRAPPER}{source}\n}})");
     let mut options = EvalOptions::default();
     options.global = true;
     options.strict = false;
@@ -188,7 +191,9 @@ impl Loader for Loading {
                 false => {
                     let free = free_names(&source);
                     let given = given.iter().filter(|(name, _)| free.contains(*name));
-                    given.map(|(name, value)| format!("const {name} = import.meta.{value};")).collect::<String>() + &source
+                    let first: String = given.map(|(name, value)| format!("const {name} = import.meta.{value};")).collect();
+                    self.maps.borrow_mut().put_before(path, first.len());
+                    first + &source
                 }
             };
             let module = Module::declare(ctx.clone(), name, source)?;
@@ -197,6 +202,7 @@ impl Loader for Loading {
             meta.set("filename", path)?;
             meta.set("dirname", folder(path))?;
             meta.set("require", function(ctx, "requireFrom")?.call::<_, Value<'js>>((path,))?)?;
+            meta.set("env", function(ctx, "environment")?.call::<_, Value<'js>>(())?)?;
             meta.set("mocks", function(ctx, "settle")?)?;
             let base = path.to_owned();
             let resolve = move |ctx: Ctx<'js>, name: String| -> Result<String> {

@@ -1,5 +1,7 @@
 //! Which file a name means: Node's and TypeScript's rules, by `oxc_resolver`, over the snapshot.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -81,12 +83,33 @@ static RESOLVERS: LazyLock<Resolvers> = LazyLock::new(|| {
     Resolvers { import, require, plain }
 });
 
+thread_local! {
+    static ALIASES: RefCell<BTreeMap<String, String>> = RefCell::default();
+}
+
+/// Names that stand for others: what a name is, or begins with up to a `/`, and the path in the subject that is meant.
+pub fn set_aliases(aliases: &BTreeMap<String, String>) {
+    ALIASES.set(aliases.clone());
+}
+
+fn aliased(name: &str) -> Option<String> {
+    ALIASES.with_borrow(|aliases| {
+        aliases.iter().rev().find_map(|(alias, path)| {
+            let rest = name.strip_prefix(alias.trim_end_matches('/'))?;
+            let path = path.trim_start_matches("./").trim_matches('/');
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{ROOT}/{path}{rest}"))
+        })
+    })
+}
+
 /// The file that a name means in another file.
 ///
 /// # Errors
 /// For a person: what there is not, and how to mend it.
 pub fn find(base: &str, name: &str, require: bool) -> Result<String, String> {
     let base = base.split('?').next().unwrap_or_default();
+    let alias = aliased(name);
+    let name = alias.as_deref().unwrap_or(name);
     let name = name.strip_prefix("file://").unwrap_or(name);
     let plain = name.split('?').next().filter(|plain| !plain.is_empty()).unwrap_or(name);
     let base = if base.starts_with('/') { base.to_owned() } else { format!("{ROOT}/.") };
@@ -128,7 +151,9 @@ fn explain(base: &str, name: &str, error: &ResolveError) -> String {
         ResolveError::NotFound(_) => {
             let package: Vec<&str> = name.splitn(if name.starts_with('@') { 3 } else { 2 }, '/').collect();
             let package = package[..package.len().min(if name.starts_with('@') { 2 } else { 1 })].join("/");
-            format!("the package {package} is not in the sandbox; --data node_modules=FOLDER gives the tests packages")
+            format!(
+                "the package {package} is not in the sandbox; --data node_modules=FOLDER gives the tests packages, and `alias` in params names a folder of the subject"
+            )
         }
         error => format!("the import of {name:?} in {}: {}", shown(base), error.to_string().replace(&format!("{ROOT}/"), "")),
     }

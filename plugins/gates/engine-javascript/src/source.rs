@@ -24,6 +24,8 @@ pub struct Maps {
     plain: BTreeMap<String, Vec<((u32, u32), (u32, u32))>>,
     /// Lines of the plain text, for each line of what ran.
     moved: BTreeMap<String, Vec<u32>>,
+    /// How many characters stand before the first line of what ran.
+    before: BTreeMap<String, u32>,
 }
 
 impl Maps {
@@ -43,14 +45,22 @@ impl Maps {
             let (line, column) = self.back(path, line, column);
             (!path.contains("/node_modules/")).then(|| (shown(path).to_owned(), line, column))
         };
-        stack.lines().find_map(in_file)
+        // Frames first: a message may name files, too.
+        stack.lines().filter(|line| line.starts_with("    at ")).find_map(in_file).or_else(|| stack.lines().find_map(in_file))
     }
 
     fn back(&self, path: &str, line: u32, column: u32) -> (u32, u32) {
+        let before = self.before.get(path).copied().filter(|_| line == 1).unwrap_or(0);
+        let column = column.saturating_sub(before).max(1);
         let line = self.moved.get(path).and_then(|lines| lines.get(line as usize - 1)).copied().unwrap_or(line);
         let Some(map) = self.plain.get(path) else { return (line, column) };
         let at = map.partition_point(|(plain, _)| *plain <= (line, column));
         map.get(at.saturating_sub(1)).map_or((line, column), |(_, original)| *original)
+    }
+
+    /// Notes that so many characters were put before a file.
+    pub fn put_before(&mut self, path: &str, characters: usize) {
+        self.before.insert(path.to_owned(), u32::try_from(characters).unwrap_or(0));
     }
 
     /// Notes that statements of a file were moved: a line is found again by its text, and else by the one before it.

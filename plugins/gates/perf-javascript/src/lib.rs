@@ -12,7 +12,7 @@ fn units(subject: Subject<Params>) -> Result<Vec<String>, Failure> {
     let mut units = Vec::new();
     for file in &subject.files {
         let engine = Engine::new(true)?;
-        match engine.load(&file.path).and_then(|()| engine.names("benchmarks")) {
+        match engine.load(&file.path, &[]).and_then(|()| engine.names("benchmarks")) {
             Ok(names) => units.extend(names),
             Err(_) => units.push(file.path.clone()), // what is wrong is said when it is run
         }
@@ -29,7 +29,7 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         let finding = engine.finding("benchmark-failed", &file.path, format!("{unit}: {}", problem.message), problem);
         Verdict { decision: Decision::Fail, ..Verdict::from_findings(vec![finding]) }
     };
-    if let Err(problem) = engine.load(&file.path) {
+    if let Err(problem) = engine.load(&file.path, &[]) {
         return Ok(failed(&problem));
     }
     let fuel = match engine.run("bench", unit) {

@@ -4,6 +4,8 @@
 //! A file is run once to see what it registers, with little to spend; one that does not come to an end, or throws, is a
 //! unit of its own and fails alone.
 
+use std::collections::BTreeMap;
+
 use engine_javascript::{Ended, Engine, Problem};
 use sandhog_guest::{Decision, Failure, Subject, Verdict, invalid_input};
 
@@ -12,13 +14,21 @@ engine_javascript::initialize!();
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Params {}
+struct Params {
+    /// Files of the subject that are run before each file of tests: what a runner's configuration calls its setup files.
+    #[serde(default)]
+    setup: Vec<String>,
+    /// Names that stand for folders and files of the subject, as bundlers have them: `@/` for `src/`.
+    #[serde(default)]
+    alias: BTreeMap<String, String>,
+}
 
 fn units(subject: Subject<Params>) -> Result<Vec<String>, Failure> {
     let mut units = Vec::new();
     for file in &subject.files {
         let engine = Engine::new(true)?;
-        match engine.load(&file.path).and_then(|()| engine.names("units")) {
+        engine.set_aliases(&subject.params.alias);
+        match engine.load(&file.path, &subject.params.setup).and_then(|()| engine.names("units")) {
             Ok(names) if !names.is_empty() => units.extend(names),
             // A program that registers no test, which is run to its end, or one that is wrong:
             Ok(_) | Err(_) => units.push(file.path.clone()), // what is wrong is said when it is run
@@ -33,11 +43,12 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let file = subject.files.iter().map(|file| file.path.as_str()).filter(|file| whole(file)).max_by_key(|file| file.len());
     let file = file.ok_or_else(|| invalid_input(format!("no file of the subject has the unit {unit:?}")))?;
     let engine = Engine::new(false)?;
+    engine.set_aliases(&subject.params.alias);
     let failed = |rule: &str, before: &str, problem: &Problem| {
         let finding = engine.finding(rule, file, format!("{unit}: {before}{}", problem.message), problem);
         Verdict { decision: Decision::Fail, findings: vec![finding], metrics: Vec::new(), summary: "failed".to_owned() }
     };
-    if let Err(problem) = engine.load(file) {
+    if let Err(problem) = engine.load(file, &subject.params.setup) {
         return Ok(failed("test-error", "the file cannot be loaded: ", &problem));
     }
     let passed = |summary: String| Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary };

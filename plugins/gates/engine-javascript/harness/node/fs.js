@@ -65,8 +65,10 @@ const plain = {
   mkdir: (of, options) => {
     const [at, recursive] = [filePath(of), Boolean(options?.recursive)];
     if (recursive && native.kind(at) === "folder") return undefined;
+    let first = at;
+    while (recursive && !native.kind(path.dirname(first))) first = path.dirname(first);
     done(native.makeFolder(at, recursive), "mkdir", at);
-    return recursive ? at : undefined;
+    return recursive ? first : undefined;
   },
   mkdtemp: (prefix) => {
     for (let number = 0; ; number += 1) {

@@ -17,7 +17,7 @@ const stream = (level) => {
   });
 };
 export const process = Object.assign(new EventEmitter(), {
-  title: "node", env: { NODE_ENV: "test" }, argv: ["/usr/bin/node", "/subject/test"], argv0: "node", execArgv: [], execPath: "/usr/bin/node", platform: "linux", arch: "wasm32",
+  title: "node", env: { NODE_ENV: "test", HOME: "/home/sandbox", PATH: "/usr/bin" }, argv: ["/usr/bin/node", "/subject/test"], argv0: "node", execArgv: [], execPath: "/usr/bin/node", platform: "linux", arch: "wasm32",
   version: "v22.0.0", versions: { node: "22.0.0", v8: "0.0.0", uv: "0.0.0", modules: "127" }, release: { name: "node" }, config: { variables: {} }, features: {}, pid: 1, ppid: 0, exitCode: undefined, browser: false,
   cwd: () => native.root,
   chdir: () => { throw Object.assign(new Error("process.chdir() is not in the sandbox"), { code: "ERR_WORKER_UNSUPPORTED_OPERATION" }); },
