@@ -598,13 +598,13 @@ fn a_configuration_that_does_not_fit_is_told_once_with_its_place() {
     world.write("a.py", BAD);
     world.write("b.py", "x = 1\n");
     let check = ["check", "--policy", "sandhog.toml"];
-    world.write("sandhog.toml", "[check]\n[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nparams = { selct = [\"F\"] }\n");
+    world.write("sandhog.toml", "[check]\n[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nparams = { selects = [\"F\"] }\n");
     let report = world.json(&["--policy", "sandhog.toml"], 2);
     assert_eq!(report["outcome"], "misconfigured");
     let failure = &report["gates"][0]["failure"];
     assert_eq!(failure["parts"], 1);
     let message = failure["message"].as_str().expect("a message");
-    assert!(message.starts_with("sandhog.toml:2: params do not fit: unknown field `selct`"), "{message}");
+    assert!(message.starts_with("sandhog.toml:2: params do not fit: unknown field `selects`"), "{message}");
     for (text, complaint) in [
         ("[[gate]]\ngate = \"lint-python\"\nlimits = { memory = \"999GiB\" }\n", "sandhog.toml:1: lint-python: `memory` = 999GiB is above"),
         (
@@ -630,12 +630,12 @@ fn an_ignore_without_a_finding_and_data_that_nobody_asks_for_are_noted() {
     world.write("b.py", "x = 1\n");
     world.write(
         "sandhog.toml",
-        "[check]\nexclude = [\"old\"]\n[data]\nadvisorys = \"x\"\n[[gate]]\ngate = \"lint-python\"\n[[ignore]]\nrule = \"F401\"\nreason = \"it is so\"\n",
+        "[check]\nexclude = [\"old\"]\n[data]\nadvisory = \"x\"\n[[gate]]\ngate = \"lint-python\"\n[[ignore]]\nrule = \"F401\"\nreason = \"it is so\"\n",
     );
     let notes = |arguments: &[&str]| world.json(&[arguments, &["--policy", "sandhog.toml"]].concat(), 0)["notes"].to_string();
     let told = notes(&[]);
     assert!(told.contains("sandhog.toml:7: this [[ignore]] of F401 covers no finding"), "{told}");
-    assert!(told.contains("[data] advisorys: no plugin asks for data of this name; did you mean `advisories`?"), "{told}");
+    assert!(told.contains("[data] advisory: no plugin asks for data of this name; did you mean `advisories`?"), "{told}");
     assert!(!notes(&["b.py"]).contains("covers no finding"), "only a part is judged");
 }
 
