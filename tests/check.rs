@@ -395,6 +395,9 @@ fn thresholds_and_exit_codes() {
     world.write("sandhog.toml", "[[gate]]\ngate = \"lint-python\"\non_error = \"allow\"\nlimits = { fuel = 1000 }\n");
     world.run(&["trust"], 0);
     world.run(&["check"], 0);
+    assert!(world.run(&["check", "--format", "github"], 0).out.starts_with("::warning title=lint-python could not answer::"));
+    let junit = world.run(&["check", "--format", "junit"], 0).out;
+    assert!(junit.contains("<skipped message=\"could not answer: a.py: out_of_fuel") && junit.contains("errors=\"0\""), "{junit}");
 }
 
 /// A tree whose findings are hard to carry: characters that formats escape.
@@ -828,7 +831,7 @@ fn figures_are_in_the_baseline_and_two_percent_mean_two_percent() {
     world.run(&["trust"], 0);
     assert_eq!(findings(&world.json(&[], 0)), ["sum.bench.js no-baseline"]);
     let updated = world.run(&["baseline", "update"], 0).out;
-    assert!(updated.ends_with(", 1 figure\n"), "{updated}");
+    assert!(updated.ends_with(": 0 findings, 1 figure\n"), "{updated}");
     assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "the same code, the same fuel, and still trusted");
     assert!(world.run(&["baseline", "show"], 0).out.contains("sum.bench.js > sums fuel"));
     world.write("sum.bench.js", bench(1_005));

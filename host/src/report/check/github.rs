@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{counts, message, notes, path, place, reason, word};
+use super::{counts, is_allowed, message, notes, path, place, reason, word};
 use crate::check::{Found, GateReport, Outcome, Report};
 use crate::model::Severity;
 use crate::model::text::counted;
@@ -29,7 +29,8 @@ pub fn annotations(report: &Report) -> String {
     let mut out = String::new();
     for gate in &report.gates {
         if let Some(reason) = reason(gate) {
-            let _ = writeln!(out, "::error title={}::{}", property(&format!("{} could not answer", gate.name)), data(&reason));
+            let command = if is_allowed(gate) { "warning" } else { "error" };
+            let _ = writeln!(out, "::{command} title={}::{}", property(&format!("{} could not answer", gate.name)), data(&reason));
         }
     }
     for ignore in &report.expired {

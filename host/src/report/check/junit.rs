@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
-use super::{message, place, reason};
+use super::{is_allowed, message, place, reason};
 use crate::check::{Found, GateReport, Report};
 use crate::model::Decision;
 
@@ -18,9 +18,7 @@ pub fn junit(report: &Report) -> String {
     }
     for (gate, why) in &report.skipped {
         let mut suite = TestSuite::new(clean(gate));
-        let mut status = TestCaseStatus::skipped();
-        status.set_message(clean(why));
-        suite.add_test_case(TestCase::new(clean(gate), status));
+        suite.add_test_case(TestCase::new(clean(gate), skipped(why)));
         junit.add_test_suite(suite);
     }
     if !report.expired.is_empty() {
@@ -47,11 +45,7 @@ fn suite(gate: &GateReport) -> TestSuite {
     for (place, unit) in gate.units.iter().enumerate() {
         let status = match &unit.outcome {
             Ok(Decision::Pass) => match unit.skipped() {
-                Some(why) => {
-                    let mut status = TestCaseStatus::skipped();
-                    status.set_message(clean(why));
-                    status
-                }
+                Some(why) => skipped(why),
                 None => TestCaseStatus::success(),
             },
             _ if is_excused(gate, place) => TestCaseStatus::success(),
@@ -59,6 +53,7 @@ fn suite(gate: &GateReport) -> TestSuite {
                 let said = gate.findings.iter().filter(|found| found.unit == Some(place)).map(line).collect::<Vec<_>>();
                 failure(NonSuccessKind::Failure, "rejected", &said.join("\n"))
             }
+            Err(failed) if is_allowed(gate) => skipped(&format!("{}: {}", failed.kind, failed.message)),
             Err(failed) => failure(NonSuccessKind::Error, failed.kind.as_str(), &failed.message),
         };
         let mut case = TestCase::new(clean(&unit.name), status);
@@ -95,7 +90,12 @@ fn suite(gate: &GateReport) -> TestSuite {
         }
     }
     if let Some(reason) = reason(gate) {
-        suite.add_test_case(TestCase::new(clean(&gate.name), failure(NonSuccessKind::Error, "could not answer", &reason)));
+        let status = if is_allowed(gate) {
+            skipped(&format!("could not answer: {reason}"))
+        } else {
+            failure(NonSuccessKind::Error, "could not answer", &reason)
+        };
+        suite.add_test_case(TestCase::new(clean(&gate.name), status));
     }
     suite
 }
@@ -104,6 +104,12 @@ fn suite(gate: &GateReport) -> TestSuite {
 fn is_excused(gate: &GateReport, unit: usize) -> bool {
     let mut of = gate.findings.iter().filter(|found| found.unit == Some(unit)).peekable();
     of.peek().is_some() && of.all(|found| found.excused.is_some())
+}
+
+fn skipped(why: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::skipped();
+    status.set_message(clean(why));
+    status
 }
 
 fn failure(kind: NonSuccessKind, short: &str, long: &str) -> TestCaseStatus {

@@ -87,6 +87,11 @@ fn reason(gate: &GateReport) -> Option<String> {
     Some(format!("{of}{}: {}{more}", failure.kind, message(&failure.message)))
 }
 
+/// Whether a gate has no answer, and the configuration lets that pass.
+fn is_allowed(gate: &GateReport) -> bool {
+    matches!(gate.outcome, GateOutcome::Failed { allowed: true, .. })
+}
+
 /// The notes of a report: what the user should know beside.
 fn notes(report: &Report) -> Vec<String> {
     let mut notes = report.notes.clone();

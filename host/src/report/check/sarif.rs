@@ -57,7 +57,10 @@ fn run(gate: &GateReport, report: &Report, tree: &Tree) -> Value {
         json!({ "level": "error", "message": { "text": format!("the [[ignore]] of {} ended on {day}", message(&ignore.rule)) } })
     });
     let notifications: Vec<Value> = reason(gate)
-        .map(|reason| json!({ "level": "error", "message": { "text": format!("{} could not answer: {reason}", gate.name) } }))
+        .map(|reason| {
+            let level = if is_allowed(gate) { "warning" } else { "error" };
+            json!({ "level": level, "message": { "text": format!("{} could not answer: {reason}", gate.name) } })
+        })
         .into_iter()
         .chain((left_out > 0).then(|| {
             let text = format!("{left_out} findings more are not told here: a run has at most {RESULTS_MAX}, the worst first");

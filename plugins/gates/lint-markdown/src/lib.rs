@@ -21,6 +21,10 @@ struct Params {
 
 fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let (disable, isolated) = (subject.params.disable.clone(), subject.params.isolated);
+    let rules = rumdl_lib::rules::all_rules(&Config::default());
+    if let Some(name) = disable.iter().find(|name| !rules.iter().any(|rule| rule.name().eq_ignore_ascii_case(name))) {
+        return Err(invalid_input(format!("`disable`: there is no rule {name:?}; rules are named as MD013 is")));
+    }
     subject.judge_texts(|path, text| {
         let full = PathBuf::from("/subject").join(path);
         let folder = full.parent().unwrap_or(Path::new("/subject"));
