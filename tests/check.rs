@@ -65,10 +65,10 @@ fn without_configuration_the_gates_that_fit_judge_and_say_why() {
     assert_eq!(
         why,
         [
-            "audit-secrets: 2 files fit any file",
+            "audit-secrets: 2 files of any kind",
             "lint-json: 1 file fits *.json, *.jsonc, *.webmanifest",
             "lint-python: 1 file fits *.py, *.pyi",
-            "spelling: 2 files fit any file"
+            "spelling: 2 files of any kind"
         ]
     );
     assert!(report["skipped"].as_array().expect("skipped").iter().any(|s| s["gate"] == "lint-toml"));
@@ -95,7 +95,7 @@ fn a_report_for_people_has_the_line_a_caret_the_rule_and_its_page() {
             "    see: https://docs.astral.sh/ruff/rules/unused-import",
         ]
     );
-    assert!(out.contains("\u{2717} lint-python rejected  1 finding, 1 file"), "{out}");
+    assert!(out.contains("\u{2717} lint-python rejected  1 finding, fuel "), "{out}");
     assert!(out.contains("1 finding with a safe fix: --fix makes them"), "{out}");
 }
 
@@ -516,6 +516,18 @@ fn several_formats_at_once() {
     assert!(ran.out.contains("lint-python rejected"));
     assert!(std::fs::read_to_string(&sarif).expect("reads").contains("\"2.1.0\""));
     assert!(std::fs::read_to_string(&junit).expect("reads").contains("<testsuites"));
+}
+
+#[test]
+fn a_large_picture_is_no_finding_and_a_large_text_is_one() {
+    let world = World::new();
+    world.write("photo.png", [b"\x89PNG\r\n\x1a\n\0".to_vec(), vec![7; 5 << 20]].concat());
+    world.write("a.md", "# A\n");
+    let report = world.json(&[], 0);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("spelling did not look at photo.png: data of more than 4MiB"), "{notes}");
+    world.write("dump.txt", "words and words\n".repeat(1 << 19));
+    assert_eq!(findings(&world.json(&[], 1)), ["dump.txt too-large", "dump.txt too-large"], "of audit-secrets and spelling");
 }
 
 #[test]

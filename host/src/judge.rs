@@ -158,7 +158,6 @@ impl Judge {
         let mut failed = Vec::new();
         let parts: Vec<(String, Subject)> = match scope {
             Scope::Tree => vec![(String::new(), subject)],
-            Scope::File if entry.manifest.shard > 1 => return self.sharded(&gate, by_file(subject), &call, told).await,
             Scope::File => by_file(subject),
             Scope::Unit => {
                 let whole = subject.clone();
@@ -219,101 +218,6 @@ impl Judge {
             verdicts.put(&key, looks, subject, &(units, attempt.receipt));
         }
         attempt
-    }
-
-    /// Files that share instances, since making one is dear for this gate: so many in each, in their order. What is known is not
-    /// among them. A file that its instance cannot bear is judged again, alone, as are those beside it.
-    async fn sharded(&self, gate: &Gate<'_>, files: Vec<(String, Subject)>, call: &Call, told: &(dyn Fn(Told) + Sync)) -> Judged {
-        told(Told::Parts(files.len()));
-        let mut parts: Vec<Option<Part>> = vec![None; files.len()];
-        let mut unknown = Vec::new();
-        for (at, (name, subject)) in files.into_iter().enumerate() {
-            match self.known(gate.entry, &name, &subject, call) {
-                Some(part) => {
-                    parts[at] = Some(part);
-                    told(Told::Done);
-                }
-                None => unknown.push((at, name, subject)),
-            }
-        }
-        let shards: Vec<Vec<_>> = unknown.chunks(gate.entry.manifest.shard as usize).map(<[_]>::to_vec).collect();
-        let judged = futures_util::stream::iter(shards).map(|shard| async move {
-            let mut done = Vec::with_capacity(shard.len());
-            match self.shard(gate, &shard, call).await {
-                Some(attempts) => {
-                    for ((at, name, subject), attempt) in shard.into_iter().zip(attempts) {
-                        let part = match attempt {
-                            Some(attempt) => Part { file: name.clone(), name, attempt, kept: false },
-                            None => self.part(gate, name, subject, call.clone()).await,
-                        };
-                        done.push((at, part));
-                    }
-                }
-                None => {
-                    for (at, name, subject) in shard {
-                        done.push((at, self.part(gate, name, subject, call.clone()).await));
-                    }
-                }
-            }
-            done.iter().for_each(|_| told(Told::Done));
-            done
-        });
-        let judged: Vec<Vec<(usize, Part)>> = judged.buffered(self.parts_at_once).collect().await;
-        for (at, part) in judged.into_iter().flatten() {
-            parts[at] = Some(part);
-        }
-        Judged { scope: Scope::File, parts: parts.into_iter().flatten().collect() }
-    }
-
-    /// Several files in one instance, each with its share of the answer; none where there is no answer, or one that cannot be shared
-    /// out. Of a no, the files that something was said of have no share: which of them it is for is only known of each alone.
-    async fn shard(&self, gate: &Gate<'_>, shard: &[(usize, String, Subject)], call: &Call) -> Option<Vec<Option<Attempt<Verdict>>>> {
-        let (_, _, first) = shard.first().filter(|_| shard.len() > 1)?;
-        let files = shard.iter().flat_map(|(_, _, subject)| subject.files.iter().cloned()).collect();
-        let looks = Looks::default();
-        let _place = self.places.acquire().await;
-        let plugin = gate.code().await.ok()?;
-        let whole = Subject { files, ..first.clone() };
-        let attempt = self.runtime.check(&plugin, whole, Call { looks: Some(looks.clone()), ..call.clone() }).await;
-        if let Err(failure) = &attempt.result {
-            tracing::debug!(?failure, "a shard has no answer; each file is judged alone");
-        }
-        let verdict = attempt.result.ok()?;
-        let of = |name: &str| -> Vec<Finding> {
-            let is_of = |finding: &&Finding| finding.location.as_ref().is_some_and(|location| location.path == name);
-            verdict.findings.iter().filter(is_of).cloned().collect()
-        };
-        let shares: Vec<Vec<Finding>> = shard.iter().map(|(_, name, _)| of(name)).collect();
-        let told = shares.iter().map(Vec::len).sum::<usize>();
-        // Something was said of no file, or a no without a reason: only alone does a file get its own answer.
-        let is_no = verdict.decision == Decision::Fail;
-        if told != verdict.findings.len() || !attempt.log.is_empty() || !verdict.metrics.is_empty() || (is_no && told == 0) {
-            return None;
-        }
-        let looks = looks.take();
-        let count = shard.len() as u64;
-        let mut attempts = Vec::with_capacity(shard.len());
-        for ((at, (_, _, subject)), findings) in shard.iter().enumerate().zip(shares) {
-            if is_no && !findings.is_empty() {
-                attempts.push(None);
-                continue;
-            }
-            let receipt = Receipt {
-                // All of it, shared out without losing any.
-                fuel: attempt.receipt.fuel / count + u64::from((at as u64) < attempt.receipt.fuel % count),
-                wall_time: attempt.receipt.wall_time / u32::try_from(count).unwrap_or(u32::MAX),
-                bytes_in: attempt.receipt.bytes_in / count,
-                bytes_out: attempt.receipt.bytes_out / count,
-                ..attempt.receipt
-            };
-            let own = Verdict { decision: Decision::Pass, findings, metrics: Vec::new(), summary: String::new() };
-            let key = self.key(gate.entry, subject, call, b"check");
-            if let (Some((verdicts, key)), Some(looks)) = (self.verdicts.as_ref().zip(key), &looks) {
-                verdicts.put(&key, looks.clone(), subject, &(&own, receipt, Log::default()));
-            }
-            attempts.push(Some(Attempt { result: Ok(own), receipt, log: Log::default() }));
-        }
-        Some(attempts)
     }
 
     /// The answer that is kept from before, if there is one.

@@ -69,6 +69,32 @@ pub mod bindings {
     }
 }
 
+/// Only for those who say [`initialize!`]: beside the bindings above, so that no other component exports it.
+#[doc(hidden)]
+pub mod initialize {
+    wit_bindgen::generate!({
+        inline: "package sandhog:initialize; world initialize { export wizer-initialize: func(); }",
+        pub_export_macro: true,
+        export_macro_name: "export_initialize",
+    });
+
+    #[cfg(target_os = "wasi")]
+    unsafe extern "C" {
+        /// Of wasi-libc, for this purpose: forgets the folders that it asked for when a file was first looked for.
+        fn __wasilibc_reset_preopens();
+    }
+
+    /// Calls the function, and forgets that there were no files then.
+    pub fn run(initialize: fn()) {
+        initialize();
+        #[cfg(target_os = "wasi")]
+        // SAFETY: nothing else runs, and no file is open that was found by its path.
+        unsafe {
+            __wasilibc_reset_preopens();
+        }
+    }
+}
+
 use bindings::sandhog::plugin::types;
 pub use bindings::sandhog::plugin::types::{
     Artifact, Decision, Edit, Failure, Finding, Fix, Location, Metric, Severity, Span, SubjectFile, Usage, Verdict,
@@ -385,6 +411,26 @@ macro_rules! gate {
         }
 
         $crate::bindings::units::export_units!(SandhogGate with_types_in $crate::bindings::units);
+    };
+}
+
+/// Names a function of no arguments that makes what every call needs and no call changes, such as tables and engines, in statics.
+/// `sandhog plugins pre-initialize` runs it once and writes a component that begins where it has ended; in one that was not
+/// treated so, it does not run: what it makes must be made when it is missing.
+#[macro_export]
+macro_rules! initialize {
+    ($initialize:path) => {
+        const _: () = {
+            struct SandhogInitialize;
+
+            impl $crate::initialize::Guest for SandhogInitialize {
+                fn wizer_initialize() {
+                    $crate::initialize::run($initialize);
+                }
+            }
+
+    $crate::initialize::export_initialize!(SandhogInitialize with_types_in $crate::initialize);
+        };
     };
 }
 

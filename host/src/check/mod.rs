@@ -19,11 +19,12 @@ use crate::config::check::{CheckSettings, FILE_BYTES_DEFAULT, GateSettings, Igno
 use crate::config::manifest::DATA_BASELINE;
 use crate::judge::{Judge, Part, Scope, Told};
 use crate::machine::policy::{self, Judgement};
+use crate::model::limits::show_bytes;
 use crate::model::text::{counted, did_you_mean, sanitize};
 use crate::model::{
     Blame, Decision, Digest, Failure, FailureKind, Finding, Location, Log, Metric, Receipt, Severity, Subject, SubjectFile, Verdict,
 };
-use crate::registry::{Entry, Error as RegistryError, Registry};
+use crate::registry::{Entry, Error as RegistryError, Registry, intake};
 use crate::runtime::{Call, Kind};
 
 use baseline::Baseline;
@@ -196,7 +197,12 @@ impl Plan {
             return Ok(());
         }
         let set = set.map_or_else(String::new, |set| format!("of the set {set}: "));
-        let why = format!("{set}{} {} {shown}", counted(files.len(), "file"), if files.len() == 1 { "fits" } else { "fit" });
+        let many = counted(files.len(), "file");
+        let why = match (patterns.is_empty(), files.len()) {
+            (true, _) => format!("{set}{many} of any kind"),
+            (false, 1) => format!("{set}{many} fits {shown}"),
+            (false, _) => format!("{set}{many} fit {shown}"),
+        };
         self.chosen.push(Chosen { name, entry, settings, files, why });
         Ok(())
     }
@@ -413,12 +419,13 @@ pub async fn check(
     // Before anything is compared with a baseline: that has no secret either.
     let masked = mask::secrets(&raws, tree);
     raws.iter_mut().filter(|_| !masked.is_empty()).for_each(|raw| mask::hide(raw, &masked));
+    let mut notes: Vec<String> = plan.ungiven.iter().map(|(gate, why)| format!("{gate} did not judge: {why}")).collect();
     let mut reports = Vec::with_capacity(raws.len());
     for mut raw in raws {
+        notes.extend(raw.note.take());
         raw.report.fail_on = raw.report.fail_on.or(check.fail_on).or(options.fail_on);
         reports.push(settle(raw, &current, baseline.as_mut()));
     }
-    let mut notes: Vec<String> = plan.ungiven.iter().map(|(gate, why)| format!("{gate} did not judge: {why}")).collect();
     if options.whole {
         let idle = |ignore: &&&Ignore| {
             !reports.iter().any(|report| report.findings.iter().any(|found| covers(ignore, &report.name, &found.finding)))
@@ -446,6 +453,8 @@ struct Raw {
     allow_error: bool,
     masked: bool,
     failed: Vec<(String, Failure)>,
+    /// What the user should know beside.
+    note: Option<String>,
 }
 
 struct RawFinding {
@@ -492,7 +501,7 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         kept: 0,
     };
     let findings = findings.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }).collect();
-    Some(Raw { report, findings, bare_no: false, allow_error: false, masked: false, failed: Vec::new() })
+    Some(Raw { report, findings, bare_no: false, allow_error: false, masked: false, failed: Vec::new(), note: None })
 }
 
 async fn gate(
@@ -526,11 +535,12 @@ async fn gate(
         kept: 0,
     };
     let (mut bare_no, mut findings) = (false, Vec::new());
-    let mut failed = Vec::new();
+    let (mut failed, mut note) = (Vec::new(), None);
     match call(registry, chosen, watch) {
         Err(failure) => failed.push((String::new(), failure)),
         Ok(call) => {
-            let (files, too_large) = files(tree, chosen, bytes_max);
+            let (files, too_large, unseen) = files(tree, chosen, bytes_max);
+            note = unseen;
             // What nobody looked at has not passed.
             findings.extend(too_large.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }));
             report.files = files.len();
@@ -594,7 +604,7 @@ async fn gate(
         report.misconfigured = true;
         allow_error = false;
     }
-    Raw { report, findings, bare_no, allow_error, masked: entry.manifest.masked, failed }
+    Raw { report, findings, bare_no, allow_error, masked: entry.manifest.masked, failed, note }
 }
 
 fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call, Failure> {
@@ -610,11 +620,17 @@ fn call(registry: &Registry, chosen: &Chosen, watch: &dyn Watch) -> Result<Call,
 /// The rule of files that are too large to be judged one by one.
 const TOO_LARGE: &str = "too-large";
 
-/// The files of a gate, and a finding for each that is too large for it.
-fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>) {
-    let (mut files, mut findings) = (Vec::new(), Vec::new());
+/// The files of a gate, a finding for each that is too large for it, and a note of those that are data and no text: a gate for
+/// files of any kind is not asked about a large picture, and nobody has to exclude it.
+fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec<Finding>, Option<String>) {
+    let (mut files, mut findings, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
+    let is_for_any = chosen.entry.manifest.files.is_empty() && chosen.settings.files.is_empty();
     for (path, size_bytes) in chosen.files.iter().map(|at| &tree.files[*at]) {
-        if crate::judge::scope(&chosen.entry) != Scope::Tree && *size_bytes > bytes_max {
+        if crate::judge::scope(&chosen.entry) == Scope::Tree || *size_bytes <= bytes_max {
+            files.push(SubjectFile { path: path.clone(), size_bytes: *size_bytes, media_type: String::new() });
+        } else if is_for_any && intake::is_binary(&tree.root.join(path)) {
+            unseen.push(path);
+        } else {
             findings.push(Finding {
                 rule: TOO_LARGE.to_owned(),
                 severity: Severity::Medium,
@@ -624,16 +640,18 @@ fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec
                 help_url: None,
                 fix: None,
             });
-        } else {
-            files.push(SubjectFile { path: path.clone(), size_bytes: *size_bytes, media_type: String::new() });
         }
     }
-    (files, findings)
+    let note = unseen.first().map(|first| {
+        let more = if unseen.len() > 1 { format!(" and {} more", unseen.len() - 1) } else { String::new() };
+        format!("{} did not look at {}{more}: data of more than {}", chosen.name, sanitize(first, 200), show_bytes(bytes_max))
+    });
+    (files, findings, note)
 }
 
 /// Excuses what is excused, and decides.
 fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> GateReport {
-    let Raw { mut report, mut findings, bare_no, allow_error, masked: _, failed } = raw;
+    let Raw { mut report, mut findings, bare_no, allow_error, masked: _, failed, note: _ } = raw;
     findings.sort_by(|a, b| order(&a.finding).cmp(&order(&b.finding)));
     let mut baseline = baseline;
     let (mut counting, mut decision) = (Vec::new(), Decision::Pass);

@@ -32,10 +32,9 @@ pub enum PluginsCommand {
     /// Compile the gates that come with sandhog ahead: for whoever installs it
     #[command(hide = true)]
     CompileAhead,
-    /// Run what a component exports as `wizer-initialize`, and write a component that starts where it has ended: for whoever builds gates
-    #[command(hide = true)]
+    /// Start a component ahead: run its `wizer-initialize` with nothing granted and no budget, and write a component that begins there
     PreInitialize {
-        /// The component
+        /// The component, which must be trusted; in Rust, `sandhog_guest::initialize!` makes it one with such a function
         component: PathBuf,
         /// The file to write
         output: PathBuf,

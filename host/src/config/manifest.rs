@@ -18,7 +18,6 @@ const FIELDS: &[&str] = &[
     "requests",
     "command",
     "scope",
-    "shard",
     "files",
     "set",
     "automatic",
@@ -46,8 +45,6 @@ pub struct Manifest {
     pub command: Command,
     /// `file`, `unit` or `tree`.
     pub scope: Option<String>,
-    /// How many files share an instance, of a gate whose scope is `file`.
-    pub shard: u32,
     /// Globs of the files that a gate is for.
     pub files: Vec<String>,
     /// The set that a gate belongs to, such as `lint`.
@@ -74,7 +71,6 @@ impl Default for Manifest {
             requests: None,
             command: Command::default(),
             scope: None,
-            shard: 1,
             files: Vec::new(),
             set: None,
             automatic: true,
@@ -161,14 +157,6 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
             manifest.scope = Some(scope.to_owned());
         } else {
             out.push(span, format!("unknown scope `{scope}`"), Some("one of file, unit, tree".to_owned()));
-        }
-    }
-    if let Some(shard) = fields.whole(&mut out, "shard", 1..=1_000) {
-        manifest.shard = shard;
-        if manifest.scope.as_deref() != Some("file")
-            && let Some(value) = fields.get("shard")
-        {
-            out.push(value.span(), "`shard` is for gates that judge file by file", Some("add scope = \"file\"".to_owned()));
         }
     }
     if let Some(table) = fields.table(&mut out, "command") {

@@ -13,6 +13,9 @@ use rustix::fs::{Mode, OFlags};
 /// The largest component there may be, in bytes.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
+/// How much of a file says whether it is text, in bytes.
+const BINARY_HEAD_BYTES: usize = 8_000;
+
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,6 +60,15 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
         return Err(Error::Unfinished);
     }
     Ok(bytes)
+}
+
+/// Whether a file is data and no text: it has a NUL in its first 8,000 bytes, which is how
+/// [git](https://git-scm.com/docs/gitattributes#_diff) tells. What cannot be read is not known to be.
+pub fn is_binary(path: &Path) -> bool {
+    let mut head = Vec::with_capacity(BINARY_HEAD_BYTES);
+    let file = open(path).ok().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
+    let read = file.map(|file| file.take(BINARY_HEAD_BYTES as u64).read_to_end(&mut head));
+    read.is_some_and(|read| read.is_ok()) && head.contains(&0)
 }
 
 fn open(path: &Path) -> Result<File, Error> {

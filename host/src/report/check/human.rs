@@ -19,6 +19,8 @@ const LINE_CHARS_BEFORE: usize = 60;
 
 /// How many lines of a message are shown after its first.
 const MESSAGE_LINES_MAX: usize = 40;
+/// How much is shown of why a gate judges.
+const WHY_CHARS_MAX: usize = 100;
 /// How many of the last lines that a unit wrote are shown with its finding.
 const OUTPUT_LINES_MAX: usize = 30;
 
@@ -168,7 +170,6 @@ fn gate_line(out: &mut String, gate: &GateReport, styles: &Styles) {
     if excused > 0 {
         parts.push(format!("{excused} excused"));
     }
-    parts.push(counted(gate.files, "file"));
     if !gate.units.is_empty() {
         let skipped = gate.units.iter().filter(|unit| unit.skipped().is_some()).count();
         let skipped = if skipped > 0 { format!(" ({skipped} skipped)") } else { String::new() };
@@ -180,11 +181,12 @@ fn gate_line(out: &mut String, gate: &GateReport, styles: &Styles) {
     parts.push(format!("fuel {}", show_fuel(gate.receipt.fuel)));
     let _ = writeln!(
         out,
-        "{} {} {}  {}",
+        "{} {} {}  {}  {}",
         styles.paint(style.clone(), mark),
         styles.bold(&gate.name),
         styles.paint(style, word(gate)),
-        parts.join(", ")
+        parts.join(", "),
+        styles.dim(&format!("({})", sanitize(&gate.why, WHY_CHARS_MAX)))
     );
     if let Some(reason) = reason(gate) {
         let _ = writeln!(out, "    {reason}");

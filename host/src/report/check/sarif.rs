@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Lines, message, path, reason};
+use super::{Lines, is_allowed, message, path, reason};
 use crate::check::tree::Tree;
 use crate::check::{Excused, Found, GateOutcome, GateReport, Report};
 use crate::model::Severity;

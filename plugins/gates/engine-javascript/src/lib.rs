@@ -71,37 +71,12 @@ pub enum Ended {
 /// The harness as one file: what `harness/build` makes of that folder.
 const HARNESS: &str = include_str!(env!("SANDHOG_HARNESS"));
 
-#[doc(hidden)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        inline: "package sandhog:initialize; world initialize { export wizer-initialize: func(); }",
-        pub_export_macro: true,
-        export_macro_name: "export_initialize",
-    });
-}
-
 /// Starts an engine when the gate is built, so that an instance begins with one that has loaded its harness.
-#[doc(hidden)]
-pub struct Initialize;
-
-impl bindings::Guest for Initialize {
-    fn wizer_initialize() {
-        match Engine::start() {
-            Ok(engine) => STARTED.set(Some(engine)),
-            Err(failure) => panic!("{failure:?}"),
-        }
+pub fn initialize() {
+    match Engine::start() {
+        Ok(engine) => STARTED.set(Some(engine)),
+        Err(failure) => panic!("{failure:?}"),
     }
-}
-
-/// Makes a gate start its engine when it is built.
-#[macro_export]
-macro_rules! initialize {
-    () => {
-        const _: () = {
-            use $crate::Initialize;
-    $crate::bindings::export_initialize!(Initialize with_types_in $crate::bindings);
-        };
-    };
 }
 
 thread_local! {

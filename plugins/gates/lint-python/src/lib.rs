@@ -21,6 +21,7 @@ use ruff_workspace::{Settings, pyproject};
 use sandhog_guest::{Edit, Failure, Finding, Fix, Severity, Subject, Verdict, invalid_input};
 
 sandhog_guest::gate!(check);
+sandhog_guest::initialize!(initialize);
 
 const ROOT: &str = "/subject";
 
@@ -59,6 +60,19 @@ impl ConfigurationTransformer for Params {
         }
         configuration.lint.rule_selections.push(self.selection());
         configuration
+    }
+}
+
+/// A text with something in it for many rules.
+const SAMPLE: &str = include_str!("sample.txt");
+
+/// Lints the sample by all rules, since ruff compiles each of its regular expressions when it first looks for something.
+fn initialize() {
+    let params = Params { select: Some(vec!["ALL".to_owned()]), preview: Some(true), isolated: true, ..Params::default() };
+    let path = Path::new("/subject/sample.py");
+    if let Ok(settings) = settings(path, &params) {
+        let source = SourceKind::Python { code: SAMPLE.to_owned(), is_stub: false };
+        let _ = lint_only(path, None, &settings.linter, Noqa::Enabled, &source, PySourceType::Python, ParseSource::None);
     }
 }
 

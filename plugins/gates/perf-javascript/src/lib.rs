@@ -6,7 +6,7 @@ use measures::{Judge, Kind, Measure, Params};
 use sandhog_guest::{Decision, Failure, Subject, Verdict, invalid_input};
 
 sandhog_guest::gate!(check, units = units);
-engine_javascript::initialize!();
+sandhog_guest::initialize!(engine_javascript::initialize);
 
 fn units(subject: Subject<Params>) -> Result<Vec<String>, Failure> {
     let mut units = Vec::new();

@@ -1,15 +1,32 @@
 //! Finds misspellings in source code and prose with typos: its dictionary of known misspellings, its own configuration
 //! (`typos.toml`, `_typos.toml`, `.typos.toml`, and the tables of `Cargo.toml` and `pyproject.toml`), its own kinds of files.
 
+mod kinds;
+
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use sandhog_guest::{Edit, Failure, Finding, Fix, Severity, Subject, Verdict, invalid_input, permanent};
+use typos::tokens::{Tokenizer, TokenizerBuilder};
+use typos_cli::config::{Config, EngineConfig, SUPPORTED_FILE_NAMES, Walk};
+use typos_cli::dict::{BuiltIn, Override};
 use typos_cli::file::FileChecker as _;
-use typos_cli::policy::{ConfigEngine, ConfigStorage};
+use typos_cli::policy::{ConfigEngine, ConfigStorage, Policy};
 use typos_cli::report::{Context, Message, Report};
 
+use kinds::Kinds;
+
 sandhog_guest::gate!(check);
+sandhog_guest::initialize!(initialize);
+
+/// What typos knows of names: dear to make, and the same for each file.
+static STANDARD: LazyLock<Kinds> = LazyLock::new(|| Kinds::standard().expect("typos' own globs read"));
+
+fn initialize() {
+    // Also once through: an engine for regular expressions makes some of its tables when it is first asked.
+    let _ = kinds::kind(&STANDARD, None, "/subject/src/lib.rs");
+}
 
 #[derive(serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,29 +44,78 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let mut findings = Vec::new();
     for file in &subject.files {
         let path = Path::new("/subject").join(&file.path);
-        let folder = path.parent().unwrap_or(Path::new("/subject"));
-        // As typos does for each folder that it walks: the nearest configuration counts.
-        if let Err(error) = engine.init_dir(folder) {
-            return Err(invalid_input(format!("the configuration of typos does not read: {error:#}")));
-        }
-        if excluded(&engine, folder, &file.path) {
+        // Its own configuration may have misspellings in it; so typos has it.
+        if path.file_name().is_some_and(|name| SUPPORTED_FILE_NAMES.iter().any(|own| *own == name)) {
             continue;
         }
+        let folder = path.parent().unwrap_or(Path::new("/subject"));
+        let unread = |error: String| invalid_input(format!("the configuration of typos does not read: {error}"));
+        let config = engine.load_config(folder).map_err(|error| unread(format!("{error:#}")))?;
+        if excluded(&config.files, &file.path) {
+            continue;
+        }
+        let (kind, settings) = settings(config, &file.path).map_err(unread)?;
+        let (tokenizer, dictionary) = (tokenizer(&settings), dictionary(&settings));
+        let policy = Policy::new()
+            .binary(settings.binary())
+            .check_filenames(settings.check_filename())
+            .check_files(settings.check_file())
+            .file_type(kind.as_deref())
+            .tokenizer(&tokenizer)
+            .dict(&dictionary)
+            .ignore(&settings.extend_ignore_re);
         let found = Found { path: &file.path, bytes: subject.read(&file.path)?, findings: Mutex::default() };
-        typos_cli::file::Typos.check_file(&path, false, &engine.policy(&path), &found).map_err(permanent)?;
+        typos_cli::file::Typos.check_file(&path, false, &policy, &found).map_err(permanent)?;
         findings.extend(found.findings.into_inner().unwrap_or_default());
     }
     Ok(Verdict::from_findings(findings))
 }
 
 /// Whether the configuration says that a file is not looked at.
-fn excluded(engine: &ConfigEngine<'_>, folder: &Path, path: &str) -> bool {
+fn excluded(walk: &Walk, path: &str) -> bool {
     let mut globs = ignore::gitignore::GitignoreBuilder::new("");
-    for glob in &engine.walk(folder).extend_exclude {
+    for glob in &walk.extend_exclude {
         let _ = globs.add_line(None, glob);
     }
-    let hidden = engine.walk(folder).ignore_hidden() && path.split('/').any(|part| part.starts_with('.'));
+    let hidden = walk.ignore_hidden() && path.split('/').any(|part| part.starts_with('.'));
     hidden || globs.build().is_ok_and(|globs| globs.matched_path_or_any_parents(path, false).is_ignore())
+}
+
+/// What a configuration says of a file, and the file's kind: as typos has it for a folder, but with what it knows of names made before.
+fn settings(config: Config, path: &str) -> Result<(Option<String>, EngineConfig), String> {
+    let Config { default, type_, overrides, .. } = config;
+    let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut of_kinds = BTreeMap::new();
+    for (kind, settings) in type_.patterns() {
+        if !settings.extend_glob.is_empty() {
+            own.insert(kind.to_string(), settings.extend_glob.iter().map(ToString::to_string).collect());
+        } else if !STANDARD.has(&kind) {
+            return Err(format!("[type.{kind}]: there is no such kind of files; with `extend-glob`, one is made"));
+        }
+        of_kinds.insert(kind.to_string(), settings.engine);
+    }
+    let own = if own.is_empty() { None } else { Some(Kinds::configured(&own).map_err(|error| format!("`extend-glob`: {error}"))?) };
+    let kind = kinds::kind(&STANDARD, own.as_ref(), path).map(str::to_owned);
+    let mut settings = default;
+    if let Some(of_kind) = kind.as_ref().and_then(|kind| of_kinds.get(kind)) {
+        settings.update(of_kind);
+    }
+    settings.update(&overrides);
+    Ok((kind, settings))
+}
+
+fn tokenizer(settings: &EngineConfig) -> Tokenizer {
+    TokenizerBuilder::new().unicode(settings.tokenizer.unicode()).build()
+}
+
+fn dictionary(settings: &EngineConfig) -> Override<'_, '_, BuiltIn> {
+    let words = &settings.dict;
+    let mut dictionary = Override::new(BuiltIn::new(words.locale()));
+    dictionary.ignored_identifiers(words.extend_ignore_identifiers_re());
+    dictionary.identifiers(words.extend_identifiers());
+    dictionary.ignored_words(words.extend_ignore_words_re());
+    dictionary.words(words.extend_words());
+    dictionary
 }
 
 struct Found<'a> {

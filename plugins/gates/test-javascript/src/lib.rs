@@ -10,7 +10,7 @@ use engine_javascript::{Ended, Engine, Problem};
 use sandhog_guest::{Decision, Failure, Subject, Verdict, invalid_input};
 
 sandhog_guest::gate!(check, units = units);
-engine_javascript::initialize!();
+sandhog_guest::initialize!(engine_javascript::initialize);
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
