@@ -20,6 +20,9 @@ use kinds::Kinds;
 sandhog_guest::gate!(check);
 sandhog_guest::initialize!(initialize);
 
+/// Where the subject lies.
+const ROOT: &str = "/subject";
+
 /// What typos knows of names: dear to make, and the same for each file.
 static STANDARD: LazyLock<Kinds> = LazyLock::new(|| Kinds::standard().expect("typos' own globs read"));
 
@@ -41,20 +44,17 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let storage = ConfigStorage::new();
     let mut engine = ConfigEngine::new(&storage);
     engine.set_isolated(subject.params.isolated);
+    let unread = |error: String| invalid_input(format!("the configuration of typos does not read: {error}"));
+    // As typos has it: what lies at the root of what it walks counts for all of it.
+    let config = engine.load_config(Path::new(ROOT)).map_err(|error| unread(format!("{error:#}")))?;
     let mut findings = Vec::new();
     for file in &subject.files {
-        let path = Path::new("/subject").join(&file.path);
+        let path = Path::new(ROOT).join(&file.path);
         // Its own configuration may have misspellings in it; so typos has it.
-        if path.file_name().is_some_and(|name| SUPPORTED_FILE_NAMES.iter().any(|own| *own == name)) {
+        if path.file_name().is_some_and(|name| SUPPORTED_FILE_NAMES.iter().any(|own| *own == name)) || excluded(&config.files, &file.path) {
             continue;
         }
-        let folder = path.parent().unwrap_or(Path::new("/subject"));
-        let unread = |error: String| invalid_input(format!("the configuration of typos does not read: {error}"));
-        let config = engine.load_config(folder).map_err(|error| unread(format!("{error:#}")))?;
-        if excluded(&config.files, &file.path) {
-            continue;
-        }
-        let (kind, settings) = settings(config, &file.path).map_err(unread)?;
+        let (kind, settings) = settings(&config, &file.path).map_err(unread)?;
         let (tokenizer, dictionary) = (tokenizer(&settings), dictionary(&settings));
         let policy = Policy::new()
             .binary(settings.binary())
@@ -82,7 +82,7 @@ fn excluded(walk: &Walk, path: &str) -> bool {
 }
 
 /// What a configuration says of a file, and the file's kind: as typos has it for a folder, but with what it knows of names made before.
-fn settings(config: Config, path: &str) -> Result<(Option<String>, EngineConfig), String> {
+fn settings(config: &Config, path: &str) -> Result<(Option<String>, EngineConfig), String> {
     let Config { default, type_, overrides, .. } = config;
     let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut of_kinds = BTreeMap::new();
@@ -96,11 +96,11 @@ fn settings(config: Config, path: &str) -> Result<(Option<String>, EngineConfig)
     }
     let own = if own.is_empty() { None } else { Some(Kinds::configured(&own).map_err(|error| format!("`extend-glob`: {error}"))?) };
     let kind = kinds::kind(&STANDARD, own.as_ref(), path).map(str::to_owned);
-    let mut settings = default;
+    let mut settings = default.clone();
     if let Some(of_kind) = kind.as_ref().and_then(|kind| of_kinds.get(kind)) {
         settings.update(of_kind);
     }
-    settings.update(&overrides);
+    settings.update(overrides);
     Ok((kind, settings))
 }
 
