@@ -186,7 +186,7 @@ fn gate_line(out: &mut String, gate: &GateReport, styles: &Styles) {
         styles.bold(&gate.name),
         styles.paint(style, word(gate)),
         parts.join(", "),
-        styles.dim(&format!("({})", sanitize(&gate.why, WHY_CHARS_MAX)))
+        styles.dim(&format!("({})", console::truncate_str(&gate.why, WHY_CHARS_MAX, "\u{2026}")))
     );
     if let Some(reason) = reason(gate) {
         let _ = writeln!(out, "    {reason}");
