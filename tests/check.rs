@@ -384,6 +384,8 @@ fn thresholds_and_exit_codes() {
     world.run(&["check", "--fail-on", "worst"], 2);
     world.run(&["check", "none"], 2);
     world.run(&["check", "--format", "json", "--format", "sarif"], 2);
+    let told: Value = serde_json::from_str(&world.run(&["check", "--format", "json", "--gate", "none"], 2).out).expect("JSON");
+    assert_eq!(told["error"]["message"], "--gate none: no gate of this check is called so");
     world.run(&["check", "--output", "a", "--output", "b"], 2);
     world.run(&["check", "--format", "sarif", "--output", "no/folder.sarif"], 2);
     world.run(&["check", "a.py", "/etc/hostname"], 2);
@@ -869,7 +871,7 @@ fn each_report_goes_where_its_output_says() {
     assert!(first.out.starts_with("::error") && world.read("a.sarif").contains("\"2.1.0\""));
     let second = world.run(&["check", "--format", "github", "--format", "sarif", "--output", "b.sarif"], 1);
     assert!(second.out.starts_with("::error") && world.read("b.sarif").contains("\"2.1.0\""), "by their order, not by their number");
-    let twice = world.run(&["check", "--format", "json", "--output", "a", "--output", "b"], 2);
+    let twice = world.run(&["check", "--format", "sarif", "--output", "a", "--output", "b"], 2);
     assert!(twice.err.contains("two --output for one --format"), "{}", twice.err);
 }
 
@@ -971,4 +973,42 @@ fn what_passes_elsewhere_passes_here() {
     world.write("test_skipped.py", "import pytest\n\npytest.skip('not here', allow_module_level=True)\n\n\ndef test_a():\n    assert 0\n");
     let report = world.json(&["--gate", "test"], 0);
     assert_eq!(findings(&report), Vec::<String>::new(), "{report}");
+}
+
+#[test]
+fn what_nobody_judges_any_more_is_noted() {
+    let world = World::new();
+    world.write("sum.bench.js", "bench(\"sums\", () => 1 + 1);\n");
+    world.write("a.py", "x = 1\n");
+    world.write("sandhog.toml", "[[gate]]\ngate = \"perf-javascript\"\n[[gate]]\ngate = \"lint-python\"\nfiles = [\"scr/**\"]\n");
+    world.run(&["trust"], 0);
+    world.run(&["baseline", "update"], 0);
+    let notes = |report: Value| report["notes"].to_string();
+    let first = notes(world.json(&[], 0));
+    assert!(first.contains("sandhog.toml:3: lint-python judged nothing: no file fits scr/**") && !first.contains("any more"), "{first}");
+    std::fs::remove_file(world.path().join("sum.bench.js")).expect("removes");
+    world.write("other.bench.js", "bench(\"other\", () => 1 + 1);\n");
+    let second = notes(world.json(&[], 0));
+    assert!(second.contains("not measured any more: perf-javascript sum.bench.js > sums fuel;"), "{second}");
+}
+
+#[test]
+fn a_baseline_that_is_named_counts_and_is_not_judged() {
+    let world = World::new();
+    world.write("a.md", "# A\n\nWe recieve it.\n");
+    let told = world.run(&["baseline", "update"], 0);
+    assert!(told.err.contains("it counts with --new-only --baseline"), "{}", told.err);
+    world.json(&["--new-only", "--baseline", "sandhog-baseline.json"], 0);
+    world.run(&["check", "--output", "a.json"], 2);
+    assert!(World::new().run(&["check"], 4).out.contains("there is no file to judge"));
+}
+
+#[test]
+fn params_that_a_gate_refuses_are_no_finding_of_a_file() {
+    let world = World::new();
+    world.write("a.py", "x = 1\n");
+    world.write("sandhog.toml", "[[gate]]\ngate = \"lint-python\"\nparams = { select = [\"NOPE9\"] }\n");
+    world.run(&["trust"], 0);
+    let told = world.run(&["check"], 2).out;
+    assert!(told.contains("sandhog.toml:1: Unknown rule selector") || told.contains("NOPE9"), "{told}");
 }

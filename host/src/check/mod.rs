@@ -48,6 +48,17 @@ pub struct Chosen {
     pub why: String,
 }
 
+/// A gate that a configuration names, and that has nothing to judge.
+#[derive(Debug)]
+pub struct Idle {
+    /// Where it is named, as `file:line`.
+    pub place: String,
+    /// What it is called.
+    pub name: String,
+    /// What its files have to fit.
+    pub patterns: String,
+}
+
 /// What gates will judge a tree.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -55,6 +66,8 @@ pub struct Plan {
     pub chosen: Vec<Chosen>,
     /// Those that have nothing to judge, and why.
     pub skipped: Vec<(String, String)>,
+    /// Gates that a configuration names one by one, and whose patterns fit no file.
+    pub idle: Vec<Idle>,
     /// Those that would judge and were not given what they need, and what that is.
     pub ungiven: Vec<(String, String)>,
 }
@@ -193,6 +206,9 @@ impl Plan {
         let files: Vec<usize> = (0..tree.files.len()).filter(|at| fits(&tree.files[*at].0)).collect();
         let shown = if patterns.is_empty() { "any file".to_owned() } else { sanitize(&patterns.join(", "), 400) };
         if files.is_empty() {
+            if let (Some(place), None) = (settings.place, set) {
+                self.idle.push(Idle { place, name: name.clone(), patterns: shown.clone() });
+            }
             self.skipped.push((name, format!("no file fits {shown}")));
             return Ok(());
         }
@@ -432,6 +448,9 @@ pub async fn check(
         };
         let told = |ignore: &&Ignore| format!("{}: this [[ignore]] of {} covers no finding", ignore.place, sanitize(&ignore.rule, 200));
         notes.extend(current.iter().filter(idle).map(told));
+        notes.extend(
+            plan.idle.iter().map(|Idle { place, name, patterns }| format!("{place}: {name} judged nothing: no file fits {patterns}")),
+        );
     }
     Report {
         gates: reports,

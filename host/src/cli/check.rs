@@ -164,7 +164,7 @@ struct Ready {
     _kept: Option<tempfile::TempDir>,
 }
 
-fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Ready, Error> {
+fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Option<&Path>) -> Result<Ready, Error> {
     let here = PathBuf::from(".");
     let paths = if subject.paths.is_empty() { std::slice::from_ref(&here) } else { &subject.paths };
     let parent = |path: &Path| path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned();
@@ -196,6 +196,10 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
     {
         settings.check.exclude.push(format!("/{}", settings.check.baseline.as_deref().unwrap_or(baseline::FILE_NAME)));
     }
+    let named = baseline.and_then(|file| file.canonicalize().ok()).zip(root.canonicalize().ok());
+    if let Some(inside) = named.as_ref().and_then(|(file, root)| file.strip_prefix(root).ok()?.to_str()) {
+        settings.check.exclude.push(format!("/{}", globset::escape(inside)));
+    }
     settings.plugins.splice(0..0, common.plugins.iter().cloned());
     if let Some(folder) = common.gates.as_ref().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         return Err(Error::usage(format!("--gates {}: there is no such folder", folder.display())));
@@ -205,7 +209,10 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>) -> Result<Re
             .help("build them with scripts/gates, or name their folder with --gates FOLDER"));
     }
     let tree = read_tree(&root, only.as_deref(), &settings.check.exclude, &mut notes)?;
-    if tree.links > 0 {
+    if let Some(base) = changed.filter(|_| tree.files.is_empty() && tree.unjudged.is_empty()) {
+        notes.push(format!("nothing that is to be judged differs from {}", crate::model::text::sanitize(base, 200)));
+    }
+    if tree.links > 0 && subject.paths.iter().all(|path| path.is_dir()) {
         notes
             .push(format!("{} not followed", if tree.links == 1 { "1 link was".to_owned() } else { format!("{} links were", tree.links) }));
     }
@@ -311,6 +318,7 @@ fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
             });
         }
     }
+    plan.idle.retain(|idle| is(&idle.name, None));
     plan.chosen.retain(|chosen| is(&chosen.name, chosen.entry.manifest.set.as_deref()));
     plan.skipped.retain(|(name, _)| is(name, None));
     let set = |name: &str| ready.context.registry.find(name).ok().and_then(|entry| entry.manifest.set.clone());
@@ -325,7 +333,7 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
         Some(text) => Some(crate::model::limits::parse_duration(text).map_err(|error| Error::usage(format!("--wait-timeout: {error}")))?),
         None => None,
     };
-    let mut ready = ready(common, &arguments.subject, arguments.changed.as_deref())?;
+    let mut ready = ready(common, &arguments.subject, arguments.changed.as_deref(), arguments.baseline.as_deref())?;
     let known = known(arguments, &ready)?;
     let until = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     let mut rounds = 0;
@@ -341,6 +349,8 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
             ready.tree = read_tree(&ready.tree.root, ready.only.as_deref(), &ready.settings.exclude, &mut Vec::new())?;
             continue;
         }
+        let mut report = report;
+        report.notes.extend(unmeasured(&ready, &report));
         for (format, output) in &outputs {
             write(*format, output.as_deref(), &report, &ready.tree, arguments.all)?;
         }
@@ -395,6 +405,11 @@ fn make_fixes(report: &Report, tree: &Tree, also_unsafe: bool) -> bool {
 }
 
 impl CheckArguments {
+    /// Whether standard output is to be JSON, and so what goes wrong, too.
+    pub fn json(&self) -> bool {
+        outputs(self).map_or_else(|_| self.format.contains(&Format::Json), |pairs| pairs.contains(&(Format::Json, None)))
+    }
+
     /// Notes which --output belongs to which --format: that is in their order, which the values alone do not tell.
     pub fn note_order(&mut self, matches: &clap::ArgMatches) {
         let at = |name: &str| matches.indices_of(name).into_iter().flatten().collect::<Vec<usize>>();
@@ -405,6 +420,9 @@ impl CheckArguments {
 
 /// The pairs of --format and --output; a format without an output goes to standard output.
 fn outputs(arguments: &CheckArguments) -> Result<Vec<(Format, Option<PathBuf>)>, Error> {
+    if arguments.format.is_empty() && !arguments.output.is_empty() {
+        return Err(Error::usage("--output without a --format").help("say which: --format sarif --output findings.sarif"));
+    }
     let formats = if arguments.format.is_empty() { vec![Format::Human] } else { arguments.format.clone() };
     let mut pairs: Vec<(Format, Option<PathBuf>)> = formats.into_iter().map(|format| (format, None)).collect();
     let mut taken = vec![false; pairs.len()];
@@ -450,6 +468,25 @@ fn known(arguments: &CheckArguments, ready: &Ready) -> Result<Option<Baseline>, 
         }
     };
     read_baseline(&path).map(Some)
+}
+
+/// What the baseline has figures of and a whole check has not: a benchmark that is gone is judged by nobody.
+fn unmeasured(ready: &Ready, report: &Report) -> Option<String> {
+    let folder = ready.folder.as_ref().filter(|_| ready.whole)?;
+    let known = read_baseline(&folder.join(ready.settings.baseline.as_deref().unwrap_or(baseline::FILE_NAME))).ok()?;
+    let is_measured = |plugin: &str, name: &str| {
+        report.gates.iter().any(|gate| gate.plugin == plugin && gate.metrics.iter().any(|metric| metric.name == name))
+    };
+    // Those of the set judge a tree; others judge the attempts of a workflow.
+    let judges_trees = |plugin: &str| ready.context.registry.find(plugin).is_ok_and(|entry| entry.manifest.set.is_some());
+    let gone: Vec<String> = known
+        .metrics()
+        .filter(|(plugin, name, ..)| judges_trees(plugin) && !is_measured(plugin, name))
+        .map(|(plugin, name, ..)| crate::model::text::sanitize(&format!("{plugin} {name}"), 200))
+        .collect();
+    let (first, more) = (gone.first()?, gone.len() - 1);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!("in the baseline, and not measured any more: {first}{more}; `sandhog baseline update` forgets what is gone"))
 }
 
 fn read_baseline(path: &Path) -> Result<Baseline, Error> {
@@ -584,7 +621,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             Ok(Exit::Passed)
         }
         BaselineCommand::Update { subject: BaselineSubject { subject, output, run: None } } => {
-            let ready = ready(common, &subject, None)?;
+            let ready = ready(common, &subject, None, Some(output.as_deref().unwrap_or(Path::new(baseline::FILE_NAME))))?;
             let (report, ended) = run(&ready, plan(&ready, &subject.gate)?, None, None, None)?;
             if ended == Ended::Interrupted {
                 return Ok(Exit::Interrupted);
@@ -613,6 +650,12 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             let figures = known.metrics().count();
             let figures = if figures > 0 { format!(", {}", counted(figures, "figure")) } else { String::new() };
             outln!("{}: {}{figures}", path.display(), counted(known.len(), "finding"));
+            if ready.folder.is_none() {
+                eprintln!(
+                    "it counts with --new-only --baseline {}; without --baseline, once there is a trusted sandhog.toml: sandhog init, sandhog trust",
+                    path.display()
+                );
+            }
             Ok(Exit::Passed)
         }
     }

@@ -138,7 +138,8 @@ pub fn main() -> std::process::ExitCode {
     trace(common.verbose);
     let json = match &command {
         Command::Run(run) => run.json,
-        Command::Check(_) | Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema => false,
+        Command::Check(check) => check.json(),
+        Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema => false,
         Command::Plan(plan) => plan.json,
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),

@@ -11,7 +11,7 @@ import json
 import os
 import traceback
 
-from sandhog_engine import SUBJECT, answer, finding, path_list, prepare
+from sandhog_engine import SUBJECT, answer, finding, path_list, prepare, settle
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -167,3 +167,6 @@ class Gate(exports.Gate):
             return run(path, name, line, Limits(subject.params))
 
         return answer(work)
+
+
+settle()

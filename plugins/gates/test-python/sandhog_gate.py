@@ -10,10 +10,15 @@ import contextlib
 import io
 import json
 import os
+import pathlib
+import re
 import sys
+import types as types_of_python
 
-from sandhog_engine import SUBJECT, Frozen, answer, finding, import_all, path_list, prepare
+from sandhog_engine import SUBJECT, Frozen, answer, finding, import_all, path_list, prepare, settle
 import pytest
+import _pytest.config
+import _pytest.fixtures
 import _pytest.logging
 import _pytest.tmpdir
 
@@ -31,6 +36,8 @@ from wit_world import exports
 from wit_world.imports import types
 
 MESSAGE_MAX = 2_000
+# Plugins of pytest's own that need what is not in the sandbox.
+NOT_HERE = ["-p", "no:faulthandler"]
 
 
 def read_params(text):
@@ -233,7 +240,7 @@ def run_unit(unit, paths):
             known = tests_of_file(source.read(), file)
     results = Results(file, [found for found in known if found != file])
     settings = ["addopts=", "cache_dir=/tmp/pytest-cache", "tmp_path_retention_policy=all"]
-    arguments = ["-p", "no:faulthandler", "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT]
+    arguments = [*NOT_HERE, "--capture=sys", "--color=no", "-q", "--no-header", "--rootdir", SUBJECT]
     arguments += [word for setting in settings for word in ("-o", setting)]
     tee = Tee(sys.stdout), Tee(sys.stderr)
     with contextlib.redirect_stdout(tee[0]), contextlib.redirect_stderr(tee[1]):
@@ -265,6 +272,9 @@ def run_unit(unit, paths):
 
 def hint(text):
     """What to do where the sandbox is the reason."""
+    missing = re.search(r"ModuleNotFoundError: No module named '([^'.]+)", text)
+    if missing and missing[1] in sys.stdlib_module_names:
+        return f"{missing[1]} needs what the sandbox has not: a terminal, code of the machine's, processes or sockets"
     if "ModuleNotFoundError" in text:
         return "the sandbox has the standard library and pytest; --data python=FOLDER gives the tests a folder of pure Python packages"
     if "No space left on device" in text or "Errno 29" in text or "No usable temporary directory" in text:
@@ -293,3 +303,39 @@ class Gate(exports.Gate):
         if subject.unit is None:
             raise Err(types.Failure_InvalidInput("this gate judges unit by unit, and no unit was named"))
         return answer(lambda: run_unit(subject.unit, read_params(subject.params)))
+
+
+# What each test begins with
+
+
+class Made:
+    """pytest's configuration with its own plugins in it, made when the gate is built: for the first run of an instance."""
+
+    def __init__(self):
+        self.get_config = _pytest.config.get_config
+        self.config = self.get_config(NOT_HERE)
+
+    def __call__(self, args=None, plugins=None, **others):
+        config, self.config = self.config, None
+        if config is None:
+            return self.get_config(args, plugins, **others)
+        config.invocation_params = config.InvocationParams(args=args or (), plugins=plugins, dir=pathlib.Path.cwd())
+        return config
+
+
+class Names:
+    """`dir` where pytest looks for fixtures: of its own modules, only the names that are one, as they were when the gate was built."""
+
+    def __init__(self, plugins):
+        fixtures = _pytest.fixtures.FixtureFunctionDefinition
+        self.known = {plugin: [name for name in dir(plugin) if type(getattr(plugin, name, None)) is fixtures] for plugin in plugins}
+
+    def __call__(self, holder):
+        known = self.known.get(holder) if isinstance(holder, types_of_python.ModuleType) else None
+        return dir(holder) if known is None else known
+
+
+_pytest.config.get_config = made = Made()
+modules = [plugin for plugin in made.config.pluginmanager.get_plugins() if isinstance(plugin, types_of_python.ModuleType)]
+_pytest.fixtures.dir = Names(modules)
+settle()

@@ -61,7 +61,7 @@ pub fn human(report: &Report, tree: &Tree, colour: bool, verbose: bool) -> Strin
     for gate in &report.gates {
         gate_line(&mut out, gate, &styles);
     }
-    for (gate, why) in report.skipped.iter().filter(|_| verbose || report.gates.is_empty()) {
+    for (gate, why) in report.skipped.iter().filter(|_| verbose || (report.gates.is_empty() && report.files > 0)) {
         let _ = writeln!(out, "{} {gate}  {}", styles.dim("-"), styles.dim(&format!("skipped: {why}")));
     }
     for note in notes(report) {
@@ -205,6 +205,7 @@ fn summary(out: &mut String, report: &Report, styles: &Styles) {
         Outcome::Failed => ("failed", Style::new().red().bold()),
         Outcome::Misconfigured => ("failed: the configuration does not fit", Style::new().red().bold()),
         Outcome::HostFailed => ("failed: sandhog could not judge", Style::new().red().bold()),
+        Outcome::NothingChecked if report.files == 0 => ("nothing was checked: there is no file to judge", Style::new().yellow().bold()),
         Outcome::NothingChecked => ("nothing was checked: no gate fits any file", Style::new().yellow().bold()),
     };
     let _ = writeln!(

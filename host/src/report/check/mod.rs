@@ -98,7 +98,8 @@ fn notes(report: &Report) -> Vec<String> {
     for ignore in &report.expired {
         let day = ignore.expires.map(|day| day.to_string()).unwrap_or_default();
         notes.push(format!(
-            "the [[ignore]] of {} ended on {day}, and the check fails until it is renewed or removed (reason then: {})",
+            "{}: the [[ignore]] of {} ended on {day}, and the check fails until it is renewed or removed (reason then: {})",
+            ignore.place,
             sanitize(&ignore.rule, 200),
             message(&ignore.reason)
         ));

@@ -88,6 +88,11 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     for file in &subject.files {
         let bytes = subject.read(&file.path)?;
         let text = String::from_utf8_lossy(&bytes);
+        if locks::is_other(&file.path) {
+            let message = "lock files of this kind are not read here: nobody has looked up what it names";
+            findings.push(Finding::new("not-read", Severity::Low, message).in_file(&file.path));
+            continue;
+        }
         match locks::read(&file.path, &text) {
             Ok(Some(lock)) => all.push((&file.path, lock)),
             Ok(None) => findings.push(unread(&file.path, "its name is not that of a lock file")),
@@ -118,6 +123,7 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
             let finding = Finding::new("no-advisories", Severity::High, message).in_file(*path);
             findings.push(finding.suggest("give a database that has, or leave this file out of the gate's `files`"));
         }
+        findings.extend(nothing_pinned(path, lock));
         audit(path, lock, &database, params, &mut findings);
     }
     let rejects = findings.iter().any(|finding| finding.severity >= Severity::Medium);
@@ -163,6 +169,14 @@ fn audit(path: &str, lock: &Lock, database: &Database, params: &Params, findings
         let finding = Finding::new("unpinned", Severity::Low, message).at(path, line);
         findings.push(finding.suggest("pin it, or check the lock file that your tool makes"));
     }
+}
+
+/// A file that names packages, and none of them so that it could be looked up.
+fn nothing_pinned(path: &str, lock: &Lock) -> Option<Finding> {
+    let is_so = lock.packages.iter().all(|package| package.version.is_empty()) && !lock.unpinned.is_empty();
+    let message = "not one of its packages is pinned, so that nobody has looked up any";
+    let suggestion = "pin them (pip-compile, pip freeze, uv lock), or leave this file out of the gate's `files`";
+    is_so.then(|| Finding::new("nothing-pinned", Severity::Medium, message).in_file(path).suggest(suggestion))
 }
 
 type Hit<'a> = (&'a Advisory, Grade, Option<String>);

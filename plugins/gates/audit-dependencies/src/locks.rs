@@ -44,6 +44,26 @@ pub struct Package {
     pub needs: Vec<usize>,
 }
 
+/// Lock files that tools write, and that nobody reads here.
+const OTHERS: &[&str] = &[
+    "bun.lock",
+    "composer.lock",
+    "conan.lock",
+    "deno.lock",
+    "Gemfile.lock",
+    "gradle.lockfile",
+    "mix.lock",
+    "packages.lock.json",
+    "Package.resolved",
+    "Podfile.lock",
+    "pubspec.lock",
+];
+
+/// Whether a file is a lock file of a kind that is not read.
+pub fn is_other(path: &str) -> bool {
+    OTHERS.contains(&path.rsplit('/').next().unwrap_or(path))
+}
+
 /// A lock file, read.
 #[derive(Debug, Clone)]
 pub struct Lock {
@@ -116,28 +136,36 @@ pub fn read(path: &str, text: &str) -> Result<Option<Lock>, String> {
 struct Places<'a> {
     lines: Vec<&'a str>,
     next: usize,
+    /// How many lines may still be looked at: entries come in order, and a file in which they do not is not looked through for each.
+    left: usize,
 }
 
 impl<'a> Places<'a> {
     fn new(text: &'a str) -> Self {
-        Self { lines: text.lines().collect(), next: 0 }
+        let lines: Vec<&str> = text.lines().collect();
+        let left = lines.len() * 20 + 1_000_000;
+        Self { lines, next: 0, left }
     }
 
-    /// The next line that holds a text; the search goes on from the one before, since entries come in order.
+    /// The next line that holds a text; the search goes on from the one before. 1 where there is none.
     fn find(&mut self, needle: &str) -> u32 {
-        let from = |start: usize| self.lines[start..].iter().position(|line| line.contains(needle)).map(|at| at + start);
-        match from(self.next).or_else(|| from(0)) {
-            Some(at) => {
-                self.next = at + 1;
-                u32::try_from(at + 1).unwrap_or(u32::MAX)
+        for start in [self.next, 0] {
+            let found = self.lines[start..].iter().take(self.left).position(|line| line.contains(needle));
+            self.left = self.left.saturating_sub(found.map_or(self.lines.len() - start, |at| at + 1));
+            if let Some(at) = found {
+                self.next = start + at + 1;
+                return u32::try_from(self.next).unwrap_or(u32::MAX);
             }
-            None => 1,
         }
+        1
     }
 }
 
 /// `[[package]]` tables: Cargo's, Poetry's, uv's and PDM's.
 fn toml_lock(text: &str, ecosystem: Ecosystem) -> Result<Lock, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
     let table: toml::Table = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
     let entries: Vec<&toml::Table> =
         table.get("package").and_then(toml::Value::as_array).into_iter().flatten().filter_map(toml::Value::as_table).collect();
@@ -416,7 +444,7 @@ fn pipfile(text: &str) -> Result<Lock, String> {
 fn is_requirements(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let name = parts.next().unwrap_or_default();
-    name.ends_with(".txt") && (name.contains("requirements") || parts.next() == Some("requirements"))
+    name.ends_with(".txt") && (name.contains("requirements") || name.contains("constraints") || parts.next() == Some("requirements"))
 }
 
 fn requirements(text: &str) -> Lock {

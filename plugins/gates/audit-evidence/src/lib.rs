@@ -41,7 +41,10 @@ fn read(value: &Value) -> Result<Vec<Finding>, String> {
     if let Some(error) = value.get("error") {
         return Err(format!(
             "it tells of an error: {}",
-            error.get("summary").or_else(|| error.get("message")).and_then(Value::as_str).unwrap_or_default()
+            ["summary", "message", "code"]
+                .iter()
+                .find_map(|field| error.get(field)?.as_str())
+                .map_or_else(|| error.to_string(), str::to_owned)
         ));
     }
     Err("it is none of SARIF, npm audit and cargo audit".to_owned())

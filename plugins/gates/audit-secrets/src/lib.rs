@@ -237,6 +237,13 @@ mod tests {
             (made("sk-ant-api03-", 93), "anthropic-key"),
             (made("AIza", 35), "google-api-key"),
             (made("hf_", 34), "huggingface-token"),
+            (format!("shpat_{}", "a1b2c3d4e5f60718293a4b5c6d7e8f90"), "shopify-token"),
+            (made("dckr_pat_", 27), "docker-token"),
+            (made("hvs.", 40), "vault-token"),
+            (made("123456789:AA", 33), "telegram-token"),
+            (format!("//registry.npmjs.org/:_authToken={}", made("", 36)), "npm-auth"),
+            (format!("Authorization: Bearer {}", made("", 40)), "authorization"),
+            (format!("{}.{}.{}", made("eyJ", 20), made("eyJ", 30), made("", 43)), "jwt"),
             (format!("-----BEGIN {} KEY-----\n{}\n-----END {} KEY-----", "RSA PRIVATE", made("", 64), "RSA PRIVATE"), "private-key"),
             (format!("postgres://app:{}@db.internal/x", made("", 12)), "url-password"),
         ] {
@@ -253,7 +260,9 @@ mod tests {
         let secret = made("", 24);
         assert_eq!(rules_of(&format!("password = \"{secret}\"")), ["assigned-secret"]);
         assert_eq!(rules_of(&format!("API_KEY: '{secret}'")), ["assigned-secret"]);
+        assert_eq!(rules_of(&format!("<add key=\"ApiKey\" value=\"{secret}\"/>")), ["xml-secret"]);
         for harmless in [
+            "Authorization: Bearer YOUR_ACCESS_TOKEN_GOES_HERE",
             "password = \"changeme\"",
             "password = os.environ[\"DB_PASSWORD\"]",
             "api_key = \"${API_KEY}\"",

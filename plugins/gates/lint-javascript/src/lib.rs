@@ -4,7 +4,7 @@
 
 use oxc_allocator::Allocator;
 use oxc_diagnostics::{OxcDiagnostic, Severity as OxcSeverity};
-use oxc_parser::Parser;
+use oxc_parser::{ParseOptions, Parser};
 use oxc_semantic::SemanticBuilder;
 use oxc_span::SourceType;
 use sandhog_guest::{Failure, Finding, LineIndex, Severity, Subject, Verdict};
@@ -32,9 +32,12 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
 
 fn lint(path: &str, text: &str, source_type: SourceType) -> Vec<Finding> {
     let allocator = Allocator::default();
-    let parsed = Parser::new(&allocator, text, source_type).parse();
+    let options = ParseOptions { parse_regular_expression: true, ..ParseOptions::default() };
+    let parsed = Parser::new(&allocator, text, source_type).with_options(options).parse();
     if parsed.is_flow_language {
-        return Vec::new();
+        let said = "it says that it is Flow, which is not read here, and as JavaScript it does not read: nobody has looked at it";
+        let help = "exclude it from this gate, or put it right: a comment with @flow is all that makes a file one";
+        return vec![Finding::new("flow", Severity::Medium, said).in_file(path).suggest(help)];
     }
     let lines = LineIndex::new(text);
     let mut findings: Vec<Finding> = parsed.diagnostics.iter().map(|error| finding("syntax", error, path, &lines)).collect();

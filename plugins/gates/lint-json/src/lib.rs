@@ -16,7 +16,8 @@ struct Params {}
 fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     subject.judge_texts(|path, text| {
         let lines = LineIndex::new(text);
-        let parsed = match parse_to_ast(text, &CollectOptions::default(), &options(path)) {
+        let options = options(path);
+        let parsed = match parse_to_ast(text, &CollectOptions::default(), &options) {
             Ok(parsed) => parsed,
             Err(error) => {
                 let range = error.range();
@@ -27,6 +28,18 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         let Some(value) = parsed.value else {
             return Ok(vec![Finding::new("syntax", Severity::High, "there is no value in it").over(path, &lines, 0..0)]);
         };
+        // It lets through what stands between tokens and within strings and may not: serde_json does not.
+        let plain = text.trim_start_matches('\u{feff}');
+        if !options.allow_comments
+            && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(plain)
+        {
+            let message = error.to_string();
+            let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
+            // Of a character within a string it tells the one before.
+            let column = error.column() + usize::from(message.starts_with("control character"));
+            let place = (u32::try_from(error.line()).unwrap_or(1).max(1), u32::try_from(column).unwrap_or(1).max(1));
+            return Ok(vec![Finding::new("syntax", Severity::High, message).spanning(path, place, place)]);
+        }
         let mut findings = Vec::new();
         let mut rest = vec![&value]; // not by recursion: the depth is the file's to choose
         while let Some(value) = rest.pop() {

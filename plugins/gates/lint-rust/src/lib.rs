@@ -16,7 +16,14 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
             let (start, end) = (error.span().start(), error.span().end());
             let place =
                 |at: proc_macro2::LineColumn| (u32::try_from(at.line).unwrap_or(1).max(1), u32::try_from(at.column + 1).unwrap_or(1));
-            Finding::new("syntax", Severity::High, error.to_string()).spanning(path, place(start), place(end))
+            let message = match &*error.to_string() {
+                // What the lexer says, which knows no more.
+                "cannot parse string into token stream" | "lex error" => {
+                    "this is no token of Rust, or a bracket, a quote or a comment is closed that was not opened, or never closed".to_owned()
+                }
+                other => other.to_owned(),
+            };
+            Finding::new("syntax", Severity::High, message).spanning(path, place(start), place(end))
         };
         Ok(error.into_iter().map(finding).collect())
     })

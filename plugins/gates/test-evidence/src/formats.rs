@@ -1,6 +1,6 @@
 //! The forms of reports, told apart by what they look like.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -68,8 +68,7 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
             Event::Start(element) => {
                 depth += 1;
                 match element.local_name().as_ref() {
-                    b"testsuites" => is_junit = true,
-                    b"testsuite" => {
+                    b"testsuites" | b"testsuite" => {
                         is_junit = true;
                         let count = |name: &str| attribute(&element, name).parse().unwrap_or(0);
                         let told = Told { tests: count("tests"), failures: count("failures"), errors: count("errors") };
@@ -79,18 +78,26 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                         let (class, name) = (attribute(&element, "classname"), attribute(&element, "name"));
                         let name = if class.is_empty() { name } else { format!("{class}::{name}") };
                         let line = number(starts.partition_point(|start| *start <= at).saturating_sub(1));
-                        open = Some(Case { name, outcome: Outcome::Passed, message: String::new(), line });
+                        // Some writers say it in a word, beside or in place of an element.
+                        let word = [attribute(&element, "status"), attribute(&element, "result")].join(" ").to_ascii_lowercase();
+                        let outcome =
+                            match word.split_whitespace().find(|word| ["failed", "failure", "fail", "error", "errored"].contains(word)) {
+                                Some(_) => Outcome::Failed,
+                                None => Outcome::Passed,
+                            };
+                        open = Some(Case { name, outcome, message: String::new(), line });
                     }
-                    tag @ (b"failure" | b"error" | b"skipped") => {
+                    // Of Surefire: `rerunFailure` is one more failure of a test that failed, `flakyFailure` one of a test that passed in the end.
+                    tag @ (b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"skipped") => {
                         let outcome = match tag {
-                            b"failure" => Outcome::Failed,
-                            b"error" => Outcome::Errored,
+                            b"failure" | b"rerunFailure" => Outcome::Failed,
+                            b"error" | b"rerunError" => Outcome::Errored,
                             _ => Outcome::Skipped,
                         };
                         let message = attribute(&element, "message");
                         match &mut open {
                             // Of several, the worst counts.
-                            Some(case) if outcome > case.outcome => {
+                            Some(case) if outcome > case.outcome || (outcome == case.outcome && case.message.is_empty()) => {
                                 inside = message.is_empty();
                                 (case.outcome, case.message) = (outcome, message);
                             }
@@ -120,8 +127,8 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                 depth = depth.saturating_sub(1);
                 match element.local_name().as_ref() {
                     b"testcase" => cases.extend(open.take()),
-                    b"failure" | b"error" | b"skipped" => inside = false,
-                    b"testsuite" => {
+                    b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"skipped" => inside = false,
+                    b"testsuites" | b"testsuite" => {
                         if let Some(suite) = suites.pop() {
                             cases.extend(suite.amiss(&cases));
                         }
@@ -171,6 +178,8 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
     let mut cases = Vec::new();
     let mut output: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut open: BTreeMap<(String, String), u32> = BTreeMap::new();
+    // Of go: packages with a test that ended, and no end of their own.
+    let mut unended: BTreeMap<String, u32> = BTreeMap::new();
     // Of libtest: the line at which a suite began, how many tests it has, and how many there were before.
     let mut suite: Option<(u32, u64, usize)> = None;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -197,6 +206,11 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
                 _ => continue,
             };
             open.remove(&key);
+            if key.1.is_empty() {
+                unended.remove(&key.0);
+            } else {
+                unended.entry(key.0.clone()).or_insert_with(|| number(at));
+            }
             // A package fails with its tests: it counts by itself only where none of them says why.
             let has_tests =
                 cases.iter().any(|case: &Case| case.outcome == Outcome::Failed && case.name.starts_with(&format!("{}.", key.0)));
@@ -244,6 +258,8 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
         }
     }
     cases.extend(suite.map(|(line, ..)| cut("a suite", line)));
+    unended.retain(|package, _| !open.keys().any(|(began, _)| began == package));
+    cases.extend(unended.iter().map(|(package, line)| cut(package, *line)));
     for ((package, test), line) in open {
         let name = match (package.is_empty(), test.is_empty()) {
             (true, _) => test,
@@ -263,6 +279,7 @@ fn cut(name: &str, line: u32) -> Case {
 /// TAP of versions 12 to 14. Subtests are indented, and their parent tells of them too.
 fn tap(text: &str) -> Result<Vec<Case>, String> {
     let (mut cases, mut planned): (Vec<Case>, Option<usize>) = (Vec::new(), None);
+    let mut numbers = BTreeSet::new();
     for (at, line) in text.lines().enumerate() {
         if let Some(plan) = line.strip_prefix("1..") {
             let count = plan.split_whitespace().next().and_then(|count| count.parse().ok());
@@ -299,6 +316,16 @@ fn tap(text: &str) -> Result<Vec<Case>, String> {
             continue;
         }
         let (name, directive) = rest.split_once(" # ").unwrap_or((rest, ""));
+        if let Some(count) = rest.split_whitespace().next().and_then(|word| word.parse::<usize>().ok())
+            && !numbers.insert(count)
+        {
+            cases.push(Case {
+                name: format!("number {count}"),
+                outcome: Outcome::Errored,
+                message: "it stands twice".to_owned(),
+                line: number(at),
+            });
+        }
         let name = name.trim().trim_start_matches(|letter: char| letter.is_ascii_digit()).trim_start_matches([' ', '-']).to_owned();
         let directive = directive.trim().to_ascii_uppercase();
         let outcome = match failed {
@@ -309,7 +336,7 @@ fn tap(text: &str) -> Result<Vec<Case>, String> {
         cases.push(Case { name, outcome, message: String::new(), line: number(at) });
     }
     let Some(planned) = planned else { return Err("TAP without a plan: it may have ended early".to_owned()) };
-    let told = cases.iter().filter(|case| case.name != "Bail out!").count();
+    let told = cases.iter().filter(|case| case.outcome != Outcome::Errored).count();
     if told != planned {
         let message = format!("{planned} tests were planned, and the report tells of {told}");
         cases.push(Case { name: "plan".to_owned(), outcome: Outcome::Errored, message, line: 1 });
@@ -323,6 +350,8 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
     let mut messages: BTreeMap<String, String> = BTreeMap::new();
     let mut quoted: Option<String> = None;
     let (mut sums, mut open): (usize, Option<(usize, usize, u32)>) = (0, None);
+    // A binary that cargo began, and of which no result is told.
+    let mut began = None;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
@@ -342,8 +371,17 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
             cases.extend(cut_off(open.take(), cases.len()));
             open = Some((count, cases.len(), number(at)));
         }
-        if line.starts_with("error: could not compile") || line.starts_with("error: test run failed") || line.contains("(signal: ") {
+        if line.starts_with("error: could not compile")
+            || line.starts_with("error: test run failed")
+            || line.contains("(signal: ")
+            || (line.starts_with("error: test failed") && !cases.iter().any(|case: &Case| case.outcome >= Outcome::Failed))
+        {
             cases.push(Case { name: "cargo".to_owned(), outcome: Outcome::Errored, message: line.to_owned(), line: number(at) });
+        }
+        // One without a harness of Rust's says what it likes, but one that says nothing was cut off.
+        if !line.is_empty() {
+            let of_cargo = |word: &str| line.trim_start().strip_prefix(word).map(|name| (name.to_owned(), number(at)));
+            began = of_cargo("Running ").or_else(|| of_cargo("Doc-tests "));
         }
         if let Some((name, word)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) {
             let outcome = match word.split([',', ' ']).next().unwrap_or_default() {
@@ -387,6 +425,7 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
         }
     }
     cases.extend(cut_off(open, cases.len()));
+    cases.extend(began.map(|(name, line)| cut(&name, line)));
     for case in &mut cases {
         if let Some(message) = messages.remove(&case.name) {
             case.message = message;
@@ -441,6 +480,10 @@ mod tests {
         );
         assert_eq!(told(r#"<testsuite name="s"><testcase name="a"><failure message="no"/><skipped/></testcase></testsuite>"#), ["-1:a no"]);
         assert_eq!(told(r#"<testsuite name="s"><error message="no setup"/><testcase name="a"/></testsuite>"#), ["!1:s no setup", "+1:a"]);
+        let root = r#"<testsuites tests="5" failures="3"><testsuite><testcase name="a"/></testsuite></testsuites>"#;
+        assert_eq!(told(root), ["+1:a", "!1: it counts 3 failures, and tells of 0"]);
+        let words = r#"<testsuite><testcase name="a" status="failed"/><testcase name="b"><rerunFailure message="no"/></testcase><testcase name="c" status="run" result="completed"/></testsuite>"#;
+        assert_eq!(told(words), ["-1:a", "-1:b no", "+1:c"]);
         assert!(read("<testsuites><testsuite>").is_err() && read("<html></html>").is_err() && read("<testsuite").is_err());
     }
 
@@ -450,6 +493,17 @@ mod tests {
         assert_eq!(told(tap), ["+3:first", "-4:second message: no", "~8:", "~9:known"]);
         assert_eq!(told("1..3\nok 1\n"), ["+2:", "!1:plan 3 tests were planned, and the report tells of 1"]);
         assert!(read("ok 1\n").is_err(), "no plan");
+        assert_eq!(told("ok 1\nok 1\n1..2\n"), ["+1:", "!2:number 1 it stands twice", "+2:"]);
+        assert_eq!(told("{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["+1:p.T", "!1:p it began, and never ended"]);
+        let one = "running 1 test\ntest a ... ok\n\ntest result: ok. 1 passed;\n\n";
+        assert_eq!(
+            told(&format!("{one}error: test failed, to rerun pass `--lib`\n"))[1..],
+            ["!6:cargo error: test failed, to rerun pass `--lib`"]
+        );
+        assert_eq!(
+            told(&format!("{one}     Running tests/x.rs (target/x)\n"))[1..],
+            ["!6:tests/x.rs (target/x) it began, and never ended"]
+        );
         let go = "{\"Action\":\"output\",\"Package\":\"p\",\"Test\":\"T\",\"Output\":\"    a_test.go:3: no\\n\"}\n{\"Action\":\"fail\",\"Package\":\"p\",\"Test\":\"T\"}\n{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"U\"}\n{\"Action\":\"fail\",\"Package\":\"p\"}\n{\"Action\":\"fail\",\"Package\":\"q\"}\n";
         assert_eq!(told(go), ["-2:p.T a_test.go:3: no", "+3:p.U", "-5:q"]);
         let libtest = "running 2 tests\ntest a::b ... ok\ntest c ... FAILED\n\nfailures:\n\n---- c stdout ----\nthread 'c' panicked\nassertion failed\n\nfailures:\n    c\n\ntest result: FAILED. 1 passed; 1 failed;\n";
