@@ -995,7 +995,7 @@ fn what_nobody_judges_any_more_is_noted() {
 #[test]
 fn a_baseline_that_is_named_counts_and_is_not_judged() {
     let world = World::new();
-    world.write("a.md", "# A\n\nWe recieve it.\n");
+    world.write("a.md", "# A\n\nWe reed it.\n");
     let told = world.run(&["baseline", "update"], 0);
     assert!(told.err.contains("it counts with --new-only --baseline"), "{}", told.err);
     world.json(&["--new-only", "--baseline", "sandhog-baseline.json"], 0);
@@ -1011,4 +1011,14 @@ fn params_that_a_gate_refuses_are_no_finding_of_a_file() {
     world.run(&["trust"], 0);
     let told = world.run(&["check"], 2).out;
     assert!(told.contains("sandhog.toml:1: Unknown rule selector") || told.contains("NOPE9"), "{told}");
+}
+
+#[test]
+fn a_script_without_an_ending_is_known_by_its_first_line() {
+    let world = World::new();
+    world.write("bin/run", "#!/usr/bin/env -S bash -e\nfi\n");
+    world.write("bin/other", "#!/usr/bin/env python3\nfi\n");
+    world.write("bin/none", "fi\n");
+    world.write("LICENSE", "You may.\n");
+    assert_eq!(findings(&world.json(&["--gate", "lint-shell"], 1)), ["bin/run:2:1 syntax"]);
 }

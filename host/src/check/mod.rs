@@ -202,9 +202,15 @@ impl Plan {
         let name = settings.name.clone().unwrap_or_else(|| entry.name.clone());
         let patterns = if settings.files.is_empty() { &entry.manifest.files } else { &settings.files };
         let (include, exclude) = (globs(patterns), globs(&settings.exclude));
-        let fits = |name: &str| (patterns.is_empty() || include.is_match(name)) && !exclude.is_match(name);
-        let files: Vec<usize> = (0..tree.files.len()).filter(|at| fits(&tree.files[*at].0)).collect();
-        let shown = if patterns.is_empty() { "any file".to_owned() } else { sanitize(&patterns.join(", "), 400) };
+        let scripts: &[String] = if settings.files.is_empty() { &entry.manifest.interpreters } else { &[] };
+        let is_script = |at: usize| !scripts.is_empty() && tree.interpreter(at).is_some_and(|name| scripts.iter().any(|own| own == name));
+        let fits = |at: usize| {
+            let name = &tree.files[at].0;
+            (patterns.is_empty() || include.is_match(name) || is_script(at)) && !exclude.is_match(name)
+        };
+        let files: Vec<usize> = (0..tree.files.len()).filter(|at| fits(*at)).collect();
+        let shown: Vec<String> = patterns.iter().cloned().chain(scripts.iter().map(|name| format!("#! {name}"))).collect();
+        let shown = if patterns.is_empty() { "any file".to_owned() } else { sanitize(&shown.join(", "), 400) };
         if files.is_empty() {
             if let (Some(place), None) = (settings.place, set) {
                 self.idle.push(Idle { place, name: name.clone(), patterns: shown.clone() });

@@ -3,9 +3,9 @@
 //! What `.gitignore` leaves out is left out. Links are not followed and not part of it. What is a file and cannot be part
 //! of a snapshot (its name, its kind) is never passed over in silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use globset::GlobSet;
 use ignore::{DirEntry, WalkBuilder, WalkState};
@@ -34,6 +34,21 @@ pub struct Tree {
     pub unjudged: Vec<(String, String)>,
     /// How many links there are.
     pub links: usize,
+    /// Of the files without an ending, those that name an interpreter: looked for once, when it is first asked.
+    interpreters: OnceLock<BTreeMap<usize, String>>,
+}
+
+impl Tree {
+    /// The interpreter that a file without an ending names in its first line, by the file's place in `files`.
+    #[must_use]
+    pub fn interpreter(&self, at: usize) -> Option<&str> {
+        let all = self.interpreters.get_or_init(|| {
+            let without_ending = |path: &str| !path.rsplit('/').next().unwrap_or(path).contains('.');
+            let scripts = self.files.iter().enumerate().filter(|(_, (path, _))| without_ending(path));
+            scripts.filter_map(|(at, (path, _))| Some((at, intake::interpreter(&self.root.join(path))?))).collect()
+        });
+        all.get(&at).map(String::as_str)
+    }
 }
 
 /// Why a directory is not read.
@@ -135,7 +150,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         }
     }
     unjudged.retain(|(name, _)| !exclude.is_match(name) && wanted(name));
-    Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links })
+    Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links, interpreters: OnceLock::new() })
 }
 
 /// The path that an error of the walk is about.

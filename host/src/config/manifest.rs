@@ -19,6 +19,7 @@ const FIELDS: &[&str] = &[
     "command",
     "scope",
     "files",
+    "interpreters",
     "set",
     "automatic",
     "security",
@@ -47,6 +48,8 @@ pub struct Manifest {
     pub scope: Option<String>,
     /// Globs of the files that a gate is for.
     pub files: Vec<String>,
+    /// Interpreters that a script without an ending may name in its first line (`#!`) for the gate to judge it, too: `bash`.
+    pub interpreters: Vec<String>,
     /// The set that a gate belongs to, such as `lint`.
     pub set: Option<String>,
     /// Whether a gate judges by itself where its files are; else only where a configuration or the command line names it.
@@ -72,6 +75,7 @@ impl Default for Manifest {
             command: Command::default(),
             scope: None,
             files: Vec::new(),
+            interpreters: Vec::new(),
             set: None,
             automatic: true,
             data: BTreeMap::new(),
@@ -123,6 +127,7 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
         }
     }
     manifest.files = read_globs(&mut out, fields, "files");
+    manifest.interpreters = fields.strings(&mut out, "interpreters").into_iter().map(|(name, _)| name.to_owned()).collect();
     if let Some((set, span)) = fields.string(&mut out, "set") {
         match check_name(set) {
             Ok(()) => manifest.set = Some(set.to_owned()),

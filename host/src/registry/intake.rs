@@ -15,6 +15,8 @@ pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 
 /// How much of a file says whether it is text, in bytes.
 const BINARY_HEAD_BYTES: usize = 8_000;
+/// How much of a file is read for its first line, in bytes: Linux reads as many.
+const LINE_HEAD_BYTES: usize = 256;
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +67,33 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Error> {
 /// Whether a file is data and no text: it has a NUL in its first 8,000 bytes, which is how
 /// [git](https://git-scm.com/docs/gitattributes#_diff) tells. What cannot be read is not known to be.
 pub fn is_binary(path: &Path) -> bool {
-    let mut head = Vec::with_capacity(BINARY_HEAD_BYTES);
+    head(path, BINARY_HEAD_BYTES).contains(&0)
+}
+
+/// The interpreter that a file's first line names (`#!`), without its folder and its version: `python` of `/usr/bin/env python3.14`.
+pub fn interpreter(path: &Path) -> Option<String> {
+    let head = head(path, LINE_HEAD_BYTES);
+    let line = String::from_utf8_lossy(head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?).into_owned();
+    let mut words = line.split_whitespace();
+    let first = words.next()?.rsplit('/').next()?;
+    let name = match first {
+        // `env -S NAME=VALUE program`
+        "env" => words.find(|word| !word.starts_with('-') && !word.contains('='))?.rsplit('/').next()?,
+        name => name,
+    };
+    Some(name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.').to_owned())
+}
+
+/// The beginning of a regular file; nothing of one that cannot be read.
+fn head(path: &Path, bytes_max: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(bytes_max);
     let file = open(path).ok().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()));
-    let read = file.map(|file| file.take(BINARY_HEAD_BYTES as u64).read_to_end(&mut head));
-    read.is_some_and(|read| read.is_ok()) && head.contains(&0)
+    if let Some(file) = file
+        && file.take(bytes_max as u64).read_to_end(&mut head).is_err()
+    {
+        head.clear();
+    }
+    head
 }
 
 fn open(path: &Path) -> Result<File, Error> {

@@ -10,6 +10,7 @@ use rules::{RULES, Rule};
 use sandhog_guest::{Failure, Finding, LineIndex, Severity, Subject, Verdict};
 
 sandhog_guest::gate!(check);
+sandhog_guest::initialize!(rules::compile);
 
 /// A line that is longer is that of a bundle or of data: only what has a form of its own is looked for in it.
 const LINE_BYTES_MAX: usize = 4_096;
@@ -72,12 +73,8 @@ fn is_settings(path: &str) -> bool {
 fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
     let lines = LineIndex::new(text);
     let mut found: Vec<(std::ops::Range<usize>, &Rule)> = Vec::new();
-    for rule in RULES.iter().filter(|rule| !params.disable.iter().any(|name| name == rule.id)) {
+    for rule in rules::candidates(text).filter(|rule| !params.disable.iter().any(|name| name == rule.id)) {
         if rule.id == "unquoted-secret" && !is_settings(path) {
-            continue;
-        }
-        // Most files have none of the words that a rule's secrets begin with.
-        if !rule.words.is_empty() && !rule.words.iter().any(|word| contains(text, word)) {
             continue;
         }
         for captures in rules::pattern(rule).captures_iter(text) {
@@ -118,15 +115,6 @@ fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
         findings.push(Finding { message: more, ..told }.over(path, &lines, start..end));
     }
     findings
-}
-
-/// Whether a text holds a word, whatever its case.
-fn contains(text: &str, word: &str) -> bool {
-    let (text, word) = (text.as_bytes(), word.as_bytes());
-    let first = [word[0].to_ascii_lowercase(), word[0].to_ascii_uppercase()];
-    text.iter()
-        .enumerate()
-        .any(|(at, letter)| first.contains(letter) && text.get(at..at + word.len()).is_some_and(|there| there.eq_ignore_ascii_case(word)))
 }
 
 fn line_around(text: &str, range: std::ops::Range<usize>) -> &str {

@@ -1,8 +1,8 @@
 //! What is looked for. The forms are those that the issuers document.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::Regex;
 use sandhog_guest::Severity;
 
@@ -216,9 +216,37 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The compiled pattern of a rule: only those are compiled whose words are in the text.
+/// The words of all rules, and of which rule each is.
+static WORDS: LazyLock<(AhoCorasick, Vec<usize>)> = LazyLock::new(|| {
+    let words = || RULES.iter().enumerate().flat_map(|(at, rule)| rule.words.iter().map(move |word| (at, *word)));
+    let automaton = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(words().map(|(_, word)| word))
+        .expect("the words are tested");
+    (automaton, words().map(|(at, _)| at).collect())
+});
+
+static PATTERNS: LazyLock<Vec<OnceLock<Regex>>> = LazyLock::new(|| RULES.iter().map(|_| OnceLock::new()).collect());
+
+/// The rules that may find something in a text: most texts have none of the words that a rule's secrets begin with.
+pub fn candidates(text: &str) -> impl Iterator<Item = &'static Rule> {
+    let (automaton, rules) = &*WORDS;
+    let mut has = vec![false; RULES.len()];
+    for found in automaton.find_overlapping_iter(text) {
+        has[rules[found.pattern().as_usize()]] = true;
+    }
+    RULES.iter().zip(has).filter_map(|(rule, has)| has.then_some(rule))
+}
+
+/// The compiled pattern of a rule.
 pub fn pattern(rule: &'static Rule) -> &'static Regex {
-    static PATTERNS: OnceLock<HashMap<&'static str, OnceLock<Regex>>> = OnceLock::new();
-    let all = PATTERNS.get_or_init(|| RULES.iter().map(|rule| (rule.id, OnceLock::new())).collect());
-    all[rule.id].get_or_init(|| Regex::new(rule.pattern).expect("the patterns are tested"))
+    let at = RULES.iter().position(|other| other.id == rule.id).expect("it is one of them");
+    PATTERNS[at].get_or_init(|| Regex::new(rule.pattern).expect("the patterns are tested"))
+}
+
+/// Compiles all of it.
+pub fn compile() {
+    LazyLock::force(&WORDS);
+    RULES.iter().for_each(|rule| drop(pattern(rule).is_match("")));
 }
