@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::model::snapshot::{Look, Looks};
-use crate::model::text::counted;
+use crate::model::text::{counted, sanitize};
 use crate::model::{
     Attempt, Blame, Decision, Failure, FailureKind, Finding, Grant, Location, Log, Receipt, Severity, Subject, SubjectFile, Verdict,
 };
@@ -193,8 +193,12 @@ impl Judge {
         let mut parts: Vec<Part> = judged.buffered(self.parts_at_once).collect().await;
         parts.extend(failed);
         if scope == Scope::Unit && parts.iter().all(Part::is_skipped) {
-            let file = parts.first().map(|part| part.file.clone()).unwrap_or_default();
-            let attempt = Attempt { result: Ok(none_ran(parts.len(), &file)), receipt: Receipt::default(), log: Log::default() };
+            let first = parts.first();
+            let file = first.map(|part| part.file.clone()).unwrap_or_default();
+            let said = first.and_then(|part| part.attempt.result.as_ref().ok()).and_then(|verdict| verdict.summary.strip_prefix("skipped"));
+            let why = said.map_or("", |said| said.trim_start_matches([':', ' ']));
+            let why = if why.is_empty() { "it does not say why".to_owned() } else { sanitize(why, 200) };
+            let attempt = Attempt { result: Ok(none_ran(parts.len(), &file, &why)), receipt: Receipt::default(), log: Log::default() };
             parts.push(Part { name: "(all)".to_owned(), file: String::new(), attempt, kept: false });
         }
         Judged { scope, parts }
@@ -279,14 +283,14 @@ impl Judge {
     }
 }
 
-/// What it means that all was skipped: nobody has looked, so it has not passed.
-fn none_ran(units: usize, file: &str) -> Verdict {
+/// What it means that all was skipped: nobody has looked, so it has not passed. `why`: the first that was said.
+fn none_ran(units: usize, file: &str, why: &str) -> Verdict {
     let finding = Finding {
         rule: "no-units".to_owned(),
         severity: Severity::High,
         message: "nothing was judged: every unit was skipped".to_owned(),
         location: (!file.is_empty()).then(|| Location { path: file.to_owned(), span: None }),
-        suggestion: Some(format!("{} skipped; --format json says why", counted(units, "unit"))),
+        suggestion: Some(format!("{} skipped, the first one: {why} (--format json tells of each)", counted(units, "unit"))),
         help_url: None,
         fix: None,
     };
