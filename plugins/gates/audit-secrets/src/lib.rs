@@ -248,6 +248,10 @@ mod tests {
         let secret = made("", 24);
         assert_eq!(rules_of(&format!("password = \"{secret}\"")), ["assigned-secret"]);
         assert_eq!(rules_of(&format!("API_KEY: '{secret}'")), ["assigned-secret"]);
+        for after in ["", " # prod", "; export API_KEY", " && ./run", " ./run", " ; note"] {
+            let found = scan("a.env", &format!("API_KEY={secret}{after}\n"), &Params::default());
+            assert_eq!(found.len(), 1, "{after:?}");
+        }
         assert_eq!(rules_of(&format!("<add key=\"ApiKey\" value=\"{secret}\"/>")), ["xml-secret"]);
         for harmless in [
             "Authorization: Bearer YOUR_ACCESS_TOKEN_GOES_HERE",

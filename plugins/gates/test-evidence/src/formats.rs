@@ -29,11 +29,13 @@ pub struct Case {
 /// # Errors
 /// What is wrong with it.
 pub fn read(text: &str) -> Result<Vec<Case>, String> {
+    let text = &without_colours(text);
     let start = text.trim_start_matches('\u{feff}').trim_start();
     if start.starts_with('<') {
         return junit(text);
     }
-    if start.starts_with('{') {
+    // What go tells of its downloads may stand before.
+    if start.starts_with('{') || (start.starts_with("go: ") && start.lines().any(|line| line.starts_with("{\""))) {
         return json_lines(text);
     }
     let is_tap =
@@ -42,6 +44,17 @@ pub fn read(text: &str) -> Result<Vec<Case>, String> {
         return tap(text);
     }
     plain(text)
+}
+
+/// A text without the escapes by which terminals are told of colours.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == ';');
+        plain.push_str(rest.strip_prefix('m').unwrap_or(rest));
+    }
+    plain
 }
 
 fn number(at: usize) -> u32 {
@@ -184,7 +197,12 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
     let mut suite: Option<(u32, u64, usize)> = None;
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         if !line.trim_start().starts_with('{') {
-            continue; // go mixes in what its compiler prints
+            // go mixes in what its compiler prints, and tells only so of a package that could not be built.
+            if line.contains("[build failed]") || line.contains("[setup failed]") {
+                let name = line.split_whitespace().nth(1).unwrap_or(line).to_owned();
+                cases.push(Case { name, outcome: Outcome::Failed, message: line.to_owned(), line: number(at) });
+            }
+            continue;
         }
         let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("line {}: {error}", at + 1))?;
         let word = |field: &str| event.get(field).and_then(|word| word.as_str()).unwrap_or_default().to_owned();
@@ -258,6 +276,8 @@ fn json_lines(text: &str) -> Result<Vec<Case>, String> {
         }
     }
     cases.extend(suite.map(|(line, ..)| cut("a suite", line)));
+    // A benchmark has no end of its own.
+    open.retain(|(package, test), _| !test.starts_with("Benchmark") || unended.contains_key(package));
     unended.retain(|package, _| !open.keys().any(|(began, _)| began == package));
     cases.extend(unended.iter().map(|(package, line)| cut(package, *line)));
     for ((package, test), line) in open {
@@ -327,15 +347,19 @@ fn tap(text: &str) -> Result<Vec<Case>, String> {
             });
         }
         let name = name.trim().trim_start_matches(|letter: char| letter.is_ascii_digit()).trim_start_matches([' ', '-']).to_owned();
-        let directive = directive.trim().to_ascii_uppercase();
+        let word = directive.trim().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_uppercase();
         let outcome = match failed {
-            _ if directive.starts_with("SKIP") || directive.starts_with("TODO") => Outcome::Skipped,
+            _ if ["SKIP", "SKIPPED", "TODO"].contains(&&*word) => Outcome::Skipped,
             true => Outcome::Failed,
             false => Outcome::Passed,
         };
         cases.push(Case { name, outcome, message: String::new(), line: number(at) });
     }
     let Some(planned) = planned else { return Err("TAP without a plan: it may have ended early".to_owned()) };
+    if let Some(beyond) = numbers.iter().find(|number| **number > planned) {
+        let message = format!("{planned} tests were planned, and this is one more");
+        cases.push(Case { name: format!("number {beyond}"), outcome: Outcome::Errored, message, line: 1 });
+    }
     let told = cases.iter().filter(|case| case.outcome != Outcome::Errored).count();
     if told != planned {
         let message = format!("{planned} tests were planned, and the report tells of {told}");
@@ -393,10 +417,21 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
             cases.push(Case { name: name.to_owned(), outcome, message: String::new(), line: number(at) });
         } else if line.starts_with("test result: ") || line.trim_start().starts_with("Summary [") {
             sums += 1;
-            if let Some((count, before, line)) = open.take()
+            if let Some((count, before, begun)) = open.take()
                 && cases.len() - before < count
             {
-                cases.extend(cut_off(Some((count, before, line)), cases.len()));
+                // `cargo test -q` tells of none by its name.
+                let of = |word: &str| -> usize {
+                    let counts = line.split([';', '.']).filter_map(|part| part.trim().split_once(' '));
+                    counts.filter(|(_, told)| *told == word).filter_map(|(count, _)| count.parse::<usize>().ok()).sum()
+                };
+                let (passed, others) = (of("passed"), of("ignored") + of("measured"));
+                if cases.len() == before && line.starts_with("test result: ok.") && passed + others == count {
+                    let outcome = if passed > 0 { Outcome::Passed } else { Outcome::Skipped };
+                    cases.push(Case { name: format!("{count} tests"), outcome, message: String::new(), line: begun });
+                } else {
+                    cases.extend(cut_off(Some((count, before, begun)), cases.len()));
+                }
             }
             // nextest: `Summary [   0.1s] 2/3 tests run`
             let ran = line.split_once("] ").and_then(|(_, rest)| rest.split_once(" tests run")).and_then(|(ran, _)| ran.split_once('/'));
@@ -418,6 +453,10 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
                 .trim()
                 .trim_start_matches(|letter: char| "(/)".contains(letter) || letter.is_ascii_digit() || letter == ' ')
                 .to_owned();
+            // One that failed and was tried again has passed in the end.
+            if outcome == Outcome::Passed && word.contains("TRY") {
+                cases.retain(|case: &Case| case.name != name || case.outcome < Outcome::Failed);
+            }
             // A failure is told twice: as it happens, and in the summary.
             if sums == 0 && !cases.iter().any(|case: &Case| case.name == name && case.outcome == outcome) {
                 cases.push(Case { name, outcome, message: String::new(), line: number(at) });
@@ -495,6 +534,19 @@ mod tests {
         assert!(read("ok 1\n").is_err(), "no plan");
         assert_eq!(told("ok 1\nok 1\n1..2\n"), ["+1:", "!2:number 1 it stands twice", "+2:"]);
         assert_eq!(told("{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["+1:p.T", "!1:p it began, and never ended"]);
+        assert_eq!(told("1..2\nok 1\nnot ok 2 - x # todolist\n"), ["+2:", "-3:x"]);
+        assert_eq!(told("1..2\nok 1\nok 5\n"), ["+2:", "+3:", "!1:number 5 2 tests were planned, and this is one more"]);
+        let package = "go: downloading x v1\n{\"Action\":\"run\",\"Package\":\"p\",\"Test\":\"BenchmarkX\"}\n{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n{\"Action\":\"pass\",\"Package\":\"p\"}\n";
+        assert_eq!(told(package), ["+3:p.T"]);
+        assert_eq!(told(&format!("{package}FAIL\tex/z [build failed]\nFAIL\n"))[1..], ["-5:ex/z FAIL\tex/z [build failed]"]);
+        assert_eq!(
+            told("running 2 tests\n..\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n"),
+            ["+1:2 tests"]
+        );
+        assert_eq!(told("running 1 test\ntest a ... \u{1b}[32mok\u{1b}[m\ntest result: ok. 1 passed;\n"), ["+2:a"]);
+        let flaky =
+            "  TRY 1 FAIL [   0.1s] (1/1) x b\n  TRY 2 PASS [   0.1s] (1/1) x b\n     Summary [   0.1s] 1 test run: 1 passed (1 flaky)\n";
+        assert_eq!(told(flaky), ["+2:x b"]);
         let one = "running 1 test\ntest a ... ok\n\ntest result: ok. 1 passed;\n\n";
         assert_eq!(
             told(&format!("{one}error: test failed, to rerun pass `--lib`\n"))[1..],
