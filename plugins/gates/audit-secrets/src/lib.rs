@@ -252,6 +252,10 @@ mod tests {
             let found = scan("a.env", &format!("API_KEY={secret}{after}\n"), &Params::default());
             assert_eq!(found.len(), 1, "{after:?}");
         }
+        for inside in ['&', ';', '='] {
+            let found = scan("a.env", &format!("API_KEY={}{inside}{}\n", made("", 9), made("x", 12)), &Params::default());
+            assert_eq!(found.len(), 1, "{inside:?}");
+        }
         assert_eq!(rules_of(&format!("<add key=\"ApiKey\" value=\"{secret}\"/>")), ["xml-secret"]);
         for harmless in [
             "Authorization: Bearer YOUR_ACCESS_TOKEN_GOES_HERE",

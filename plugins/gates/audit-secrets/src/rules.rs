@@ -210,7 +210,7 @@ pub const RULES: &[Rule] = &[
         what: "what looks like a secret is assigned to a name that says so",
         severity: Severity::Medium,
         words: NAMES,
-        pattern: r#"(?im)^\s*(?:export\s+|-\s+)?(?P<name>[a-z0-9_.-]{0,40}(?:secret|token|passw(?:or)?d|api[_.-]?key|access[_.-]?key|private[_.-]?key|secret[_.-]?key|credential)[a-z0-9_.-]{0,20})\s*[:=]\s*(?P<secret>[^\s'"`#;&]{16,200})(?:\s*$|\s*;|\s+(?:#|//|&&|\./))"#,
+        pattern: r#"(?im)^\s*(?:export\s+|-\s+)?(?P<name>[a-z0-9_.-]{0,40}(?:secret|token|passw(?:or)?d|api[_.-]?key|access[_.-]?key|private[_.-]?key|secret[_.-]?key|credential)[a-z0-9_.-]{0,20})\s*[:=]\s*(?P<secret>[^\s'"`#]{16,200}?)(?:;?\s*$|;?\s+(?:#|;|//|&&|\./|export\b))"#,
         entropy: 3.5,
         is_named: true,
     },
