@@ -6,14 +6,16 @@
 
 mod rules;
 
-use rules::{RULES, Rule};
-use sandhog_guest::{Failure, Finding, LineIndex, Severity, Subject, Verdict};
+use rules::{Compiled, Hit, Kind, RULES, Rule};
+use sandhog_guest::{Failure, Finding, LineIndex, Subject, Verdict};
 
 sandhog_guest::gate!(check);
 sandhog_guest::initialize!(rules::compile);
 
 /// A line that is longer is that of a bundle or of data: only what has a form of its own is looked for in it.
 const LINE_BYTES_MAX: usize = 4_096;
+/// What has no form of its own and is longer is data.
+const SECRET_BYTES_MAX: usize = 200;
 /// A comment by which an author says that a line is meant to be as it is.
 const ALLOWED: &str = "sandhog:allow-secret";
 /// How many findings one file gives: the rest is the same again.
@@ -39,7 +41,8 @@ impl Default for Params {
 fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     let known = |name: &String| RULES.iter().any(|rule| rule.id == name);
     if let Some(unknown) = subject.params.disable.iter().find(|name| !known(name)) {
-        let all: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+        let all: std::collections::BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
+        let all: Vec<&str> = all.into_iter().collect();
         return Err(sandhog_guest::invalid_input(format!("`disable`: there is no rule `{unknown}`; there are {}", all.join(", "))));
     }
     let mut findings = Vec::new();
@@ -66,40 +69,46 @@ fn decoded(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 /// Files of settings, where values stand without quotes.
 fn is_settings(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let endings = [".env", ".yaml", ".yml", ".properties", ".ini", ".cfg", ".conf", ".toml", ".sh", ".netrc", ".npmrc", ".pypirc"];
-    endings.iter().any(|ending| name.ends_with(ending)) || name.starts_with(".env") || name == "Dockerfile"
+    const ENDINGS: &[&str] = &[
+        ".env",
+        ".yaml",
+        ".yml",
+        ".properties",
+        ".ini",
+        ".cfg",
+        ".conf",
+        ".toml",
+        ".tfvars",
+        ".sh",
+        ".bash",
+        ".zsh",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        ".dockerfile",
+    ];
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || [".env", "Dockerfile", "Containerfile"].iter().any(|beginning| name.starts_with(beginning))
 }
 
 fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
     let lines = LineIndex::new(text);
+    let is_settings = is_settings(path);
+    let is_looked_for = |rule: &Rule| (is_settings || !rule.in_settings) && !params.disable.iter().any(|name| name == rule.id);
+    let mut candidates: Vec<(usize, std::ops::Range<usize>, &Rule)> = rules::hits(text)
+        .filter(|(_, compiled, hit)| is_looked_for(compiled.rule) && is_secret(text, compiled, hit, params))
+        .map(|(at, compiled, hit)| (at, hit.secret, compiled.rule))
+        .take(FOUND_MAX)
+        .collect();
+    candidates.sort_by_key(|(at, range, _)| (*at, range.start));
+    let is_cut = candidates.len() >= FOUND_MAX;
     let mut found: Vec<(std::ops::Range<usize>, &Rule)> = Vec::new();
-    for rule in rules::candidates(text).filter(|rule| !params.disable.iter().any(|name| name == rule.id)) {
-        if rule.id == "unquoted-secret" && !is_settings(path) {
-            continue;
-        }
-        for captures in rules::pattern(rule).captures_iter(text) {
-            let Some(secret) = captures.name("secret").or_else(|| captures.get(0)) else { continue };
-            let line = line_around(text, secret.range());
-            if line.contains(ALLOWED) || (rule.is_named && line.len() > LINE_BYTES_MAX) {
-                continue;
-            }
-            let threshold = if rule.is_named { params.entropy } else { rule.entropy };
-            if captures.name("name").is_some_and(|name| names_no_secret(name.as_str()))
-                || is_placeholder(secret.as_str(), rule)
-                || entropy(secret.as_str()) < threshold
-            {
-                continue;
-            }
-            if !found.iter().any(|(range, _)| range.start < secret.end() && secret.start() < range.end) {
-                found.push((secret.range(), rule));
-            }
-            if found.len() >= FOUND_MAX {
-                break;
-            }
+    for (_, range, rule) in candidates {
+        if !found.iter().any(|(other, _)| other.start < range.end && range.start < other.end) {
+            found.push((range, rule));
         }
     }
     found.sort_by_key(|(range, _)| range.start);
-    let is_cut = found.len() >= FOUND_MAX;
     let rest = if found.len() > FINDINGS_MAX { found.split_off(FINDINGS_MAX - 1) } else { Vec::new() };
     let mut findings: Vec<Finding> = found.into_iter().map(|(range, rule)| finding(path, text, &lines, range, rule)).collect();
     // One for all the others. It covers them, so that no report shows one.
@@ -117,26 +126,65 @@ fn scan(path: &str, text: &str, params: &Params) -> Vec<Finding> {
     findings
 }
 
+/// Whether what a pattern fits is a secret after all.
+fn is_secret(text: &str, compiled: &Compiled, hit: &Hit, params: &Params) -> bool {
+    let rule = compiled.rule;
+    let secret = &text[hit.secret.clone()];
+    let line = line_around(text, hit.secret.clone());
+    let is_too_long = match rule.kind {
+        Kind::Form => false,
+        Kind::Place => secret.len() > SECRET_BYTES_MAX,
+        Kind::Name => secret.len() > SECRET_BYTES_MAX || line.len() > LINE_BYTES_MAX,
+    };
+    if line.contains(ALLOWED) || is_too_long {
+        return false;
+    }
+    let before = before(text, hit.all.start);
+    if let Some(part) = &hit.name {
+        let length = before.len() - before.trim_end_matches(is_of_name).len();
+        if names_no_secret(&text[part.start - length..part.end]) {
+            return false;
+        }
+    }
+    let is_quoted = text[..hit.secret.start].ends_with(['"', '\'', '`']);
+    let threshold = if rule.kind == Kind::Name { params.entropy } else { rule.entropy };
+    compiled.may_follow(before) && !is_placeholder(secret, rule, is_quoted) && entropy(secret) >= threshold
+}
+
+/// The line of a place; of one that is too long, what is near.
 fn line_around(text: &str, range: std::ops::Range<usize>) -> &str {
-    let start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
-    let end = text[range.start..].find('\n').map_or(text.len(), |at| range.start + at);
+    let from = text.floor_char_boundary(range.start.saturating_sub(LINE_BYTES_MAX + 1));
+    let to = text.ceil_char_boundary((range.start + LINE_BYTES_MAX + 1).min(text.len()));
+    let start = text[from..range.start].rfind('\n').map_or(from, |at| from + at + 1);
+    let end = text[range.start..to].find('\n').map_or(to, |at| range.start + at);
     &text[start..end]
+}
+
+/// What its line is up to a place; of a long one, the end of it.
+fn before(text: &str, at: usize) -> &str {
+    let from = text.ceil_char_boundary(at.saturating_sub(200));
+    let start = text[from..at].rfind('\n').map_or(from, |start| from + start + 1);
+    &text[start..at]
+}
+
+/// Signs of which names of variables, options and settings are.
+fn is_of_name(sign: char) -> bool {
+    sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.')
 }
 
 fn finding(path: &str, text: &str, lines: &LineIndex<'_>, range: std::ops::Range<usize>, rule: &Rule) -> Finding {
     let secret = &text[range.clone()];
     let message = format!("{}: {}", rule.what, masked(secret, rule));
-    let severity = if rule.is_named { Severity::Medium } else { rule.severity };
     let suggestion = "revoke it where it was issued, then take it out: the history keeps it; a line that is meant to be so has a comment \
                       with sandhog:allow-secret";
     // The first line of a key in many: the rest of it is not for reports either.
-    Finding::new(rule.id, severity, message).over(path, lines, range).suggest(suggestion)
+    Finding::new(rule.id, rule.severity, message).over(path, lines, range).suggest(suggestion)
 }
 
 /// What can be shown of a secret: how it begins where its form says so, and its length.
 fn masked(secret: &str, rule: &Rule) -> String {
     let length = secret.chars().count();
-    if rule.is_named || matches!(rule.id, "private-key" | "url-password" | "aws-secret-key" | "azure-storage-key") {
+    if rule.kind != Kind::Form || matches!(rule.id, "private-key" | "aws-secret-key" | "azure-storage-key") {
         return format!("a value of {length} characters");
     }
     let shown: String = secret.chars().take(4).collect();
@@ -153,16 +201,36 @@ fn entropy(text: &str) -> f64 {
     counts.values().map(|count| f64::from(*count) / all).map(|part| -part * part.log2()).sum()
 }
 
-/// Names that say `token` or `key` and mean something else: `api_key_header`, `token_url`, `password_field`.
+/// Names that say `token` or `key` and mean something else: `api_key_header`, `token_url`, `nextToken`, `bypass`.
 fn names_no_secret(name: &str) -> bool {
-    const ENDS: &[&str] =
-        &["header", "name", "url", "uri", "path", "file", "field", "type", "class", "prefix", "length", "izer", "hash", "policy", "env"];
-    let name = name.to_ascii_lowercase();
-    ENDS.iter().any(|end| name.ends_with(end))
+    const ENDS: &[&str] = &[
+        "header", "name", "url", "uri", "path", "file", "field", "type", "class", "prefix", "length", "izer", "hash", "policy", "env",
+        "arn", "format", "pattern", "label", "title", "message", "version",
+    ];
+    // What a service tells its callers apart by, and where in a list they are.
+    const TOKENS: &[&str] =
+        &["next", "request", "client", "change", "purchase", "page", "continuation", "sync", "idempotency", "sequence", "input", "output"];
+    // Short words, which others end in: of a name they are the last part, or all of it.
+    const SHORT: &[&str] = &["auth", "pass", "pwd"];
+    const MADE_UP: &[&str] = &["test", "fake", "mock", "dummy", "example", "sample"];
+    let lower = name.to_ascii_lowercase();
+    let is_part = |word: &&str| {
+        let Some(before) = lower.strip_suffix(*word) else { return false };
+        let before = &name[..before.len()];
+        let is_capital = name[before.len()..].starts_with(|letter: char| letter.is_ascii_uppercase());
+        !(before.is_empty()
+            || before.ends_with(['_', '-', '.'])
+            || (is_capital && before.ends_with(|letter: char| letter.is_ascii_lowercase())))
+    };
+    let token = lower.strip_suffix("token").map(|of| of.trim_end_matches(['_', '-', '.']));
+    ENDS.iter().any(|end| lower.ends_with(end))
+        || MADE_UP.iter().any(|word| lower.contains(word))
+        || SHORT.iter().any(is_part)
+        || token.is_some_and(|of| TOKENS.iter().any(|word| of.ends_with(word)))
 }
 
 /// Values that stand where a secret will be, and are none: `changeme`, `${TOKEN}`, `xxxxxxxx`, `example`.
-fn is_placeholder(secret: &str, rule: &Rule) -> bool {
+fn is_placeholder(secret: &str, rule: &Rule, is_quoted: bool) -> bool {
     let lower = secret.to_ascii_lowercase();
     const WORDS: &[&str] = &[
         "example",
@@ -182,20 +250,60 @@ fn is_placeholder(secret: &str, rule: &Rule) -> bool {
     if WORDS.iter().any(|word| lower.contains(word)) {
         return true;
     }
-    if !(rule.is_named || rule.id == "url-password") {
-        return false;
+    if rule.kind == Kind::Form {
+        let of_base64 = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/');
+        return rule.id == "private-key" && !secret.split(|letter| !of_base64(letter)).any(|run| run.len() >= 24);
     }
     // Code and templates, not values: `process.env.X`, `${X}`, `{{ x }}`, `getenv(...)`, `<secret>`, paths and plain words.
     const CODE: &[&str] = &[
-        "${", "{{", "%(", "<", "env", "getenv", "process.", "config.", "secrets.", "vault", "test", "fake", "mock", "foo", "bar",
-        "password", "secret", "none", "null", "true", "false", "://",
+        "${", "$(", "{{", "#{", "<%", "%(", "env", "getenv", "process.", "config.", "secrets.", "vault", "test", "fake", "mock", "foo",
+        "bar", "password", "secret", "none", "null", "true", "false", "://", "::", "...",
     ];
-    if CODE.iter().any(|word| lower.contains(word)) || secret.contains([' ', '(', ')', '$', '[', ']', '{', '}']) {
+    let is_around = |before: &str, after: &str| secret.starts_with(before) && secret.ends_with(after);
+    if CODE.iter().any(|word| lower.contains(word))
+        || ["/", "./", "../", "~/", "arn:", "$", "%"].iter().any(|start| lower.starts_with(start))
+        || [("{", "}"), ("[", "]"), ("<", ">")].iter().any(|(before, after)| is_around(before, after))
+        || is_call(secret)
+        || (!is_quoted && secret.contains(['(', ')', '$', '[', ']', '{', '}', '<']))
+    {
         return true;
     }
+    if rule.kind == Kind::Place {
+        return false;
+    }
     let has = |test: fn(char) -> bool| secret.chars().any(test);
-    // What a person names things with: words joined by one kind of sign, and no digits.
-    rule.is_named && !(has(|letter| letter.is_ascii_digit()) && has(|letter| letter.is_ascii_alphabetic()))
+    !(has(|letter| letter.is_ascii_digit()) && has(|letter| letter.is_ascii_alphabetic()))
+        || is_uuid(secret)
+        || is_date(secret)
+        || is_of_words(secret)
+}
+
+/// What a person names things with: `0002_alter_user_name`, `s3-express-session`.
+fn is_of_words(text: &str) -> bool {
+    let is_word = |part: &str| {
+        let word = part.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+        word.len() <= if word.len() < part.len() { 2 } else { 4 } && word.chars().all(|letter| letter.is_ascii_digit())
+    };
+    let separators = ['_', '-', '.', '/'];
+    text.contains(separators) && text.split(separators).all(is_word)
+}
+
+/// `name(…)`.
+fn is_call(text: &str) -> bool {
+    let name = text.trim_start_matches(is_of_name);
+    name.len() < text.len() && name.starts_with('(') && name.ends_with(')')
+}
+
+/// The form of an identifier that is told to everyone, RFC 9562.
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    text.len() == 36 && lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(|letter| letter.is_ascii_hexdigit() || letter == '-')
+}
+
+/// `2026-01-31T00:00:00Z`.
+fn is_date(text: &str) -> bool {
+    let form = text.bytes().map(|letter| if letter.is_ascii_digit() { b'0' } else { letter });
+    form.take(10).eq(*b"0000-00-00")
 }
 
 #[cfg(test)]
@@ -234,12 +342,62 @@ mod tests {
             (format!("{}.{}.{}", made("eyJ", 20), made("eyJ", 30), made("", 43)), "jwt"),
             (format!("-----BEGIN {} KEY-----\n{}\n-----END {} KEY-----", "RSA PRIVATE", made("", 64), "RSA PRIVATE"), "private-key"),
             (format!("postgres://app:{}@db.internal/x", made("", 12)), "url-password"),
+            (format!("Server=db;User Id=app;Password={};Encrypt=true", made("", 12)), "connection-password"),
+            (format!("curl -sS -u app:{} https://x.invalid", made("", 12)), "curl-password"),
+            (format!("\nmachine x.invalid login app password {}", made("", 12)), "netrc-password"),
+            (format!("PuTTY-User-Key-File-3: ssh-ed25519\nComment: x\nPrivate-Lines: 1\n{}\nPrivate-MAC: 00", made("", 48)), "private-key"),
         ] {
             let found = scan("f", &format!("a = \"{secret}\"\n"), &Params::default());
             assert_eq!(found.iter().map(|finding| finding.rule.as_str()).collect::<Vec<_>>(), [rule], "{secret}");
             let told = format!("{:?}", found[0].message);
             let tail: String = secret.chars().skip(8).collect();
             assert!(!told.contains(&tail), "the secret is told: {told}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_wherever_its_name_stands() {
+        let secret = made("", 24);
+        for (before, after, rule) in [
+            ("cfg['api_key'] = '", "'", "assigned-secret"),
+            ("api_key = b'", "'", "assigned-secret"),
+            ("api_key = (r\"", "\")", "assigned-secret"),
+            ("var apiKey string = \"", "\"", "assigned-secret"),
+            ("let api_key: &'static str = \"", "\";", "assigned-secret"),
+            ("private static final String API_KEY = \"", "\";", "assigned-secret"),
+            ("#define API_KEY \"", "\"", "assigned-secret"),
+            ("define('API_KEY', '", "');", "assigned-secret"),
+            ("key = process.env.API_KEY || \"", "\"", "assigned-secret"),
+            ("key = ENV['API_KEY'] || '", "'", "assigned-secret"),
+            ("key = os.environ.get(\"API_KEY\", \"", "\")", "assigned-secret"),
+            ("key = os.environ.get(\"API_KEY\") or \"", "\"", "assigned-secret"),
+            ("{\"name\": \"API_KEY\", \"value\": \"", "\"}", "assigned-secret"),
+            ("  - name: API_KEY\n    value: ", "\n", "assigned-secret"),
+            ("dbPwd = \"", "\"", "assigned-secret"),
+            ("DB_PASS: '", "'", "assigned-secret"),
+            ("auth = '", "'", "assigned-secret"),
+            ("passphrase: \"a$", "(b\"", "assigned-secret"),
+            ("<password>", "</password>", "xml-secret"),
+            ("run --api-key ", " now", "option-secret"),
+            ("run --token='", "'", "option-secret"),
+            ("https://x.invalid/?a=1&api_key=", "", "query-secret"),
+            ("curl -H 'X-API-Key: ", "'", "header-secret"),
+        ] {
+            assert_eq!(rules_of(&format!("{before}{secret}{after}")), [rule], "{before}");
+        }
+        let in_file = |path: &str, line: &str| {
+            let found = scan(path, &format!("{line}{secret} run\n"), &Params::default());
+            found.into_iter().map(|finding| finding.rule).collect::<Vec<_>>()
+        };
+        for (path, line) in [
+            ("Dockerfile", "ENV API_KEY "),
+            ("Dockerfile", "ENV A=1 API_KEY="),
+            ("web.Dockerfile", "ARG API_KEY="),
+            ("deploy.sh", "PGPASSWORD="),
+            ("ci.yaml", "  - run: docker run -e API_KEY="),
+        ] {
+            let path = path.replace("web.Dockerfile", "web.dockerfile");
+            assert_eq!(in_file(&path, line), ["unquoted-secret"], "{path} {line}");
         }
     }
 
@@ -270,6 +428,24 @@ mod tests {
             "api_key_header = \"X-Api-Key-Authorization-2\"",
             "tokenizer = \"BertTokenizerFast-v2-base-uncased-Q8\"",
             "AKIAIOSFODNN7EXAMPLE",
+            "nextToken = \"ab12CD34ef56GH78ij90\"",
+            "\"ClientRequestToken\": \"ab12CD34ef56GH78ij90\"",
+            "token = '0f8fad5b-d9cb-469f-a165-70867728950e'",
+            "token_expires: '2026-01-31T10:20:30Z'",
+            "\"SecretId\": \"arn:aws:secretsmanager:us-west-2:123456789012:secret:My-a1b2c3\"",
+            "token = \"AQoDYXdzEJr1K2o9...\"",
+            "(\"auth\", \"0002_alter_permission_name_max_length\")",
+            "token = 's3-express-session-auth'",
+            "sign('test_secret') => 'f7f9bd47fb98733ac5796fdc1fdb9ba2'",
+            "compass = \"ab12CD34ef56GH78ij90\"",
+            "author = \"ab12CD34ef56GH78ij90\"",
+            "token = \"{first_token_of_2}\"",
+            "token = \"make_a_token2(of_it)\"",
+            "-----BEGIN PRIVATE KEY-----<a very long private key string of yours>-----END PRIVATE KEY-----",
+            "run --token $TOKEN_OF_MINE_2",
+            "run --token-file tokens/of/all/2a",
+            "Password=changeme;Server=x",
+            "curl -u \"$USER:$PASSWORD\" x",
         ] {
             assert_eq!(rules_of(harmless), Vec::<String>::new(), "{harmless}");
         }
