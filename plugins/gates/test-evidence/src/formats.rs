@@ -67,6 +67,8 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
     reader.config_mut().expand_empty_elements = true;
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let (mut cases, mut open, mut inside, mut is_junit): (Vec<Case>, Option<Case>, bool, bool) = (Vec::new(), None, false, false);
+    // Cases that may fail, and did: of Node's `todo`. Their suite counts them as failures.
+    let (mut is_todo, mut forgiven): (bool, Vec<usize>) = (false, Vec::new());
     let mut suites: Vec<Suite> = Vec::new();
     let attribute = |element: &BytesStart<'_>, name: &str| -> String {
         let value = element.try_get_attribute(name).ok().flatten();
@@ -93,17 +95,25 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
                         let line = number(starts.partition_point(|start| *start <= at).saturating_sub(1));
                         // Some writers say it in a word, beside or in place of an element.
                         let word = [attribute(&element, "status"), attribute(&element, "result")].join(" ").to_ascii_lowercase();
-                        let outcome =
-                            match word.split_whitespace().find(|word| ["failed", "failure", "fail", "error", "errored"].contains(word)) {
-                                Some(_) => Outcome::Failed,
-                                None => Outcome::Passed,
-                            };
+                        let says = |words: &[&str]| word.split_whitespace().any(|word| words.contains(&word));
+                        let outcome = if says(&["failed", "failure", "fail", "error", "errored"]) {
+                            Outcome::Failed
+                        } else if says(&["notrun", "skipped", "suppressed", "disabled", "ignored"]) {
+                            Outcome::Skipped
+                        } else {
+                            Outcome::Passed
+                        };
+                        is_todo = false;
                         open = Some(Case { name, outcome, message: String::new(), line });
                     }
-                    // Of Surefire: `rerunFailure` is one more failure of a test that failed, `flakyFailure` one of a test that passed in the end.
-                    tag @ (b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"skipped") => {
+                    b"skipped" if open.is_some() && attribute(&element, "type") == "todo" => {
+                        is_todo = true;
+                        open = open.map(|case| Case { outcome: case.outcome.max(Outcome::Skipped), ..case });
+                    }
+                    // Of PHPUnit: `warning` is a test that is none. Of Surefire: `rerunFailure` is one more failure of a test that failed, `flakyFailure` one of a test that passed in the end.
+                    tag @ (b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"warning" | b"skipped") => {
                         let outcome = match tag {
-                            b"failure" | b"rerunFailure" => Outcome::Failed,
+                            b"failure" | b"rerunFailure" | b"warning" => Outcome::Failed,
                             b"error" | b"rerunError" => Outcome::Errored,
                             _ => Outcome::Skipped,
                         };
@@ -139,11 +149,18 @@ fn junit(text: &str) -> Result<Vec<Case>, String> {
             Event::End(element) => {
                 depth = depth.saturating_sub(1);
                 match element.local_name().as_ref() {
-                    b"testcase" => cases.extend(open.take()),
-                    b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"skipped" => inside = false,
+                    b"testcase" => {
+                        if let Some(case) = open.take() {
+                            if is_todo && case.outcome > Outcome::Skipped {
+                                forgiven.push(cases.len());
+                            }
+                            cases.push(if is_todo { Case { outcome: Outcome::Skipped, ..case } } else { case });
+                        }
+                    }
+                    b"failure" | b"rerunFailure" | b"error" | b"rerunError" | b"warning" | b"skipped" => inside = false,
                     b"testsuites" | b"testsuite" => {
                         if let Some(suite) = suites.pop() {
-                            cases.extend(suite.amiss(&cases));
+                            cases.extend(suite.amiss(&cases, &forgiven));
                         }
                     }
                     _ => {}
@@ -172,14 +189,12 @@ struct Told {
 
 impl Suite {
     /// What is counted and not told: a suite that broke before its first test, or a report that was cut.
-    fn amiss(self, cases: &[Case]) -> Option<Case> {
+    fn amiss(self, cases: &[Case], forgiven: &[usize]) -> Option<Case> {
         let own = &cases[self.cases_before..];
-        let count = |outcome| own.iter().filter(|case| case.outcome == outcome).count();
-        let missing = [
-            ("failures", self.told.failures, count(Outcome::Failed) + count(Outcome::Errored)),
-            ("errors", self.told.errors, count(Outcome::Errored) + count(Outcome::Failed)),
-            ("tests", self.told.tests, own.len()),
-        ];
+        let failed = own.iter().filter(|case| case.outcome >= Outcome::Failed).count();
+        let failed = failed + forgiven.iter().filter(|at| **at >= self.cases_before).count();
+        let missing =
+            [("failures", self.told.failures, failed), ("errors", self.told.errors, failed), ("tests", self.told.tests, own.len())];
         let (what, told, there) = missing.into_iter().find(|(_, told, there)| told > there)?;
         let message = format!("it counts {told} {what}, and tells of {there}");
         Some(Case { name: self.name, outcome: Outcome::Errored, message, line: 1 })
@@ -296,11 +311,34 @@ fn cut(name: &str, line: u32) -> Case {
     Case { name: name.to_owned(), outcome: Outcome::Errored, message: "it began, and never ended".to_owned(), line }
 }
 
-/// TAP of versions 12 to 14. Subtests are indented, and their parent tells of them too.
+/// TAP of versions 12 to 14. Subtests are indented, ahead of their parent or in its braces; it tells of them too, and a parent that
+/// passed while one of them failed contradicts itself.
 fn tap(text: &str) -> Result<Vec<Case>, String> {
     let (mut cases, mut planned): (Vec<Case>, Option<usize>) = (Vec::new(), None);
+    let (mut is_yaml, mut in_braces, mut failed_within): (bool, bool, Option<u32>) = (false, false, None);
+    let contradicts = |name: &str, line| Case {
+        name: name.to_owned(),
+        outcome: Outcome::Errored,
+        message: "it passed, and one of its subtests did not".to_owned(),
+        line,
+    };
     let mut numbers = BTreeSet::new();
     for (at, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start();
+        if trimmed.len() < line.len() {
+            is_yaml = (is_yaml && trimmed != "...") || trimmed.trim_end() == "---";
+            let directive = trimmed.split_once(" # ").map_or("", |(_, directive)| directive).to_ascii_uppercase();
+            let is_child = (trimmed == "not ok" || trimmed.starts_with("not ok ")) && !is_yaml && line.starts_with("    ");
+            if is_child && !directive.starts_with("TODO") && !directive.starts_with("SKIP") {
+                failed_within = failed_within.or(Some(number(at)));
+            }
+        } else if trimmed == "}" && in_braces {
+            in_braces = false;
+            let parent = cases.last().filter(|case| case.outcome == Outcome::Passed).map(|case| case.name.clone());
+            if let (Some(parent), Some(line)) = (parent, failed_within.take()) {
+                cases.push(contradicts(&parent, line));
+            }
+        }
         if let Some(plan) = line.strip_prefix("1..") {
             let count = plan.split_whitespace().next().and_then(|count| count.parse().ok());
             planned = Some(count.ok_or_else(|| format!("line {}: a plan that is no number", at + 1))?);
@@ -346,14 +384,19 @@ fn tap(text: &str) -> Result<Vec<Case>, String> {
                 line: number(at),
             });
         }
-        let name = name.trim().trim_start_matches(|letter: char| letter.is_ascii_digit()).trim_start_matches([' ', '-']).to_owned();
+        let within = failed_within.take();
+        in_braces = rest.trim_end().ends_with('{');
+        let name = name.trim().trim_end_matches('{').trim_end();
+        let name = name.trim_start_matches(|letter: char| letter.is_ascii_digit()).trim_start_matches([' ', '-']).to_owned();
         let word = directive.trim().split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_uppercase();
         let outcome = match failed {
             _ if ["SKIP", "SKIPPED", "TODO"].contains(&&*word) => Outcome::Skipped,
             true => Outcome::Failed,
             false => Outcome::Passed,
         };
+        let contradiction = within.filter(|_| outcome == Outcome::Passed).map(|line| contradicts(&name, line));
         cases.push(Case { name, outcome, message: String::new(), line: number(at) });
+        cases.extend(contradiction);
     }
     let Some(planned) = planned else { return Err("TAP without a plan: it may have ended early".to_owned()) };
     if let Some(beyond) = numbers.iter().find(|number| **number > planned) {
@@ -376,6 +419,8 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
     let (mut sums, mut open): (usize, Option<(usize, usize, u32)>) = (0, None);
     // A binary that cargo began, and of which no result is told.
     let mut began = None;
+    // A test that writes between its name and its result: `--nocapture`.
+    let mut writing: Option<(String, u32)> = None;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
@@ -398,7 +443,8 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
         if line.starts_with("error: could not compile")
             || line.starts_with("error: test run failed")
             || line.contains("(signal: ")
-            || (line.starts_with("error: test failed") && !cases.iter().any(|case: &Case| case.outcome >= Outcome::Failed))
+            || ((line.starts_with("error: test failed") || is_end_of_targets(line))
+                && !cases.iter().any(|case: &Case| case.outcome >= Outcome::Failed))
         {
             cases.push(Case { name: "cargo".to_owned(), outcome: Outcome::Errored, message: line.to_owned(), line: number(at) });
         }
@@ -409,28 +455,44 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
         }
         if let Some((name, word)) = line.strip_prefix("test ").and_then(|line| line.rsplit_once(" ... ")) {
             let outcome = match word.split([',', ' ']).next().unwrap_or_default() {
-                "ok" => Outcome::Passed,
+                "ok" | "bench:" => Outcome::Passed,
                 "FAILED" => Outcome::Failed,
                 "ignored" => Outcome::Skipped,
-                _ => continue,
+                _ => match result_behind(word) {
+                    Some(outcome) => outcome,
+                    None => {
+                        writing = Some((name.to_owned(), number(at)));
+                        continue;
+                    }
+                },
             };
+            writing = None;
             cases.push(Case { name: name.to_owned(), outcome, message: String::new(), line: number(at) });
+        } else if let (Some((name, begun)), Some(outcome)) = (&writing, result_behind(line)) {
+            cases.push(Case { name: name.clone(), outcome, message: String::new(), line: *begun });
+            writing = None;
         } else if line.starts_with("test result: ") || line.trim_start().starts_with("Summary [") {
             sums += 1;
-            if let Some((count, before, begun)) = open.take()
-                && cases.len() - before < count
-            {
-                // `cargo test -q` tells of none by its name.
+            writing = None;
+            if let Some((count, before, begun)) = open.take() {
                 let of = |word: &str| -> usize {
                     let counts = line.split([';', '.']).filter_map(|part| part.trim().split_once(' '));
                     counts.filter(|(_, told)| *told == word).filter_map(|(count, _)| count.parse::<usize>().ok()).sum()
                 };
-                let (passed, others) = (of("passed"), of("ignored") + of("measured"));
-                if cases.len() == before && line.starts_with("test result: ok.") && passed + others == count {
+                let own = |outcome| cases[before..].iter().filter(|case| case.outcome == outcome).count();
+                let (passed, failed, ignored) = (of("passed") + of("measured"), of("failed"), of("ignored"));
+                let is_ok = line.starts_with("test result: ok.");
+                if cases.len() == before && count > 0 && is_ok && passed + ignored == count {
+                    // `cargo test -q` tells of none by its name.
                     let outcome = if passed > 0 { Outcome::Passed } else { Outcome::Skipped };
                     cases.push(Case { name: format!("{count} tests"), outcome, message: String::new(), line: begun });
-                } else {
+                } else if cases.len() - before < count {
                     cases.extend(cut_off(Some((count, before, begun)), cases.len()));
+                } else if (passed, failed, ignored) != (own(Outcome::Passed), own(Outcome::Failed), own(Outcome::Skipped))
+                    || is_ok != (failed == 0)
+                {
+                    let message = format!("its sum says something else than its lines: {line}");
+                    cases.push(Case { name: "test binary".to_owned(), outcome: Outcome::Errored, message, line: number(at) });
                 }
             }
             // nextest: `Summary [   0.1s] 2/3 tests run`
@@ -479,6 +541,17 @@ fn plain(text: &str) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
+/// What a line ends with that a test wrote to: its result, in the same line where it wrote no end of its own.
+fn result_behind(line: &str) -> Option<Outcome> {
+    [("ok", Outcome::Passed), ("FAILED", Outcome::Failed)].into_iter().find(|(word, _)| line.ends_with(word)).map(|(_, outcome)| outcome)
+}
+
+/// What cargo says after `--no-fail-fast`: `error: 2 targets failed:`.
+fn is_end_of_targets(line: &str) -> bool {
+    let rest = line.strip_prefix("error: ").and_then(|rest| rest.split_once(' ')).filter(|(count, _)| count.parse::<usize>().is_ok());
+    rest.is_some_and(|(_, rest)| rest.starts_with("target failed:") || rest.starts_with("targets failed:"))
+}
+
 /// A test binary that said how many tests it runs, and not what came of all of them.
 fn cut_off(open: Option<(usize, usize, u32)>, cases: usize) -> Option<Case> {
     let (count, before, line) = open?;
@@ -523,6 +596,12 @@ mod tests {
         assert_eq!(told(root), ["+1:a", "!1: it counts 3 failures, and tells of 0"]);
         let words = r#"<testsuite><testcase name="a" status="failed"/><testcase name="b"><rerunFailure message="no"/></testcase><testcase name="c" status="run" result="completed"/></testsuite>"#;
         assert_eq!(told(words), ["-1:a", "-1:b no", "+1:c"]);
+        let google = r#"<testsuite tests="2" disabled="1"><testcase name="a" status="run" result="completed"/><testcase name="b" status="notrun" result="suppressed"/></testsuite>"#;
+        assert_eq!(told(google), ["+1:a", "~1:b"]);
+        let php = r#"<testsuite name="s" tests="1" warnings="1"><testcase name="Warning"><warning type="PHPUnit\Framework\Warning">No tests found</warning></testcase></testsuite>"#;
+        assert_eq!(told(php), ["-1:Warning No tests found"]);
+        let node = r#"<testsuite tests="2" failures="1"><testcase name="a"/><testcase name="b"><skipped type="todo" message="true"/><failure message="no">trace</failure></testcase></testsuite>"#;
+        assert_eq!(told(node), ["+1:a", "~1:b no"]);
         assert!(read("<testsuites><testsuite>").is_err() && read("<html></html>").is_err() && read("<testsuite").is_err());
     }
 
@@ -531,6 +610,12 @@ mod tests {
         let tap = "TAP version 13\n1..4\nok 1 - first\nnot ok 2 second\n  ---\n  message: no\n  ...\nok 3 # SKIP later\nnot ok 4 - known # TODO mend\n";
         assert_eq!(told(tap), ["+3:first", "-4:second message: no", "~8:", "~9:known"]);
         assert_eq!(told("1..3\nok 1\n"), ["+2:", "!1:plan 3 tests were planned, and the report tells of 1"]);
+        let before = "TAP version 14\n# Subtest: p\n    not ok 1 - child\n    1..1\nok 1 - p\n1..1\n";
+        assert_eq!(told(before), ["+5:p", "!3:p it passed, and one of its subtests did not"]);
+        let braces =
+            "1..2\nok 1 - p {\n    1..2\n    ok 1 - c\n    not ok 2 - d # TODO later\n}\nok 2 - q {\n    not ok 1 - c\n    1..1\n}\n";
+        assert_eq!(told(braces), ["+2:p", "+7:q", "!8:q it passed, and one of its subtests did not"]);
+        assert_eq!(told("1..1\nok 1 - p\n    ---\n    not ok it says\n    ...\n"), ["+2:p"]);
         assert!(read("ok 1\n").is_err(), "no plan");
         assert_eq!(told("ok 1\nok 1\n1..2\n"), ["+1:", "!2:number 1 it stands twice", "+2:"]);
         assert_eq!(told("{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["+1:p.T", "!1:p it began, and never ended"]);
@@ -544,6 +629,15 @@ mod tests {
             ["+1:2 tests"]
         );
         assert_eq!(told("running 1 test\ntest a ... \u{1b}[32mok\u{1b}[m\ntest result: ok. 1 passed;\n"), ["+2:a"]);
+        let writes = "running 3 tests\ntest a ... hello\nworld\nok\ntest b ... xok\ntest c ... bench:       1,234 ns/iter (+/- 56)\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 1 measured;\n";
+        assert_eq!(told(writes), ["+2:a", "+5:b", "+6:c"]);
+        let other = "running 1 test\ntest a ... ok\n\ntest result: FAILED. 0 passed; 1 failed;\n";
+        assert_eq!(
+            told(other)[1..],
+            ["!4:test binary its sum says something else than its lines: test result: FAILED. 0 passed; 1 failed;"]
+        );
+        let targets = "running 1 test\ntest a ... ok\n\ntest result: ok. 1 passed;\n\nerror: 1 target failed:\n    `--lib`\n";
+        assert_eq!(told(targets)[1..], ["!6:cargo error: 1 target failed:"]);
         let flaky =
             "  TRY 1 FAIL [   0.1s] (1/1) x b\n  TRY 2 PASS [   0.1s] (1/1) x b\n     Summary [   0.1s] 1 test run: 1 passed (1 flaky)\n";
         assert_eq!(told(flaky), ["+2:x b"]);
