@@ -1,6 +1,7 @@
 //! Finds errors in JSON (RFC 8259): syntax, and names that stand twice in one object. Comments and trailing commas are allowed
 //! where tools allow them: in `.jsonc`, and in the configurations of TypeScript and of editors. The engine is `jsonc-parser`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use jsonc_parser::ast::{ObjectProp, Value};
@@ -17,7 +18,8 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
     subject.judge_texts(|path, text| {
         let lines = LineIndex::new(text);
         let options = options(path);
-        let parsed = match parse_to_ast(text, &CollectOptions::default(), &options) {
+        let whole = with_whole_escapes(text);
+        let parsed = match parse_to_ast(&whole, &CollectOptions::default(), &options) {
             Ok(parsed) => parsed,
             Err(error) => {
                 let range = error.range();
@@ -54,6 +56,32 @@ fn check(subject: Subject<Params>) -> Result<Verdict, Failure> {
         }
         Ok(findings)
     })
+}
+
+/// A text without the halves of pairs of `\u` escapes that stand alone, each in place of as many letters: RFC 8259, section 8.2, has
+/// them, and the engine does not.
+fn with_whole_escapes(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6).and_then(|escape| escape.strip_prefix(b"\\u"))?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (mut whole, mut at) = (Cow::Borrowed(bytes), 0);
+    while let Some(next) = bytes[at..].iter().position(|byte| *byte == b'\\').map(|next| at + next) {
+        at = match unit(next) {
+            Some(0xd800..=0xdbff) if matches!(unit(next + 6), Some(0xdc00..=0xdfff)) => next + 12,
+            Some(0xd800..=0xdfff) => {
+                whole.to_mut()[next..next + 6].copy_from_slice(br"\ufffd");
+                next + 6
+            }
+            Some(_) => next + 6,
+            None => bytes.len().min(next + 2),
+        };
+    }
+    match whole {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(whole) => String::from_utf8(whole).map_or(Cow::Borrowed(text), Cow::Owned),
+    }
 }
 
 fn duplicates(properties: &[ObjectProp<'_>], path: &str, lines: &LineIndex<'_>, findings: &mut Vec<Finding>) {
@@ -94,5 +122,23 @@ fn options(path: &str) -> ParseOptions {
         allow_bare_decimal_point_numbers: false,
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_pairs_are_replaced_and_nothing_else() {
+        for (text, whole) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#""\ud83d\ude00 \udc00x""#, r#""\ud83d\ude00 \ufffdx""#),
+            (r#""\\ud800 \u00e9 \n""#, r#""\\ud800 \u00e9 \n""#),
+            (r#""\ud8"#, r#""\ud8"#),
+            ("\"é\\", "\"é\\"),
+        ] {
+            assert_eq!(with_whole_escapes(text), whole);
+        }
     }
 }

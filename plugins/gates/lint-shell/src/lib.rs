@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use brush_parser::ast::{Command, CompoundCommand, CompoundList, CompoundListItem, Program};
-use brush_parser::{ParseError, Parser, ParserOptions};
+use brush_parser::word::{self, WordPiece, WordPieceWithSource};
+use brush_parser::{ParseError, Parser, ParserOptions, Token};
 use sandhog_guest::{Failure, Finding, LineIndex, Severity, Subject, Verdict};
 use tree_sitter::{Node, Tree};
 
@@ -39,7 +40,9 @@ fn lint(path: &str, text: &str) -> Vec<Finding> {
     let error = match Parser::new(std::io::Cursor::new(text), &options).parse_program() {
         Ok(program) => {
             let message = |word: &str| format!("`{word}` stands where a command has to stand: there is nothing that it belongs to");
-            return misplaced(&program).into_iter().map(|(word, place)| syntax(message(word), place)).collect();
+            let within = |place| syntax("a command within this word does not read".to_owned(), place);
+            let misplaced = misplaced(&program).into_iter().map(|(word, place)| syntax(message(word), place));
+            return misplaced.chain(unread(text, &options).into_iter().map(within)).collect();
         }
         Err(error) => error,
     };
@@ -104,6 +107,50 @@ fn misplaced(program: &Program) -> Vec<(&str, (u32, u32))> {
     found
 }
 
+/// Where words are with a command in them that does not read: brush looks into words when it runs them.
+fn unread(text: &str, options: &ParserOptions) -> Vec<(u32, u32)> {
+    let has_command = |word: &str| word.contains("$(") || word.contains('`');
+    let Some(tokens) = has_command(text).then(|| brush_parser::tokenize_str(text).ok()).flatten() else { return Vec::new() };
+    let is_here = |at: usize| matches!(at.checked_sub(2).map(|at| &tokens[at]), Some(Token::Operator(word, _)) if word.starts_with("<<") && word != "<<<");
+    let is_quoted = |at: usize| tokens[at - 1].to_str().contains(['\'', '"', '\\']);
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let Token::Word(word, span) = token else { continue };
+        if !has_command(word) || (is_here(at) && is_quoted(at)) {
+            continue;
+        }
+        let parse = if is_here(at) { word::parse_heredoc } else { word::parse };
+        let scripts = parse(word, options).map(commands).unwrap_or_default();
+        if !scripts.into_iter().all(|script| reads(script, options)) {
+            found.push((span.start.line as u32, span.start.column as u32));
+        }
+    }
+    found
+}
+
+/// The commands in a word.
+fn commands(pieces: Vec<WordPieceWithSource>) -> Vec<String> {
+    let (mut commands, mut rest) = (Vec::new(), pieces);
+    while let Some(piece) = rest.pop() {
+        match piece.piece {
+            WordPiece::CommandSubstitution(script) => commands.push(script),
+            // Its own signs stand after a backslash there.
+            WordPiece::BackquotedCommandSubstitution(script) if !script.contains('\\') => commands.push(script),
+            WordPiece::DoubleQuotedSequence(pieces) | WordPiece::GettextDoubleQuotedSequence(pieces) => rest.extend(pieces),
+            _ => {}
+        }
+    }
+    commands
+}
+
+/// Whether a command within a word reads.
+fn reads(script: String, options: &ParserOptions) -> bool {
+    match Parser::new(std::io::Cursor::new(&script), options).parse_program() {
+        Ok(program) => misplaced(&program).is_empty() && unread(&script, options).is_empty(),
+        Err(_) => tree(&script).is_some_and(|tree| amiss(&tree, &script).is_empty()),
+    }
+}
+
 /// What tree-sitter makes of a script, if it reads all of it.
 fn tree(text: &str) -> Option<Tree> {
     let mut parser = tree_sitter::Parser::new();
@@ -135,6 +182,13 @@ fn amiss(tree: &Tree, text: &str) -> Vec<(String, Range<usize>)> {
         };
         if let Some(opening) = empty {
             found.push((format!("no command stands after `{}`", opening.kind()), opening.byte_range()));
+        }
+        if node.kind() == "subshell" && node.parent().is_some_and(|parent| parent.kind() == "command") {
+            found.push(("a `(` stands within a command, where only words may".to_owned(), node.start_byte()..node.start_byte() + 1));
+        }
+        let of_case = |node: &Node<'_>| node.parent().is_some_and(|parent| parent.kind() == "case_item");
+        if [";;", ";&", ";;&"].contains(&node.kind()) && !of_case(&node) {
+            found.push((format!("`{}` stands outside of a `case`", node.kind()), node.byte_range()));
         }
         if node.kind() == "command_name" && node.prev_sibling().is_none() {
             let word = &text[node.byte_range()];
@@ -174,6 +228,16 @@ mod tests {
             "echo\r\nif x; then\r\necho\r\nfi\r\n",
             "( )\n",
             "if a; then b; elif c; then\n# none\nfi\n",
+            "echo hi;;\n",
+            "case x in a) echo;; esac;;\n",
+            "echo (a)\n",
+            "foo(bar)\n",
+            "print(\"x\")\n",
+            "x=$(fi)\n",
+            "echo \"a $(echo $(if)) b\"\n",
+            "x=`if`\n",
+            "cat <<E\n$(fi)\nE\n",
+            "f() { echo \"$(foo(bar))\"; }\n",
         ] {
             assert!(!lint("a.sh", script).is_empty(), "{script:?}: {:?}", tree(script).map(|tree| tree.root_node().to_sexp()));
         }
@@ -189,6 +253,12 @@ mod tests {
             "cat <<E\nfi\ndone\nE\n",
             "if x; then a=1; fi\nif x; then > file; fi\n",
             "for e in a; do\n  desc=\n  if [ a ]; then\n    b\n  fi\ndone\n",
+            "time\n",
+            "time",
+            "cat <<'E'\n$(fi)\nE\n",
+            "echo \"$(cat <<E\n\"a\"\nE\n)\" $(< file) $() $(( 1 + 2 )) \"`echo \\`echo\\``\"\n",
+            "x=$(case a in a) echo;; esac)\n",
+            "a=(1 2 $(echo))\ndeclare -a b=(1)\necho '$(fi)' \\$\\(fi\\)\n",
             "#!/bin/zsh\nfor x (a b) echo $x\n",
         ] {
             assert!(lint("a.sh", script).is_empty(), "{script:?}: {:?}", lint("a.sh", script));
