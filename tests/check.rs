@@ -821,6 +821,7 @@ fn what_init_writes_is_read_and_judges_and_nothing_is_written_over() {
     world.write("src/a.py", "x = 1\n");
     world.write("vendor/b.py", "import os\n");
     world.write("Cargo.lock", "version = 4\n");
+    world.write("sum.bench.js", "bench(\"sums\", () => 1 + 1);\n");
     let printed = world.run(&["init", "--print"], 0).out;
     world.run(&["init"], 0);
     assert_eq!(world.read("sandhog.toml"), printed);
@@ -828,6 +829,8 @@ fn what_init_writes_is_read_and_judges_and_nothing_is_written_over() {
         printed.contains("exclude = [\"vendor/\"]") && printed.contains("gate = \"lint\"") && printed.contains("# advisories = \"PATH\""),
         "{printed}"
     );
+    let perf = printed.split_once("gate = \"perf\"").expect("perf").1;
+    assert!(perf.contains("`sandhog baseline update`") && perf.contains("# params = { max_regression"), "{printed}");
     assert!(world.run(&["init"], 2).err.contains("is there already"));
     world.run(&["trust"], 0);
     let report = world.json(&[], 0);
@@ -852,6 +855,37 @@ fn figures_are_in_the_baseline_and_two_percent_mean_two_percent() {
     assert_eq!(findings(&world.json(&[], 0)), Vec::<String>::new(), "half a percent");
     world.write("sum.bench.js", bench(1_050));
     assert_eq!(findings(&world.json(&[], 1)), ["sum.bench.js fuel-regression"]);
+}
+
+#[test]
+fn without_params_fuel_may_not_grow_and_a_benchmark_that_crashes_keeps_its_figure() {
+    let world = World::new();
+    let bench = |body: &str| format!("def bench_sums():\n    {body}\n");
+    world.write("bench_sum.py", bench("return sum(range(1000))"));
+    world.write("sandhog.toml", "[[gate]]\ngate = \"perf\"\n");
+    world.run(&["trust"], 0);
+    let first = world.json(&[], 0);
+    assert_eq!(findings(&first), Vec::<String>::new());
+    assert!(first["notes"].to_string().contains("1 figure of perf-python compared with no baseline"), "{}", first["notes"]);
+    world.run(&["baseline", "update"], 0);
+    assert!(!world.json(&[], 0)["notes"].to_string().contains("no baseline"));
+    world.write("bench_sum.py", bench("return sum(range(2000))"));
+    assert_eq!(findings(&world.json(&["--new-only"], 1)), ["bench_sum.py:1:1 fuel-regression"]);
+    let figure = || {
+        let baseline: Value = serde_json::from_str(&world.read("sandhog-baseline.json")).expect("JSON");
+        (baseline["findings"].as_array().expect("findings").len(), baseline["metrics"][0]["value"].as_f64())
+    };
+    let before = figure();
+    world.write("bench_sum.py", bench("return 1 / 0"));
+    let updated = world.run(&["baseline", "update"], 0);
+    assert!(updated.err.contains("bench_sum.py::bench_sums was not measured"), "{}", updated.err);
+    assert_eq!(figure(), (1, before.1), "what crashes is a finding, and its figure stays");
+    world.write("bench_sum.py", bench("return sum(range(2000))"));
+    assert_eq!(findings(&world.json(&["--new-only"], 1)), ["bench_sum.py:1:1 fuel-regression"]);
+    world.run(&["baseline", "update"], 0);
+    let after = figure();
+    assert!(after.0 == 0 && after.1 > before.1, "a regression that is accepted is a figure, and no finding: {after:?}");
+    world.json(&[], 0);
 }
 
 #[test]

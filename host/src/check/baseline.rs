@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use super::tree::Tree;
-use crate::model::{Finding, Metric, Severity};
+use crate::model::{Finding, Metric};
 
 /// The name of the file, beside `sandhog.toml`.
 pub const FILE_NAME: &str = "sandhog-baseline.json";
@@ -98,9 +98,8 @@ impl Baseline {
     pub fn of(report: &Report) -> Self {
         let mut left = BTreeMap::new();
         for (gate, found) in report.findings() {
-            // That a figure has no baseline, or is better than its own, is over once this one is written.
-            let is_news_of_figures = gate.compares && found.finding.severity == Severity::Info;
-            if !is_news_of_figures && !matches!(found.excused, Some(super::Excused::Ignored(_))) {
+            // What is said of a figure is over once the figure itself is taken in.
+            if !(gate.compares && found.is_measured) && !matches!(found.excused, Some(super::Excused::Ignored(_))) {
                 *left.entry(key(&gate.name, &found.finding)).or_default() += 1;
             }
         }
@@ -121,6 +120,14 @@ impl Baseline {
         };
         self.left.extend(other.left.into_iter().filter(|((gate, path, ..), _)| !judged(gate, path)));
         for (figure, value) in other.metrics {
+            self.metrics.entry(figure).or_insert(value);
+        }
+    }
+
+    /// Keeps another baseline's figures of plugins that could not measure all: what crashed today was not forgotten.
+    pub fn keep_unmeasured(&mut self, other: Self, report: &Report) {
+        let has_unmeasured = |plugin: &str| report.gates.iter().any(|gate| gate.plugin == plugin && !gate.unmeasured.is_empty());
+        for (figure, value) in other.metrics.into_iter().filter(|((plugin, _), _)| has_unmeasured(plugin)) {
             self.metrics.entry(figure).or_insert(value);
         }
     }
@@ -198,7 +205,7 @@ fn key(gate: &str, finding: &Finding) -> (String, String, String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Location;
+    use crate::model::{Location, Severity};
 
     fn finding(rule: &str) -> Finding {
         Finding {

@@ -248,6 +248,8 @@ pub struct Found {
     pub excused: Option<Excused>,
     /// The unit that it is about, by its place in [`GateReport::units`].
     pub unit: Option<usize>,
+    /// Whether its part gave figures: what a gate that compares says of figures is over once they are taken in.
+    pub is_measured: bool,
 }
 
 /// How a gate ended.
@@ -297,6 +299,8 @@ pub struct GateReport {
     pub findings: Vec<Found>,
     /// Figures.
     pub metrics: Vec<Metric>,
+    /// Parts that it rejected without a figure, where it compares figures.
+    pub unmeasured: Vec<String>,
     /// Its units, each with its outcome, where it has units.
     pub units: Vec<UnitReport>,
     /// One line.
@@ -487,6 +491,7 @@ struct RawFinding {
     unit: Option<usize>,
     /// Whether the part that it is of was rejected.
     of_no: bool,
+    is_measured: bool,
 }
 
 /// Files that could not be shown to any gate, as findings of the host's own.
@@ -518,6 +523,7 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         fail_on: None,
         findings: Vec::new(),
         metrics: Vec::new(),
+        unmeasured: Vec::new(),
         units: Vec::new(),
         summary: summary.clone(),
         receipt: Receipt::default(),
@@ -525,7 +531,7 @@ fn unjudged(tree: &Tree) -> Option<Raw> {
         parts: 0,
         kept: 0,
     };
-    let findings = findings.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }).collect();
+    let findings = findings.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true, is_measured: false }).collect();
     Some(Raw { report, findings, bare_no: false, allow_error: false, masked: false, failed: Vec::new(), note: None })
 }
 
@@ -552,6 +558,7 @@ async fn gate(
         fail_on: chosen.settings.fail_on,
         findings: Vec::new(),
         metrics: Vec::new(),
+        unmeasured: Vec::new(),
         units: Vec::new(),
         summary: String::new(),
         receipt: Receipt::default(),
@@ -567,7 +574,7 @@ async fn gate(
             let (files, too_large, unseen) = files(tree, chosen, bytes_max);
             note = unseen;
             // What nobody looked at has not passed.
-            findings.extend(too_large.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true }));
+            findings.extend(too_large.into_iter().map(|finding| RawFinding { finding, unit: None, of_no: true, is_measured: false }));
             report.files = files.len();
             let subject = Subject {
                 files,
@@ -581,6 +588,7 @@ async fn gate(
             };
             let judged = judge.judge(entry, subject, Call { cancel: cancel.clone(), ..call }, &told).await;
             report.parts = judged.parts.len();
+            let mut unmeasured = Vec::new();
             for Part { name, file, attempt, kept } in judged.parts {
                 report.receipt.add(&attempt.receipt);
                 report.kept += usize::from(kept);
@@ -593,17 +601,30 @@ async fn gate(
                 match attempt.result {
                     Ok(said) => {
                         let of_no = said.decision == Decision::Fail;
+                        let is_measured = !said.metrics.is_empty();
                         bare_no |= of_no && said.findings.is_empty();
-                        findings.extend(said.findings.into_iter().map(|finding| RawFinding { finding, unit, of_no }));
+                        if of_no && !is_measured {
+                            unmeasured.push(name);
+                        }
+                        findings.extend(said.findings.into_iter().map(|finding| RawFinding { finding, unit, of_no, is_measured }));
                         report.metrics.extend(said.metrics);
                         report.summary = said.summary;
                     }
                     Err(failure) if unit.is_some() && failure.kind.blame() == Blame::Guest => {
                         let said = crate::judge::unit_failed(&name, &file, &failure);
-                        findings.extend(said.findings.into_iter().map(|finding| RawFinding { finding, unit, of_no: true }));
+                        findings.extend(said.findings.into_iter().map(|finding| RawFinding {
+                            finding,
+                            unit,
+                            of_no: true,
+                            is_measured: false,
+                        }));
+                        unmeasured.push(name);
                     }
                     Err(failure) => failed.push((name, failure)),
                 }
+            }
+            if report.compares {
+                report.unmeasured = unmeasured;
             }
             // A gate mends what it was shown to judge, and nothing else.
             let own: HashSet<&str> = chosen.files.iter().map(|at| tree.files[*at].0.as_str()).collect();
@@ -680,7 +701,7 @@ fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> Gat
     findings.sort_by(|a, b| order(&a.finding).cmp(&order(&b.finding)));
     let mut baseline = baseline;
     let (mut counting, mut decision) = (Vec::new(), Decision::Pass);
-    for RawFinding { finding, unit, of_no } in findings {
+    for RawFinding { finding, unit, of_no, is_measured } in findings {
         let ignored = ignores.iter().find(|ignore| covers(ignore, &report.name, &finding));
         let excused = match ignored {
             Some(ignore) => Some(Excused::Ignored(ignore.reason.clone())),
@@ -693,7 +714,7 @@ fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> Gat
                 decision = Decision::Fail;
             }
         }
-        report.findings.push(Found { finding, excused, unit });
+        report.findings.push(Found { finding, excused, unit, is_measured });
     }
     let rejects = if bare_no {
         Judgement::Rejects

@@ -160,6 +160,8 @@ struct Ready {
     notes: Vec<String>,
     /// Where the settings are, if any count.
     folder: Option<PathBuf>,
+    /// Whether gates are given a baseline.
+    has_baseline: bool,
     /// The baseline of a revision, for as long as it is needed.
     _kept: Option<tempfile::TempDir>,
 }
@@ -241,6 +243,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Op
         }
     }
     let named: Vec<String> = settings.data.keys().cloned().collect();
+    let has_baseline = named.iter().chain(common.data.iter().map(|(name, _)| name)).any(|name| name == DATA_BASELINE);
     let context = common.open_with(None, settings)?;
     for name in common.data.iter().map(|(name, _)| name).chain(&named) {
         let asked = || context.registry.plugins().flat_map(|entry| entry.manifest.data.keys().map(String::as_str));
@@ -278,7 +281,7 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Op
     let cores = common.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), cores * PARTS_PER_CORE, verdicts);
     let whole = only.is_none() && subject.gate.is_empty();
-    Ok(Ready { context, settings: check_settings, tree, only, whole, judge, notes, folder: policy_folder, _kept: kept })
+    Ok(Ready { context, settings: check_settings, tree, only, whole, judge, notes, folder: policy_folder, has_baseline, _kept: kept })
 }
 
 /// Whether a file is of the same working tree as a folder that it lies in.
@@ -351,6 +354,7 @@ pub fn check(common: &Common, arguments: &CheckArguments) -> Result<Exit, Error>
         }
         let mut report = report;
         report.notes.extend(unmeasured(&ready, &report));
+        report.notes.extend(uncompared(&ready, &report));
         for (format, output) in &outputs {
             write(*format, output.as_deref(), &report, &ready.tree, arguments.all)?;
         }
@@ -468,6 +472,17 @@ fn known(arguments: &CheckArguments, ready: &Ready) -> Result<Option<Baseline>, 
         }
     };
     read_baseline(&path).map(Some)
+}
+
+/// Figures that nobody compares with earlier ones.
+fn uncompared(ready: &Ready, report: &Report) -> Option<String> {
+    let measured: Vec<&check::GateReport> = report.gates.iter().filter(|gate| gate.compares && !gate.metrics.is_empty()).collect();
+    let figures = measured.iter().map(|gate| gate.metrics.len()).sum::<usize>();
+    let gates: Vec<&str> = measured.iter().map(|gate| gate.name.as_str()).collect();
+    (!ready.has_baseline && figures > 0).then(|| {
+        let figures = counted(figures, "figure");
+        format!("{figures} of {} compared with no baseline: `sandhog baseline update` writes one", gates.join(", "))
+    })
 }
 
 /// What the baseline has figures of and a whole check has not: a benchmark that is gone is judged by nobody.
@@ -640,12 +655,22 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             let was_trusted = folder.join(FILE_NAME).is_file() && trust::is_trusted(&folder)?;
             let is_part = ready.only.is_some() || !subject.gate.is_empty() || !subject.exclude.is_empty();
             let mut known = Baseline::of(&report);
+            let unmeasured: Vec<(&str, &String)> =
+                report.gates.iter().flat_map(|gate| gate.unmeasured.iter().map(|part| (gate.name.as_str(), part))).collect();
             if is_part && path.exists() {
                 known.keep_others(read_baseline(&path)?, &report, &ready.tree);
+            } else if !unmeasured.is_empty() && path.exists() {
+                known.keep_unmeasured(read_baseline(&path)?, &report);
             }
             replace(&path, &known.text())?;
             if was_trusted {
                 trust::renew(&folder)?;
+            }
+            for (gate, part) in unmeasured {
+                eprintln!(
+                    "{gate}: {} was not measured, see `sandhog check`; figures of it that were there before stay",
+                    crate::model::text::sanitize(part, 200)
+                );
             }
             let figures = known.metrics().count();
             let figures = if figures > 0 { format!(", {}", counted(figures, "figure")) } else { String::new() };

@@ -7,6 +7,7 @@ use super::context::Common;
 use super::exit::{Error, Exit};
 use crate::check::{self, tree};
 use crate::config::check::CheckSettings;
+use crate::config::manifest::DATA_BASELINE;
 use crate::config::settings::FILE_NAME;
 
 /// Arguments of `init`.
@@ -75,6 +76,10 @@ fn text(common: &Common, folder: &Path) -> Result<String, Error> {
             let _ = writeln!(out, "# {}: {}", chosen.name, chosen.why);
         }
         let _ = writeln!(out, "[[gate]]\ngate = \"{set}\"");
+        if members.iter().any(|chosen| chosen.entry.manifest.data.contains_key(DATA_BASELINE)) {
+            out.push_str("# Its figures are compared with those that `sandhog baseline update` records; what they may grow by:\n");
+            out.push_str("# params = { max_regression = \"2%\" }\n");
+        }
     }
     if plan.chosen.iter().any(|chosen| chosen.name == "lint-python") {
         out.push_str("\n# One gate of a set, by itself, with params of its own:\n# [[gate]]\n# gate = \"lint-python\"\n# params = { select = [\"E\", \"F\", \"I\"] }\n");

@@ -2,7 +2,8 @@
 //!
 //! Fuel and memory are exact: a change of one unit is a change of the code. Time is not: it is judged by the median of its
 //! samples, and a change counts only where it is larger than what the samples scatter by, three times their scaled median
-//! absolute deviation (Rousseeuw and Croux, 1993).
+//! absolute deviation (Rousseeuw and Croux, 1993). Where params do not say what figures may grow by, fuel may by 2%, memory by
+//! 10%, and time by 10% where it is known what its samples scatter by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,14 @@ impl Kind {
             Self::Fuel => "fuel",
             Self::Memory => "memory",
             Self::Time => "time",
+        }
+    }
+
+    /// What it may grow by where nobody says.
+    fn regression(self) -> f64 {
+        match self {
+            Self::Fuel => 0.02,
+            Self::Memory | Self::Time => 0.1,
         }
     }
 
@@ -78,7 +87,7 @@ pub fn median(numbers: &[f64]) -> Option<f64> {
 }
 
 /// What figures may be, as params say it: `max_regression = "2%"` for all, or a table of it by `fuel`, `memory` and `time`;
-/// `maximum`, a table of it.
+/// `maximum`, a table of it. Of a table, what it does not name is not compared.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
@@ -106,6 +115,8 @@ enum Quantity {
 #[derive(Debug)]
 pub struct Judge {
     regression: BTreeMap<Kind, f64>,
+    /// Whether nobody said what figures may grow by.
+    is_default: bool,
     maximum: BTreeMap<Kind, f64>,
     require_baseline: bool,
     /// What was asked for by its own name.
@@ -128,18 +139,16 @@ impl Judge {
         };
         let mut regression = BTreeMap::new();
         match &params.max_regression {
-            None => {}
+            None => regression.extend(kinds.map(|kind| (kind, kind.regression()))),
             Some(PerKind::All(part)) => {
-                regression.extend(kinds.map(|kind| (kind, percent(part))).into_iter().filter_map(|(kind, part)| Some((kind, part.ok()?))))
+                let part = percent(part)?;
+                regression.extend(kinds.map(|kind| (kind, part)));
             }
             Some(PerKind::Each(parts)) => {
                 for (word, part) in parts {
                     regression.insert(known(word)?, percent(part)?);
                 }
             }
-        }
-        if let Some(PerKind::All(part)) = &params.max_regression {
-            percent(part)?;
         }
         let mut maximum = BTreeMap::new();
         for (word, quantity) in &params.maximum {
@@ -150,7 +159,8 @@ impl Judge {
         if let Some(PerKind::Each(_)) = &params.max_regression {
             named.extend(regression.keys());
         }
-        Ok(Self { regression, maximum, require_baseline: params.require_baseline, named, baseline: read_baseline(plugin)? })
+        let is_default = params.max_regression.is_none();
+        Ok(Self { regression, is_default, maximum, require_baseline: params.require_baseline, named, baseline: read_baseline(plugin)? })
     }
 
     /// Whether a kind of figures was named.
@@ -172,7 +182,9 @@ impl Judge {
             let found = format!("it is {}", show(value));
             findings.push(Finding::new(format!("{word}-maximum"), Severity::High, text).suggest(found));
         }
-        let Some(allowed) = self.regression.get(&measure.kind) else { return (findings, metric) };
+        // How far one sample of a time is off, nobody knows.
+        let is_vague = self.is_default && measure.kind == Kind::Time && measure.deviation == 0.0;
+        let Some(allowed) = self.regression.get(&measure.kind).filter(|_| !is_vague) else { return (findings, metric) };
         match self.baseline.as_ref().and_then(|baseline| baseline.get(&metric.name)) {
             Some(before) => {
                 let change = if *before > 0.0 {
@@ -197,6 +209,7 @@ impl Judge {
                     findings.push(Finding::new(format!("{word}-improved"), Severity::Info, text).suggest(found));
                 }
             }
+            None if self.is_default && self.baseline.is_none() && !self.require_baseline => {}
             None => {
                 let severity = if self.require_baseline { Severity::High } else { Severity::Info };
                 let text = format!("{name}: {word} has no baseline");
@@ -297,6 +310,25 @@ mod tests {
         assert_eq!(rules(&judge, Kind::Time, 1100.0, 30.0), Vec::<String>::new(), "within what it scatters by");
         assert_eq!(rules(&judge, Kind::Time, 1100.0, 5.0), ["time-regression"]);
         assert_eq!(rules(&judge, Kind::Memory, 5.0, 0.0), ["no-baseline"]);
+    }
+
+    #[test]
+    fn without_a_word_fuel_may_grow_by_two_percent_and_a_table_names_all_that_is_compared() {
+        let before = [("f fuel", 1000.0), ("f memory", 1000.0), ("f time", 1000.0)];
+        let default = judge("{}", &before);
+        assert_eq!(rules(&default, Kind::Fuel, 1020.0, 0.0), Vec::<String>::new());
+        assert_eq!(rules(&default, Kind::Fuel, 1021.0, 0.0), ["fuel-regression"]);
+        assert_eq!(rules(&default, Kind::Memory, 1101.0, 0.0), ["memory-regression"]);
+        assert_eq!(rules(&default, Kind::Time, 1101.0, 1.0), ["time-regression"]);
+        assert_eq!(rules(&default, Kind::Time, 9000.0, 0.0), Vec::<String>::new(), "one sample says nothing of scatter");
+        assert_eq!(rules(&judge("{}", &[]), Kind::Fuel, 1.0, 0.0), ["no-baseline"]);
+        let none = |params: &str| Judge { baseline: None, ..judge(params, &[]) };
+        assert_eq!(rules(&none("{}"), Kind::Fuel, 1.0, 0.0), Vec::<String>::new());
+        assert_eq!(rules(&none(r#"{"max_regression": "2%"}"#), Kind::Fuel, 1.0, 0.0), ["no-baseline"]);
+        assert_eq!(rules(&none(r#"{"require_baseline": true}"#), Kind::Fuel, 1.0, 0.0), ["no-baseline"]);
+        let some = judge(r#"{"max_regression": {"memory": "5%"}}"#, &before);
+        assert_eq!(rules(&some, Kind::Fuel, 9000.0, 0.0), Vec::<String>::new());
+        assert_eq!(rules(&some, Kind::Memory, 1051.0, 0.0), ["memory-regression"]);
     }
 
     #[test]
