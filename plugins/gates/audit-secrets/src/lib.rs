@@ -205,7 +205,8 @@ fn entropy(text: &str) -> f64 {
 fn names_no_secret(name: &str) -> bool {
     const ENDS: &[&str] = &[
         "header", "name", "url", "uri", "path", "file", "field", "type", "class", "prefix", "length", "izer", "hash", "policy", "env",
-        "arn", "format", "pattern", "label", "title", "message", "version",
+        "arn", "format", "pattern", "regex", "regexp", "_id", "-id", ".id", "keyid", "tokenid", "secretid", "label", "title", "message",
+        "version",
     ];
     // What a service tells its callers apart by, and where in a list they are.
     const TOKENS: &[&str] =
@@ -223,7 +224,11 @@ fn names_no_secret(name: &str) -> bool {
             || (is_capital && before.ends_with(|letter: char| letter.is_ascii_lowercase())))
     };
     let token = lower.strip_suffix("token").map(|of| of.trim_end_matches(['_', '-', '.']));
+    // Keys by which something is found, or which everyone may know.
+    const OPEN: &[&str] = &["public", "cache", "primary", "foreign", "sort", "partition", "storage", "lookup", "group", "hot", "short"];
+    let is_open = |of: &str| of.contains(|letter: char| letter.is_ascii_lowercase()) || OPEN.iter().any(|word| lower.contains(word));
     ENDS.iter().any(|end| lower.ends_with(end))
+        || (name.ends_with("_KEY") && is_open(name.rsplit('.').next().unwrap_or(name)))
         || MADE_UP.iter().any(|word| lower.contains(word))
         || SHORT.iter().any(is_part)
         || token.is_some_and(|of| TOKENS.iter().any(|word| of.ends_with(word)))
@@ -244,15 +249,17 @@ fn is_placeholder(secret: &str, rule: &Rule, is_quoted: bool) -> bool {
         "dummy",
         "sample",
         "xxxx",
-        "0000000000",
+        "00000000",
         "1234567890123456",
     ];
     if WORDS.iter().any(|word| lower.contains(word)) {
         return true;
     }
     if rule.kind == Kind::Form {
+        // One of a documentation is cut short by points, or is no more than a word.
         let of_base64 = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/');
-        return rule.id == "private-key" && !secret.split(|letter| !of_base64(letter)).any(|run| run.len() >= 24);
+        let is_cut = || secret.lines().any(|line| !line.contains(": ") && line.contains(['.', '…', '*', '<']));
+        return rule.id == "private-key" && (is_cut() || !secret.split(|letter| !of_base64(letter)).any(|run| run.len() >= 24));
     }
     // Code and templates, not values: `process.env.X`, `${X}`, `{{ x }}`, `getenv(...)`, `<secret>`, paths and plain words.
     const CODE: &[&str] = &[
@@ -261,6 +268,7 @@ fn is_placeholder(secret: &str, rule: &Rule, is_quoted: bool) -> bool {
     ];
     let is_around = |before: &str, after: &str| secret.starts_with(before) && secret.ends_with(after);
     if CODE.iter().any(|word| lower.contains(word))
+        || secret.starts_with('>')
         || ["/", "./", "../", "~/", "arn:", "$", "%"].iter().any(|start| lower.starts_with(start))
         || [("{", "}"), ("[", "]"), ("<", ">")].iter().any(|(before, after)| is_around(before, after))
         || is_call(secret)
@@ -281,6 +289,9 @@ fn is_placeholder(secret: &str, rule: &Rule, is_quoted: bool) -> bool {
 /// What a person names things with: `0002_alter_user_name`, `s3-express-session`.
 fn is_of_words(text: &str) -> bool {
     let is_word = |part: &str| {
+        if part.len() <= 3 && part.chars().all(|letter| letter.is_ascii_alphanumeric()) {
+            return true;
+        }
         let word = part.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
         word.len() <= if word.len() < part.len() { 2 } else { 4 } && word.chars().all(|letter| letter.is_ascii_digit())
     };
@@ -342,6 +353,7 @@ mod tests {
             (format!("{}.{}.{}", made("eyJ", 20), made("eyJ", 30), made("", 43)), "jwt"),
             (format!("-----BEGIN {} KEY-----\n{}\n-----END {} KEY-----", "RSA PRIVATE", made("", 64), "RSA PRIVATE"), "private-key"),
             (format!("postgres://app:{}@db.internal/x", made("", 12)), "url-password"),
+            (format!("redis://:{}@cache.internal:6379/0", made("", 12)), "url-password"),
             (format!("Server=db;User Id=app;Password={};Encrypt=true", made("", 12)), "connection-password"),
             (format!("curl -sS -u app:{} https://x.invalid", made("", 12)), "curl-password"),
             (format!("\nmachine x.invalid login app password {}", made("", 12)), "netrc-password"),
@@ -376,6 +388,10 @@ mod tests {
             ("dbPwd = \"", "\"", "assigned-secret"),
             ("DB_PASS: '", "'", "assigned-secret"),
             ("auth = '", "'", "assigned-secret"),
+            ("x = '{\"api_key\": \"", "\"}'", "assigned-secret"),
+            ("\"source\": [\"api_key = \\\"", "\\\"\\n\"]", "assigned-secret"),
+            ("'{\\\"api_key\\\":\\\"", "\\\"}'", "assigned-secret"),
+            ("STRIPE_KEY = \"", "\"", "assigned-secret"),
             ("passphrase: \"a$", "(b\"", "assigned-secret"),
             ("<password>", "</password>", "xml-secret"),
             ("run --api-key ", " now", "option-secret"),
@@ -436,6 +452,12 @@ mod tests {
             "token = \"AQoDYXdzEJr1K2o9...\"",
             "(\"auth\", \"0002_alter_permission_name_max_length\")",
             "token = 's3-express-session-auth'",
+            "max_token = \"gpt-4o-mini-2024-07-18\"",
+            "password_regex = r\"^[a-z0-9]{8,16}x$\"",
+            "CSRF_TOKEN_ID = \"csrfmiddlewaretoken2\"",
+            "'?tokena=A&amp;tokenb=B\">package_name-0.1.2.tar.gz'",
+            "x = 'ghp_PersonalAccessToken01245678900000000'",
+            "-----BEGIN RSA PRIVATE KEY----- MIIEpQIBAAKCAQEAueRbXYjtVLTxfGGabdBSQqZQLYQYDcSoKf5xiieR. -----END RSA PRIVATE KEY-----",
             "sign('test_secret') => 'f7f9bd47fb98733ac5796fdc1fdb9ba2'",
             "compass = \"ab12CD34ef56GH78ij90\"",
             "author = \"ab12CD34ef56GH78ij90\"",

@@ -71,11 +71,23 @@ const fn unquoted(before: &'static str, pattern: &'static str) -> Rule {
 
 /// A word that names of secrets have in them, and what may follow in the name.
 macro_rules! named {
-    ($after:literal) => {
+    ($($after:tt)*) => {
         concat!(
             r"(?i)(?P<name>(?:secret|token|passw(?:or)?d|passphrase|(?:api|access|private|signing|encryption)[_.-]?key|credential)",
             r"[a-z0-9_.-]{0,20}|(?:auth|pass|pwd)\b)",
-            $after
+            $($after)*
+        )
+    };
+}
+
+/// What stands behind a name and its value in quotes, in whatever language: `cfg["api_key"] = "…"`, `let api_key: &str = "…"`,
+/// `var apiKey string = "…"`, `getenv("API_KEY") || "…"`, `get("API_KEY", "…")`, and all of it within a text in quotes.
+macro_rules! assigned {
+    () => {
+        concat!(
+            r#"(?:\\?['"]?\s{0,9}[\])]?\s{0,9}(?::\s*[a-z_&][a-z0-9_&<>\[\]|':. ]{0,60}=|string\s*=|\[\]byte\s*=|\[\w{0,20}\]\s*="#,
+            r#"|=>|:=|\?\?=?|\|\|=?|\?=|={1,3}|:|\bor\b)\s{0,40}|['"][ \t]{0,9},[ \t]{0,9})\(?\s{0,9}"#,
+            r#"[a-z@$]{0,2}\#?\\?['"`](?P<secret>(?:[^\s'"`\\]|\\[^\s'"`]){12,})\\?['"`]"#,
         )
     };
 }
@@ -263,7 +275,7 @@ pub const RULES: &[Rule] = &[
             "url-password",
             "a password in an address",
             &["://"],
-            r#"://[^\s:/@'"]{1,100}:(?P<secret>[^\s:/@'"]{6,200})@[A-Za-z0-9.\[-]"#,
+            r#"://[^\s:/@'"]{0,100}:(?P<secret>[^\s:/@'"]{6,200})@[A-Za-z0-9.\[-]"#,
         )
     },
     Rule {
@@ -291,14 +303,9 @@ pub const RULES: &[Rule] = &[
         )
     },
     name("option-secret", Some(r"(?i)--[a-z0-9-]*$"), named!(r#"(?:=|\s+)['"]?(?P<secret>[^\s'"`]{12,})"#)),
-    // `cfg["api_key"] = "…"`, `let api_key: &str = "…"`, `var apiKey string = "…"`, `getenv("API_KEY") || "…"`, `get("API_KEY", "…")`
-    name(
-        "assigned-secret",
-        None,
-        named!(
-            r#"(?:['"]?\s{0,9}[\])]?\s{0,9}(?::\s*[a-z_&][a-z0-9_&<>\[\]|':. ]{0,60}=|string\s*=|\[\]byte\s*=|\[\w{0,20}\]\s*=|=>|:=|\?\?=?|\|\|=?|\?=|={1,3}|:|\bor\b)\s{0,40}|['"][ \t]{0,9},[ \t]{0,9})\(?\s{0,9}[a-z@$]{0,2}\#?['"`](?P<secret>[^\s'"`]{12,})['"`]"#
-        ),
-    ),
+    name("assigned-secret", None, named!(assigned!())),
+    // A variable of the environment.
+    Rule { words: &["_KEY"], ..name("assigned-secret", Some(r"[A-Z0-9]$"), concat!(r"(?P<name>_KEY\b)", "(?i:", assigned!(), ")")) },
     name("assigned-secret", Some(r"(?i)#\s*define\s+\w*$"), named!(r#"\s+L?"(?P<secret>[^\s"]{12,})""#)),
     // Name and value, each with a name of its own, as in Kubernetes.
     name(

@@ -183,6 +183,10 @@ fn amiss(tree: &Tree, text: &str) -> Vec<(String, Range<usize>)> {
         if let Some(opening) = empty {
             found.push((format!("no command stands after `{}`", opening.kind()), opening.byte_range()));
         }
+        let after_brace = text.as_bytes().get(node.start_byte()..node.start_byte() + 2);
+        if node.kind() == "compound_statement" && after_brace.is_some_and(|two| two[0] == b'{' && !two[1].is_ascii_whitespace()) {
+            found.push(("`{` is a word of its own, behind which a space stands".to_owned(), node.start_byte()..node.start_byte() + 1));
+        }
         if node.kind() == "subshell" && node.parent().is_some_and(|parent| parent.kind() == "command") {
             found.push(("a `(` stands within a command, where only words may".to_owned(), node.start_byte()..node.start_byte() + 1));
         }
@@ -233,6 +237,8 @@ mod tests {
             "echo (a)\n",
             "foo(bar)\n",
             "print(\"x\")\n",
+            "x=1; {echo; }\n",
+            "if true; then {echo; }; fi\n",
             "x=$(fi)\n",
             "echo \"a $(echo $(if)) b\"\n",
             "x=`if`\n",

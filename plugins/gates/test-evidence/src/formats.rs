@@ -341,7 +341,10 @@ fn tap(text: &str) -> Result<Vec<Case>, String> {
         }
         if let Some(plan) = line.strip_prefix("1..") {
             let count = plan.split_whitespace().next().and_then(|count| count.parse().ok());
-            planned = Some(count.ok_or_else(|| format!("line {}: a plan that is no number", at + 1))?);
+            let count = count.ok_or_else(|| format!("line {}: a plan that is no number", at + 1))?;
+            if planned.replace(count).is_some() {
+                return Err(format!("line {}: a second plan", at + 1));
+            }
             continue;
         }
         if let Some(reason) = line.strip_prefix("Bail out!") {
@@ -616,6 +619,7 @@ mod tests {
             "1..2\nok 1 - p {\n    1..2\n    ok 1 - c\n    not ok 2 - d # TODO later\n}\nok 2 - q {\n    not ok 1 - c\n    1..1\n}\n";
         assert_eq!(told(braces), ["+2:p", "+7:q", "!8:q it passed, and one of its subtests did not"]);
         assert_eq!(told("1..1\nok 1 - p\n    ---\n    not ok it says\n    ...\n"), ["+2:p"]);
+        assert!(read("1..1\nok 1\n1..1\n").is_err(), "two plans");
         assert!(read("ok 1\n").is_err(), "no plan");
         assert_eq!(told("ok 1\nok 1\n1..2\n"), ["+1:", "!2:number 1 it stands twice", "+2:"]);
         assert_eq!(told("{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n"), ["+1:p.T", "!1:p it began, and never ended"]);
