@@ -169,9 +169,20 @@ impl<P> Subject<P> {
         let mut findings = Vec::new();
         for file in &self.files {
             let bytes = self.read(&file.path)?;
-            let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes); // a byte order mark is no content
+            // A byte order mark is no content. Places do not count it; edits, which are of the file, do.
+            let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+            let mark = (bytes.len() - text.len()) as u64;
+            let bytes = text;
             match std::str::from_utf8(bytes) {
-                Ok(text) => findings.extend(judge(&file.path, text)?),
+                Ok(text) => {
+                    let mut found = judge(&file.path, text)?;
+                    let fixes = found.iter_mut().filter_map(|finding| finding.fix.as_mut());
+                    for edit in fixes.flat_map(|fix| &mut fix.edits) {
+                        edit.start += mark;
+                        edit.end += mark;
+                    }
+                    findings.extend(found);
+                }
                 Err(error) => {
                     let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
                     let line = u32::try_from(line).unwrap_or(u32::MAX);

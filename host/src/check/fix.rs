@@ -22,17 +22,23 @@ pub struct Fixed {
 /// Makes the fixes of a report; those that are not safe only where `also_unsafe`.
 #[must_use]
 pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
-    let mut by_file: BTreeMap<&str, Vec<&Fix>> = BTreeMap::new();
+    let mut by_file: BTreeMap<&str, Vec<(&str, &Fix)>> = BTreeMap::new();
     for (_, found) in report.findings().filter(|(_, found)| found.excused.is_none()) {
         if let (Some(fix), Some(location)) = (&found.finding.fix, &found.finding.location)
             && (fix.safe || also_unsafe)
         {
-            by_file.entry(&location.path).or_default().push(fix);
+            by_file.entry(&location.path).or_default().push((&found.finding.rule, fix));
         }
     }
     let mut fixed = Fixed::default();
-    for (path, fixes) in by_file {
+    for (path, mut fixes) in by_file {
         let Ok(before) = tree.snapshot.content(path) else { continue };
+        // Of fixes of one place the smaller is made first, as linters do: what is left of the other is known in the next round.
+        fixes.sort_by_key(|(rule, fix)| {
+            let (start, end) = (fix.edits.iter().map(|edit| edit.start).min(), fix.edits.iter().map(|edit| edit.end).max());
+            (start, end, *rule)
+        });
+        let fixes: Vec<&Fix> = fixes.into_iter().map(|(_, fix)| fix).collect();
         let (after, made) = apply(&before, &fixes);
         if made == 0 {
             continue;
@@ -52,6 +58,7 @@ pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
 fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
     let mut taken: Vec<(usize, usize, &str)> = Vec::new();
     let mut made = 0;
+    let text = std::str::from_utf8(before).ok();
     for fix in fixes {
         let mut edits: Vec<(usize, usize, &str)> = Vec::new();
         for edit in &fix.edits {
@@ -59,7 +66,11 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
             edits.push((start, end, &edit.replacement));
         }
         edits.sort();
-        let inside = |(start, end, _): &(usize, usize, &str)| start <= end && *end <= before.len();
+        // Within the file, and not within a character: an edit there was not made for this text.
+        let inside = |(start, end, _): &(usize, usize, &str)| {
+            let is_whole = |at: usize| text.is_none_or(|text| text.is_char_boundary(at));
+            start <= end && *end <= before.len() && is_whole(*start) && is_whole(*end)
+        };
         let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
         let apart = |a: &(usize, usize, &str), b: &(usize, usize, &str)| a.1 < b.0 || b.1 < a.0;
         let clear = edits.iter().all(|edit| taken.iter().all(|other| apart(edit, other)));
@@ -112,6 +123,7 @@ mod tests {
         let outside = fix(&[(0, 1, "x"), (5, 99, "y")]);
         assert_eq!(apply(b"abc", &[&outside]), (b"abc".to_vec(), 0));
         assert_eq!(apply(b"abc", &[&fix(&[(2, 1, "x")])]), (b"abc".to_vec(), 0));
+        assert_eq!(apply("aé".as_bytes(), &[&fix(&[(2, 3, "")])]), ("aé".as_bytes().to_vec(), 0), "within a character");
         let crossed = fix(&[(2, 7, "y"), (0, 5, "x")]);
         assert_eq!(apply(b"abcdefgh", &[&crossed]), (b"abcdefgh".to_vec(), 0), "edits of one fix that overlap");
     }
