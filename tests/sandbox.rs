@@ -314,6 +314,17 @@ fn many_memories() {
 }
 
 #[test]
+fn two_components() {
+    for allocator in [Allocator::Pooling, Allocator::OnDemand] {
+        let runtime = Runtime::new(Settings { allocator, in_flight: 2, ..Settings::default() }).expect("a runtime");
+        let plugin = load_in(&runtime, "two_components").expect("loads");
+        assert_eq!(plugin.kind(), sandhog::runtime::Kind::Command);
+    }
+    let ended = run_with("two_components", "{}", defaults());
+    assert!(ended.result.is_ok(), "{:?}", ended.result);
+}
+
+#[test]
 fn too_many_memories() {
     for allocator in [Allocator::Pooling, Allocator::OnDemand] {
         let runtime = Runtime::new(Settings { allocator, in_flight: 2, ..Settings::default() }).expect("a runtime");

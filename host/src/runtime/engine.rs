@@ -54,7 +54,7 @@ fn config(stack_bytes: usize) -> Config {
         .async_stack_size(stack_bytes + HOST_STACK_BYTES)
         .wasm_component_model(true)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        .wasm_multi_memory(true) // what joins two components has the memories of both
         .shared_memory(false)
         .memory_init_cow(true);
     config
@@ -70,6 +70,7 @@ fn pooled(mut config: Config, settings: &Settings) -> Config {
         .total_tables(per_slot(limits::TABLES_MAX))
         .total_stacks(slots)
         .max_core_instances_per_component(u32::try_from(limits::INSTANCES_MAX).unwrap_or(u32::MAX))
+        .max_memories_per_module(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(limits::MEMORIES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_module(u32::try_from(limits::TABLES_MAX).unwrap_or(u32::MAX))

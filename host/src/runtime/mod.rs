@@ -24,6 +24,7 @@ mod time;
 mod trap;
 
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,7 +217,10 @@ impl Runtime {
     /// # Errors
     /// When the bytes are no component that this engine takes.
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, Error> {
-        self.inner.engine.precompile_component(component).map_err(|error| Error::Compile(format!("{error:#}")))
+        // A defect of the compiler is one file's, and not the end of the host: it keeps nothing between two calls.
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.engine.precompile_component(component)))
+            .map_err(|_| Error::Compile("the compiler panicked on it: please report it with the component".to_owned()))?
+            .map_err(|error| Error::Compile(format!("{error:#}")))
     }
 }
 
