@@ -151,6 +151,12 @@ fn fixes_are_made_by_the_host_and_only_safe_ones_unless_asked() {
     assert_eq!(world.read("b.py"), "def f(x):\n    return x == None\n", "unsafe");
     world.run(&["check", "--fix", "--unsafe-fixes"], 0);
     assert_eq!(world.read("b.py"), "def f(x):\n    return x is None\n");
+    // A mark of the byte order moves nothing.
+    world.write("d.md", "\u{feff}# Title\n\nSome  text\n\n* item\n* é  x\n");
+    world.write("e.py", "\u{feff}import os\n\nx = 1\n");
+    world.run(&["check", "--fix", "--gate", "lint"], 0);
+    assert_eq!(world.read("d.md"), "\u{feff}# Title\n\nSome text\n\n* item\n* é x\n");
+    assert_eq!(world.read("e.py").trim_start_matches('\u{feff}').trim_start(), "x = 1\n");
     // Without --fix, nothing is written.
     world.write("c.py", BAD);
     world.run(&["check"], 1);
@@ -829,8 +835,12 @@ fn what_init_writes_is_read_and_judges_and_nothing_is_written_over() {
         printed.contains("exclude = [\"vendor/\"]") && printed.contains("gate = \"lint\"") && printed.contains("# advisories = \"PATH\""),
         "{printed}"
     );
-    let perf = printed.split_once("gate = \"perf\"").expect("perf").1;
-    assert!(perf.contains("`sandhog baseline update`") && perf.contains("# params = { max_regression"), "{printed}");
+    let hint = "# [[gate]]\n# gate = \"perf-javascript\"\n# params = { max_regression = \"2%\" }\n";
+    let taken = world.read("sandhog.toml").replace(hint, &hint.replace("# ", ""));
+    assert!(taken != printed, "{printed}");
+    world.write("sandhog.toml", taken);
+    world.run(&["trust"], 0);
+    world.json(&[], 0);
     assert!(world.run(&["init"], 2).err.contains("is there already"));
     world.run(&["trust"], 0);
     let report = world.json(&[], 0);
@@ -869,6 +879,14 @@ fn without_params_fuel_may_not_grow_and_a_benchmark_that_crashes_keeps_its_figur
     assert!(first["notes"].to_string().contains("1 figure of perf-python compared with no baseline"), "{}", first["notes"]);
     world.run(&["baseline", "update"], 0);
     assert!(!world.json(&[], 0)["notes"].to_string().contains("no baseline"));
+    // Where nothing is trusted, it counts when it is named.
+    let stranger = World::new();
+    stranger.write("bench_sum.py", bench("return sum(range(2000))"));
+    stranger.write("sandhog-baseline.json", world.read("sandhog-baseline.json"));
+    let report = stranger.json(&[], 0);
+    assert!(report["notes"].to_string().contains("sandhog-baseline.json counts with --baseline"), "{}", report["notes"]);
+    let named = stranger.json(&["--baseline", "sandhog-baseline.json", "--new-only"], 1);
+    assert_eq!(findings(&named), ["bench_sum.py:1:1 fuel-regression"]);
     world.write("bench_sum.py", bench("return sum(range(2000))"));
     assert_eq!(findings(&world.json(&["--new-only"], 1)), ["bench_sum.py:1:1 fuel-regression"]);
     let figure = || {

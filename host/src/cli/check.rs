@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
+use super::output::replace;
 use super::trust::{self, Policy};
 use crate::check::baseline::{self, Baseline};
 use crate::check::tree::{self, Tree};
@@ -241,6 +242,10 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Op
             }
             None => {}
         }
+    }
+    // One that is named is for the gates too, which compare figures.
+    if let Some(file) = baseline.filter(|file| file.is_file()) {
+        settings.data.insert(DATA_BASELINE.to_owned(), file.to_owned());
     }
     let named: Vec<String> = settings.data.keys().cloned().collect();
     let has_baseline = named.iter().chain(common.data.iter().map(|(name, _)| name)).any(|name| name == DATA_BASELINE);
@@ -481,7 +486,12 @@ fn uncompared(ready: &Ready, report: &Report) -> Option<String> {
     let gates: Vec<&str> = measured.iter().map(|gate| gate.name.as_str()).collect();
     (!ready.has_baseline && figures > 0).then(|| {
         let figures = counted(figures, "figure");
-        format!("{figures} of {} compared with no baseline: `sandhog baseline update` writes one", gates.join(", "))
+        let advice = if ready.tree.root.join(baseline::FILE_NAME).is_file() {
+            format!("{} counts with --baseline, or beside a trusted sandhog.toml", baseline::FILE_NAME)
+        } else {
+            "`sandhog baseline update` writes one".to_owned()
+        };
+        format!("{figures} of {} compared with no baseline: {advice}", gates.join(", "))
     })
 }
 
@@ -570,29 +580,9 @@ fn write(format: Format, output: Option<&Path>, report: &Report, tree: &Tree, al
     };
     match output {
         None => super::try_out(&text).map_err(|error| Error::engine(format!("standard output: {error}")))?,
-        Some(path) => replace(path, &text)?,
+        Some(path) => replace(path, text.as_bytes())?,
     }
     Ok(())
-}
-
-/// A file, whole or as it was; where a link leads to. What is no file (a device, a pipe) is written.
-fn replace(path: &Path, text: &str) -> Result<(), Error> {
-    let cannot = |error: std::io::Error| Error::engine(format!("{} cannot be written: {error}", path.display()));
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let path = real.as_path();
-    if path.metadata().is_ok_and(|there| !there.is_file()) {
-        return std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(cannot);
-    }
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mut file =
-            tempfile::Builder::new().prefix(".sandhog-").permissions(std::fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path).map_err(|error| error.error)?;
-        std::io::Result::Ok(())
-    };
-    write().map_err(cannot)
 }
 
 /// GitHub's summary of this step, where it is asked for.
@@ -631,7 +621,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
                 return Err(Error::usage("no gate of this run compares figures with a baseline; nothing was written")
                     .help("such a gate is perf-receipt: { gate = \"perf-receipt\", usage = true, params = { max_regression = \"2%\" } }"));
             }
-            replace(&path, &known.text())?;
+            replace(&path, known.text().as_bytes())?;
             outln!("{}: {} taken in", path.display(), counted(count, "figure"));
             Ok(Exit::Passed)
         }
@@ -662,7 +652,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             } else if !unmeasured.is_empty() && path.exists() {
                 known.keep_unmeasured(read_baseline(&path)?, &report);
             }
-            replace(&path, &known.text())?;
+            replace(&path, known.text().as_bytes())?;
             if was_trusted {
                 trust::renew(&folder)?;
             }

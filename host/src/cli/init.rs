@@ -76,9 +76,13 @@ fn text(common: &Common, folder: &Path) -> Result<String, Error> {
             let _ = writeln!(out, "# {}: {}", chosen.name, chosen.why);
         }
         let _ = writeln!(out, "[[gate]]\ngate = \"{set}\"");
-        if members.iter().any(|chosen| chosen.entry.manifest.data.contains_key(DATA_BASELINE)) {
-            out.push_str("# Its figures are compared with those that `sandhog baseline update` records; what they may grow by:\n");
-            out.push_str("# params = { max_regression = \"2%\" }\n");
+        for chosen in members.iter().filter(|chosen| chosen.entry.manifest.data.contains_key(DATA_BASELINE)) {
+            let _ = write!(
+                out,
+                "# Its figures are compared with those that `sandhog baseline update` records. What they may grow by, in a table of its own:\n\
+                 # [[gate]]\n# gate = \"{}\"\n# params = {{ max_regression = \"2%\" }}\n",
+                chosen.name
+            );
         }
     }
     if plan.chosen.iter().any(|chosen| chosen.name == "lint-python") {

@@ -71,3 +71,23 @@ impl OutFolder {
         Ok(self.names.len())
     }
 }
+
+/// A file, whole or as it was; where a link leads to. What is no file (a device, a pipe) is written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let cannot = |error: std::io::Error| Error::engine(format!("{} cannot be written: {error}", path.display()));
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = real.as_path();
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return std::fs::File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(cannot);
+    }
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut file =
+            tempfile::Builder::new().prefix(".sandhog-").permissions(std::fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.persist(path).map_err(|error| error.error)?;
+        std::io::Result::Ok(())
+    };
+    write().map_err(cannot)
+}
