@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 #[doc(hidden)]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "sandhog:plugin/worker-plugin",
         generate_all,
         pub_export_macro: true,
@@ -43,7 +43,7 @@ pub mod bindings {
     /// The world of gates shares the types above.
     pub mod gate {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             world: "sandhog:plugin/gate-plugin",
             pub_export_macro: true,
             export_macro_name: "export_gate",
@@ -58,7 +58,7 @@ pub mod bindings {
     /// What a gate with units exports beside; shares the types above.
     pub mod units {
         wit_bindgen::generate!({
-            path: "../../wit",
+            path: "wit",
             inline: "package sandhog:guest; world units-only { export sandhog:plugin/units@0.1.0; }",
             world: "sandhog:guest/units-only",
             pub_export_macro: true,

@@ -99,7 +99,8 @@ impl Baseline {
         let mut left = BTreeMap::new();
         for (gate, found) in report.findings() {
             // What is said of a figure is over once the figure itself is taken in.
-            if !(gate.compares && found.is_measured) && !matches!(found.excused, Some(super::Excused::Ignored(_))) {
+            let is_of_figures = gate.compares && found.is_measured;
+            if !is_of_figures && !matches!(found.excused, Some(super::Excused::Ignored(_))) {
                 *left.entry(key(&gate.name, &found.finding)).or_default() += 1;
             }
         }

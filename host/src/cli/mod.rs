@@ -29,13 +29,16 @@ mod host;
 mod init;
 mod journal;
 mod letters;
+mod new;
 mod output;
+mod pack;
 mod plan;
 mod plugins;
 mod progress;
 mod run;
 mod runs;
 mod schema;
+mod test;
 mod trust;
 mod workflow;
 
@@ -88,6 +91,12 @@ enum Command {
     Plan(plan::PlanArguments),
     /// Run one task in one plugin
     Call(call::CallArguments),
+    /// Begin a plugin: a folder that builds, tests and runs, in the language that you know
+    New(new::NewArguments),
+    /// Make a plugin of what a compiler wrote: wrap a core module, embed what you say of it
+    Pack(pack::PackArguments),
+    /// Test a plugin by its author's cases, in the real sandbox
+    Test(test::TestArguments),
     /// Look at plugins: what there is, what each is and may do, what is wrong with it
     #[command(subcommand)]
     Plugins(plugins::PluginsCommand),
@@ -139,10 +148,11 @@ pub fn main() -> std::process::ExitCode {
     let json = match &command {
         Command::Run(run) => run.json,
         Command::Check(check) => check.json(),
-        Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema => false,
+        Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema | Command::New(_) | Command::Pack(_) => false,
         Command::Plan(plan) => plan.json,
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),
+        Command::Test(test) => test.json,
         Command::Bench(bench) => bench.json,
         Command::Runs(runs) => runs.json(),
         Command::DeadLetters(letters) => letters.json(),
@@ -159,6 +169,9 @@ pub fn main() -> std::process::ExitCode {
         Command::Schema => schema::schema(),
         Command::Plan(arguments) => plan::plan(&common, &arguments),
         Command::Call(arguments) => call::call(&common, arguments),
+        Command::New(arguments) => new::new(&arguments),
+        Command::Pack(arguments) => pack::pack(&arguments),
+        Command::Test(arguments) => test::test(&common, &arguments),
         Command::Plugins(command) => plugins::plugins(&common, command),
         Command::Bench(arguments) => bench::bench(&common, arguments),
         Command::Runs(command) => runs::runs(&common, command),

@@ -141,6 +141,10 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         let mut object = entry_json(&entry);
         let covered = |request: &Request| grant.as_ref().is_ok_and(|grant| grant.covers(request));
         object["schema_version"] = SCHEMA_VERSION.into();
+        object["authors"] = json!(entry.manifest.authors);
+        object["license"] = json!(entry.manifest.license);
+        object["source"] = json!(entry.manifest.source);
+        object["params"] = json!(entry.component.params.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()));
         object["exports"] = json!(entry.component.exports);
         object["imports"] = json!(entry.component.imports);
         object["limits"] = json!(limits);
@@ -164,11 +168,21 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         outln!("  {}", sanitize(description, 1000));
     }
     outln!("\nkind      {}", entry.kind.as_str());
+    let authors = Some(entry.manifest.authors.join(", ")).filter(|authors| !authors.is_empty());
+    for (word, value) in [("authors", &authors), ("license", &entry.manifest.license), ("source", &entry.manifest.source)] {
+        if let Some(value) = value {
+            outln!("{word:<9} {}", sanitize(value, 1000));
+        }
+    }
     outln!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
     outln!("digest    {}", entry.digest);
     outln!("limits    {limits}");
     if let Some(scope) = &entry.manifest.scope {
         outln!("scope     {scope}");
+    }
+    if let Some(schema) = &entry.component.params {
+        outln!("\nparams (JSON schema)");
+        sanitize_lines(schema).for_each(|line| outln!("  {line}"));
     }
     outln!("\nexports");
     entry.component.exports.iter().for_each(|name| outln!("  {name}"));
@@ -189,6 +203,11 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         outln!("\nto grant it something, write into sandhog.toml:\n\n{}", registry::grant_lines(&entry));
     }
     Ok(Exit::Passed)
+}
+
+/// The lines of a text that somebody else wrote, safe to show.
+fn sanitize_lines(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(|line| sanitize(line, 400))
 }
 
 fn grant_text(grant: &Grant) -> String {

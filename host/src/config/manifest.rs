@@ -14,6 +14,10 @@ const FIELDS: &[&str] = &[
     "name",
     "version",
     "description",
+    "authors",
+    "license",
+    "source",
+    "params",
     "limits",
     "requests",
     "command",
@@ -38,6 +42,14 @@ pub struct Manifest {
     pub version: Option<String>,
     /// What it does, in a line.
     pub description: Option<String>,
+    /// Who made it, each as `Name <mail>`, say.
+    pub authors: Vec<String>,
+    /// Under which terms it may be used, as an SPDX expression.
+    pub license: Option<String>,
+    /// Where its source is, as a URL.
+    pub source: Option<String>,
+    /// The file with the JSON schema of its params, for `sandhog pack`, which embeds it.
+    pub params: Option<String>,
     /// Limits that it should run with by default.
     pub limits: LimitsPatch,
     /// What it asks for; absent when there is no such section, so that the grant alone decides.
@@ -70,6 +82,10 @@ impl Default for Manifest {
             name: None,
             version: None,
             description: None,
+            authors: Vec::new(),
+            license: None,
+            source: None,
+            params: None,
             limits: LimitsPatch::default(),
             requests: None,
             command: Command::default(),
@@ -119,6 +135,10 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
     }
     manifest.version = fields.string(&mut out, "version").map(own);
     manifest.description = fields.string(&mut out, "description").map(own);
+    manifest.authors = fields.strings(&mut out, "authors").into_iter().map(|(name, _)| name.to_owned()).collect();
+    manifest.license = fields.string(&mut out, "license").map(own);
+    manifest.source = fields.string(&mut out, "source").map(own);
+    manifest.params = fields.string(&mut out, "params").map(own);
     manifest.limits = fields.table(&mut out, "limits").map(|table| read_limits(&mut out, table)).unwrap_or_default();
     if let Some((name, span)) = fields.string(&mut out, "provides") {
         match check_name(name) {

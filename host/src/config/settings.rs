@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{self, CheckSettings};
 use super::manifest::{check_guest_path, check_name, read_access};
-use super::reader::{Collector, Problems};
+use super::reader::{Collector, Fields, Problems};
 use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
 use crate::model::capability::{Ceiling, PinnedGrant};
@@ -289,6 +289,39 @@ fn read_grant(
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Option<PinnedGrant> {
     let fields = out.fields(table, GRANT_FIELDS);
+    let mut grant = read_capabilities(out, fields, base);
+    for (name, span) in fields.strings(out, "environment") {
+        match variable(name) {
+            Some(value) => {
+                grant.environment.insert(name.to_owned(), value);
+            }
+            None => out.push(
+                span,
+                format!("the environment variable `{name}` is granted, and not set"),
+                Some("set it, or remove the grant".to_owned()),
+            ),
+        }
+    }
+    match fields.string(out, "digest") {
+        Some((digest, span)) => match digest.parse() {
+            Ok(digest) => Some(PinnedGrant { digest, grant }),
+            Err(error) => {
+                out.push(span, format!("`digest`: {error}"), None);
+                None
+            }
+        },
+        None => {
+            if fields.get("digest").is_none() {
+                let help = "`sandhog plugins inspect NAME` prints the line".to_owned();
+                out.push(header, "a grant is for one component, known by its `digest`", Some(help));
+            }
+            None
+        }
+    }
+}
+
+/// What is granted, but for the environment. Paths are relative to `base`.
+pub(super) fn read_capabilities(out: &mut Collector, fields: Fields<'_, '_>, base: &Path) -> Grant {
     let mut grant = Grant::default();
     for value in fields.list(out, "files") {
         let Some(table) = value.get_ref().as_table() else {
@@ -305,18 +338,6 @@ fn read_grant(
             (None, _) | (_, None) => {
                 out.push(value.span(), "a granted directory needs `path` (here) and `at` (for the guest)", None);
             }
-        }
-    }
-    for (name, span) in fields.strings(out, "environment") {
-        match variable(name) {
-            Some(value) => {
-                grant.environment.insert(name.to_owned(), value);
-            }
-            None => out.push(
-                span,
-                format!("the environment variable `{name}` is granted, and not set"),
-                Some("set it, or remove the grant".to_owned()),
-            ),
         }
     }
     grant.clock = fields.boolean(out, "clock").unwrap_or(false);
@@ -340,20 +361,5 @@ fn read_grant(
             ),
         }
     }
-    match fields.string(out, "digest") {
-        Some((digest, span)) => match digest.parse() {
-            Ok(digest) => Some(PinnedGrant { digest, grant }),
-            Err(error) => {
-                out.push(span, format!("`digest`: {error}"), None);
-                None
-            }
-        },
-        None => {
-            if fields.get("digest").is_none() {
-                let help = "`sandhog plugins inspect NAME` prints the line".to_owned();
-                out.push(header, "a grant is for one component, known by its `digest`", Some(help));
-            }
-            None
-        }
-    }
+    grant
 }

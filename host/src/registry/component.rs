@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use semver::Version;
 use wasmparser::{ComponentExternalKind, ComponentName, ComponentNameSectionReader, Encoding, KnownCustom, Parser, Payload};
 
+use super::pack::{MANIFEST_SECTION, PARAMS_SECTION};
 use crate::model::text::sanitize;
 use crate::runtime::{CONTRACT_VERSION, Kind, WASI_INTERFACES};
 
@@ -30,8 +31,16 @@ pub struct Component {
     pub version: Option<String>,
     /// The description in the metadata.
     pub description: Option<String>,
+    /// Who made it, where the metadata says so.
+    pub authors: Option<String>,
+    /// Under which terms it may be used: an SPDX expression.
+    pub license: Option<String>,
+    /// Where its source is.
+    pub source: Option<String>,
     /// The manifest that was embedded in it.
     pub manifest: Option<String>,
+    /// The JSON schema of its params that was embedded in it.
+    pub params: Option<String>,
 }
 
 /// Why a file is no plugin.
@@ -41,10 +50,10 @@ pub enum Error {
     #[error("it is not WebAssembly: it does not start with the bytes `\\0asm`")]
     NotWasm,
     /// WebAssembly in its text form.
-    #[error("it is WebAssembly in text form; make it a component with `wasm-tools parse`")]
+    #[error("it is WebAssembly in text form; `sandhog pack` makes a plugin of it")]
     Text,
     /// A core module.
-    #[error("it is a core module, not a component; build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`")]
+    #[error("it is a core module, not a component; `sandhog pack` makes a plugin of it")]
     CoreModule,
     /// Damaged or cut off.
     #[error("it is damaged or cut off: {0}")]
@@ -148,7 +157,11 @@ impl Component {
             (_, KnownCustom::ComponentName(names)) if depth == 0 => self.name = component_name(names).or(self.name.take()),
             ("version", _) if depth == 0 => self.version = text().map(|text| sanitize(text, 256)),
             ("description", _) if depth == 0 => self.description = text().map(|text| sanitize(text, 1024)),
-            ("sandhog:plugin", _) if depth == 0 => self.manifest = text().map(str::to_owned),
+            ("authors", _) if depth == 0 => self.authors = text().map(|text| sanitize(text, 1024)),
+            ("licenses", _) if depth == 0 => self.license = text().map(|text| sanitize(text, 256)),
+            ("source", _) if depth == 0 => self.source = text().map(|text| sanitize(text, 1024)),
+            (MANIFEST_SECTION, _) if depth == 0 => self.manifest = text().map(str::to_owned),
+            (PARAMS_SECTION, _) if depth == 0 => self.params = text().map(str::to_owned),
             ("sandhog:identity", _) => {
                 if let Some(text) = text() {
                     self.name = self.name.take().or_else(|| identity(text, "name"));

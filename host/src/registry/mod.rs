@@ -7,6 +7,7 @@ pub mod cache;
 pub mod component;
 mod data;
 pub mod intake;
+pub mod pack;
 pub mod verdicts;
 
 use std::collections::BTreeMap;
@@ -684,6 +685,12 @@ fn examine_known(path: &Path, cache: Option<&Cache>) -> Result<Entry, BadPlugin>
         manifest: Manifest {
             version: manifest.version.clone().or_else(|| component.version.clone()),
             description: manifest.description.clone().or_else(|| component.description.clone()),
+            license: manifest.license.clone().or_else(|| component.license.clone()),
+            source: manifest.source.clone().or_else(|| component.source.clone()),
+            authors: match manifest.authors.as_slice() {
+                [] => component.authors.iter().cloned().collect(),
+                named => named.to_vec(),
+            },
             ..manifest
         },
         component,
@@ -727,7 +734,7 @@ impl Stamp {
     /// The name under which it is remembered.
     fn name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"examined ").update(env!("CARGO_PKG_VERSION").as_bytes()).update(self.path.as_os_str().as_encoded_bytes());
+        hasher.update(b"examined 2 ").update(env!("CARGO_PKG_VERSION").as_bytes()).update(self.path.as_os_str().as_encoded_bytes());
         for number in self.numbers {
             hasher.update(&number.to_le_bytes());
         }

@@ -54,7 +54,7 @@ pub(super) fn failure(error: &wasmtime::Error, memory_refused: bool, capture: &C
             message.push_str(&line);
         }
     }
-    if kind == FailureKind::Trapped {
+    if matches!(kind, FailureKind::Trapped | FailureKind::ContractViolation) {
         for frame in frames(error) {
             message.push_str("\n  at ");
             message.push_str(&frame);

@@ -1,0 +1,86 @@
+//! `sandhog pack`: a plugin of what a compiler wrote.
+
+use std::path::{Path, PathBuf};
+
+use super::exit::{Error, Exit};
+use super::output::replace;
+use crate::config::{Manifest, manifest};
+use crate::model::limits::show_bytes;
+use crate::registry::intake::{self, COMPONENT_BYTES_MAX};
+use crate::registry::pack::{About, pack as make};
+
+/// The largest manifest or schema that is read, in bytes.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+
+/// Arguments of `pack`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A core module exports sandhog:plugin/worker@0.1.0#run, or sandhog_worker_run where a language has no such names; for gates gate#check or\n\
+                  sandhog_gate_check; or `_start`. What it imports of WASI preview 1 is adapted.\n\n\
+                  Example: sandhog pack target/shout.wasm --output plugins/shout.wasm"
+)]
+pub struct PackArguments {
+    /// A component, a core module, or the text of either (`.wat`)
+    input: PathBuf,
+    /// The file to write [default: NAME.wasm beside the manifest, else beside the input]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What the author says of it: name, version, description, authors, license, source, requests, limits, params
+    /// [default: plugin.toml beside the input, or in the directory, where there is one]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Take names of functions and what debuggers need out: smaller, and traces have no names
+    #[arg(long)]
+    strip: bool,
+}
+
+/// Packs.
+pub fn pack(arguments: &PackArguments) -> Result<Exit, Error> {
+    let failed = |path: &Path, error: &dyn std::fmt::Display| Error::usage(format!("{}: {error}", path.display()));
+    let text = |path: &Path| {
+        let target = std::fs::canonicalize(path).map_err(|error| failed(path, &error))?;
+        let bytes = intake::read(&target, TEXT_BYTES_MAX).map_err(|error| failed(path, &error))?;
+        String::from_utf8(bytes).map_err(|_| failed(path, &"it is not UTF-8"))
+    };
+    let input = std::fs::canonicalize(&arguments.input).map_err(|error| failed(&arguments.input, &error))?;
+    let bytes = intake::read(&input, COMPONENT_BYTES_MAX).map_err(|error| failed(&arguments.input, &error))?;
+    let beside = arguments.input.with_file_name("plugin.toml");
+    let found = [beside, PathBuf::from("plugin.toml")].into_iter().find(|path| path.is_file());
+    let place = arguments.manifest.clone().or(found);
+    let manifest_text = place.as_deref().map(text).transpose()?;
+    let manifest = match (&place, &manifest_text) {
+        (Some(place), Some(text)) => manifest::read(&place.display().to_string(), text).map_err(Error::from)?,
+        (Some(_), None) | (None, _) => Manifest::default(),
+    };
+    let schema = match (&place, &manifest.params) {
+        (Some(place), Some(file)) => {
+            let file = place.with_file_name(file);
+            let schema = text(&file)?;
+            let value: serde_json::Value = serde_json::from_str(&schema).map_err(|error| failed(&file, &error))?;
+            if !(value.is_object() || value.is_boolean()) {
+                return Err(failed(&file, &"a JSON schema is an object, or true or false"));
+            }
+            Some(schema)
+        }
+        (_, None) | (None, _) => None,
+    };
+    let about = About { text: manifest_text.as_deref(), params: schema.as_deref(), manifest };
+    let packed = make(&bytes, &about, arguments.strip).map_err(|error| failed(&arguments.input, &error))?;
+    let output = match &arguments.output {
+        Some(output) => output.clone(),
+        None => {
+            let stem = arguments.input.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = about.manifest.name.clone().unwrap_or(stem);
+            let output = place.as_ref().unwrap_or(&arguments.input).with_file_name(format!("{name}.wasm"));
+            if std::fs::canonicalize(&output).is_ok_and(|output| output == input) {
+                return Err(
+                    Error::usage(format!("{}: it would be written over itself", output.display())).help("name another file with --output")
+                );
+            }
+            output
+        }
+    };
+    replace(&output, &packed)?;
+    outln!("{}: {}", output.display(), show_bytes(packed.len() as u64));
+    Ok(Exit::Passed)
+}

@@ -1,0 +1,275 @@
+//! What an author of plugins does: `sandhog new`, `pack` and `test`, through the real binary. Needs `scripts/languages`.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Ran, World, ran, root};
+use serde_json::Value;
+
+const LANGUAGES: [&str; 9] = ["rust", "javascript", "typescript", "python", "go", "c", "zig", "assemblyscript", "wat"];
+
+fn built(name: &str) -> String {
+    let path = root().join("dist/languages").join(format!("{name}.wasm"));
+    assert!(path.is_file(), "{}: run scripts/languages first", path.display());
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// In a folder of the world.
+#[track_caller]
+fn run_in(world: &World, folder: &str, program: &str, arguments: &[&str], code: i32) -> Ran {
+    let mut command = world.command(program, arguments);
+    command.current_dir(world.path().join(folder)).env("SANDHOG_CACHE_DIR", world.home.path().join("cache"));
+    command.env("SANDHOG", env!("CARGO_BIN_EXE_sandhog"));
+    ran(&mut command, code)
+}
+
+/// With compiled code kept from test to test: that of Python takes a while.
+#[track_caller]
+fn cached(world: &World, arguments: &[&str], code: i32) -> Ran {
+    let mut command = world.command(env!("CARGO_BIN_EXE_sandhog"), arguments);
+    ran(command.env("SANDHOG_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages")), code)
+}
+
+#[track_caller]
+fn sandhog_in(world: &World, folder: &str, arguments: &[&str], code: i32) -> Ran {
+    run_in(world, folder, env!("CARGO_BIN_EXE_sandhog"), arguments, code)
+}
+
+#[test]
+fn a_plugin_is_begun_built_tested_and_run_as_its_readme_says() {
+    let world = World::new();
+    for kind in ["worker", "gate"] {
+        let told = world.run(&["new", kind, kind, "--lang", "wat"], 0).out;
+        assert!(told.contains("next: cd ") && told.contains("./build && sandhog test"), "{told}");
+        let readme = world.read(&format!("{kind}/README.md"));
+        assert!(readme.contains("$ ./build") && readme.contains("$ sandhog test --conformance") && !readme.contains("{{"), "{readme}");
+        run_in(&world, kind, "./build", &[], 0);
+        assert!(sandhog_in(&world, kind, &["test"], 0).out.contains(", 0 failed"));
+        assert!(sandhog_in(&world, kind, &["test", "--conformance"], 0).out.ends_with(": 9 cases, 0 failed\n"));
+        let component = format!("./{kind}.wasm");
+        sandhog_in(&world, kind, &["call", &component, "--input", "README.md"], 0);
+        let told = sandhog_in(&world, kind, &["plugins", "inspect", &component], 0).out;
+        for part in
+            ["license   MIT OR Apache-2.0", "fuel 2G", "params (JSON schema)", "\"additionalProperties\": false", "wants\n  nothing"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
+
+#[test]
+fn every_language_has_a_worker_and_a_gate_without_a_placeholder_left() {
+    let world = World::new();
+    for language in LANGUAGES {
+        for kind in ["worker", "gate"] {
+            let folder = format!("{language}-{kind}");
+            world.run(&["new", kind, "a-name", "--lang", language, "--dir", &folder], 0);
+            for file in walkdir::WalkDir::new(world.path().join(&folder)).into_iter().flatten().filter(|entry| entry.file_type().is_file())
+            {
+                let text = std::fs::read_to_string(file.path()).expect("text");
+                let is_left =
+                    |part: &str| part.split_once("}}").is_some_and(|(word, _)| word.chars().all(|sign| sign.is_ascii_lowercase()));
+                assert!(!text.split("{{").skip(1).any(is_left), "{}", file.path().display());
+            }
+            for file in ["README.md", "plugin.toml", "build", ".gitignore", "params.schema.json", "cases"] {
+                assert!(world.path().join(&folder).join(file).exists(), "{folder}/{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn new_writes_over_nothing_and_refuses_names_that_no_language_has() {
+    let world = World::new();
+    world.write("there/notes.txt", "mine\n");
+    let refused = world.run(&["new", "worker", "there"], 2);
+    assert!(refused.err.contains("is there already") && refused.err.contains("nothing was written"), "{}", refused.err);
+    assert_eq!(std::fs::read_dir(world.path().join("there")).expect("reads").count(), 1);
+    for name in ["Big", "9lives", "../out", "with space", "", "under_score"] {
+        let refused = world.run(&["new", "worker", name], 2);
+        assert!(refused.err.contains("does not fit") || refused.err.contains("a value is required"), "{name}: {}", refused.err);
+    }
+    assert!(world.run(&["new", "worker", "x", "--lang", "cobol"], 2).err.contains("possible values: rust"));
+}
+
+#[test]
+fn one_workflow_in_nine_languages_gives_the_same_artifacts_and_fuel_twice() {
+    let plugins = Path::new(&built("rust-worker")).parent().expect("a folder").to_str().expect("UTF-8").to_owned();
+    let workflow = root().join("examples/languages/workflow.toml");
+    let run = || {
+        let world = World::new();
+        let ran = cached(&world, &["run", workflow.to_str().expect("UTF-8"), "--plugins", &plugins, "--out", "out", "--json"], 0);
+        let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+        let steps: Vec<(String, u64)> = report["steps"]
+            .as_array()
+            .expect("steps")
+            .iter()
+            .map(|step| {
+                assert_eq!(step["status"], "completed", "{step}");
+                (step["id"].as_str().expect("an id").to_owned(), step["usage"]["fuel"].as_u64().expect("fuel"))
+            })
+            .collect();
+        (steps, world.read("out/wat/0/assemblyscript/0/shouted.txt"))
+    };
+    let (steps, text) = run();
+    assert_eq!(steps.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), LANGUAGES);
+    assert_eq!(text, "HELLO!!!!!!!!!\n");
+    assert_eq!(run(), (steps, text));
+}
+
+#[test]
+fn each_language_s_gate_rejects_in_its_own_words() {
+    let world = World::new();
+    world.write("notes.txt", "fine\nTODO: é\n");
+    world.write("empty.txt", "");
+    for language in LANGUAGES {
+        let gate = built(&format!("{language}-gate"));
+        let is_of_sizes = ["zig", "assemblyscript", "wat"].contains(&language);
+        let (input, finding) =
+            if is_of_sizes { ("empty.txt", "empty.txt: medium empty") } else { ("notes.txt", "notes.txt:2:1: medium left-over") };
+        let ran = cached(&world, &["call", &gate, "--input", input], 1);
+        assert!(ran.out.contains(finding) && ran.out.contains("rejected:"), "{language}: {}", ran.out);
+    }
+}
+
+#[test]
+fn memory_beyond_what_a_module_begins_with_is_nobody_else_s() {
+    // Go's runtime takes all memory behind its data, and WASI's adapter had its own there.
+    let world = World::new();
+    world.write("large.txt", "a line of text, and one more\n".repeat(400_000));
+    for language in ["go", "c", "rust"] {
+        let out = format!("out-{language}");
+        let (worker, memory) = (built(&format!("{language}-worker")), "--memory=256MiB");
+        cached(&world, &["call", &worker, "--input", "large.txt", memory, "--out", &out], 0);
+        let text = world.read(&format!("{out}/shouted.txt"));
+        assert_eq!(text.len(), 29 * 400_000 + 1, "{language}");
+        assert!(text.ends_with("AND ONE MORE!\n"), "{language}");
+    }
+}
+
+const COUNTS: &str = r#"(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+  (func (export "sandhog_worker_run") (param i32) (result i32)
+    (i32.store8 (i32.const 0) (i32.const 0))
+    (i32.store (i32.const 4) (i32.const 8))
+    (i32.store (i32.const 8) (i32.const 0))
+    (i32.const 0)))"#;
+
+#[test]
+fn what_cannot_be_packed_says_why() {
+    let world = World::new();
+    let refused = |text: &str, arguments: &[&str]| {
+        world.write("in.wat", text);
+        world.run(&[&["pack", "in.wat", "--output", "out.wasm"], arguments].concat(), 2).err
+    };
+    for (text, said) in [
+        ("(module (func (export \"f\")))", "exports neither a function of the contract (`sandhog_worker_run`"),
+        ("(module", "its text does not read"),
+        ("no wasm at all", "it is not WebAssembly"),
+        ("(module (func (export \"sandhog_worker_run\") (param i32) (result i32) i32.const 0))", "does not fit the contract"),
+        ("(component)", "it exports nothing"),
+    ] {
+        let err = refused(text, &[]);
+        assert!(err.contains(said), "{text}: {err}");
+        assert!(!world.path().join("out.wasm").exists());
+    }
+    let both =
+        COUNTS.replace("(memory (export", "(func (export \"sandhog_gate_check\") (param i32) (result i32) (i32.const 0)) (memory (export");
+    assert!(refused(&both, &[]).contains("make two plugins of it"));
+    world.write("bad.toml", "names = \"x\"\nlicense = 7\n");
+    let err = refused(COUNTS, &["--manifest", "bad.toml"]);
+    assert!(err.contains("names") && err.contains("did you mean `name`"), "{err}");
+    world.write("licence.toml", "license = \"my own\"\n");
+    assert!(refused(COUNTS, &["--manifest", "licence.toml"]).contains("`license` in the manifest"));
+    world.write("schema.toml", "params = \"schema.json\"\n");
+    world.write("schema.json", "[1]");
+    assert!(refused(COUNTS, &["--manifest", "schema.toml"]).contains("a JSON schema is an object"));
+    world.run(&["pack", "nowhere.wasm"], 2);
+}
+
+#[test]
+fn a_packed_plugin_says_what_its_author_said_and_is_packed_again() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    let manifest = |version: &str| {
+        format!(
+            "name = \"counts\"\nversion = \"{version}\"\ndescription = \"Counts nothing\"\nauthors = [\"A. Author\"]\nlicense = \"MIT\"\n\
+             source = \"https://example.com/counts\"\n[limits]\nfuel = \"1M\"\n[requests]\nclock = \"to date what it makes\"\n"
+        )
+    };
+    world.write("plugin.toml", manifest("7.6.5"));
+    assert!(world.run(&["pack", "counts.wat"], 0).out.starts_with("counts.wasm: "));
+    world.write("plugin.toml", manifest("2.0.0"));
+    world.run(&["pack", "counts.wasm", "--output", "again.wasm"], 0);
+    assert!(world.run(&["pack", "counts.wasm"], 2).err.contains("written over itself"));
+    let text = world.run(&["plugins", "inspect", "./again.wasm"], 0).out;
+    for part in ["counts 2.0.0", "Counts nothing", "A. Author", "MIT", "https://example.com/counts", "fuel 1M", "to date what it makes"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let bytes = std::fs::read(world.path().join("again.wasm")).expect("reads");
+    assert_eq!(bytes.windows(5).filter(|part| part == b"7.6.5").count(), 0, "nothing of the first manifest is left");
+    // It asks for the clock, and is not granted it.
+    assert!(world.run(&["call", "./again.wasm"], 2).err.contains("clock"));
+}
+
+#[test]
+fn cases_are_compared_written_anew_and_told_where_they_differ() {
+    let world = World::new();
+    world.run(&["new", "worker", "shout", "--lang", "wat"], 0);
+    run_in(&world, "shout", "./build", &[], 0);
+    let test = |arguments: &[&str], code| sandhog_in(&world, "shout", &[&["test"], arguments].concat(), code);
+    world.write("shout/cases/shouts/expected/in.txt", "HELLO?\n");
+    world.write("shout/cases/shouts/expected.txt", "completed\nartifact other.txt - 3B\n");
+    let failed = test(&[], 1).out;
+    for part in ["✗ shouts", "- artifact other.txt - 3B", "+ artifact in.txt text/plain 6B", "- HELLO?", "+ HELLO", "1 case, 1 failed"] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
+    world.write("shout/cases/bye/inputs/in.txt", "bye\n");
+    assert!(test(&["--only", "bye"], 1).out.contains("write it with --update"));
+    assert!(test(&["--update"], 0).out.contains("written"));
+    assert_eq!(world.read("shout/cases/bye/expected/in.txt"), "BYE\n");
+    let report: Value = serde_json::from_str(&test(&["--json"], 0).out).expect("JSON");
+    assert_eq!((report["failed"].as_u64(), report["cases"].as_array().map(Vec::len)), (Some(0), Some(2)));
+    world.write("shout/cases/bye/case.toml", "limits = { fuel = \"10\" }\n");
+    assert!(test(&[], 1).out.contains("+ out_of_fuel"));
+    world.write("shout/cases/bye/case.toml", "param = {}\n");
+    assert!(test(&[], 2).err.contains("case.toml:1:1"), "a place");
+    world.write("shout/cases/bye/case.toml", "");
+    world.write("shout/cases/bye/subject/in.txt", "bye\n");
+    assert!(test(&[], 2).err.contains("it has inputs/ and subject/"));
+    std::fs::remove_dir_all(world.path().join("shout/cases")).expect("removes");
+    assert!(test(&[], 2).err.contains("there is no case"));
+    std::fs::remove_file(world.path().join("shout/shout.wasm")).expect("removes");
+    assert!(test(&[], 2).err.contains("build it first"));
+    assert!(world.run(&["test"], 2).err.contains("there is no plugin.toml here"));
+}
+
+#[test]
+fn a_plugin_that_does_not_bear_what_every_plugin_should_is_told_so() {
+    let world = World::new();
+    // It reads its first input without asking whether there is one.
+    let careless = COUNTS.replace(
+        "(i32.store8 (i32.const 0) (i32.const 0))",
+        "(if (i32.eqz (i32.load offset=44 (local.get 0))) (then unreachable)) (i32.store8 (i32.const 0) (i32.const 0))",
+    );
+    world.write("careless.wat", careless);
+    world.run(&["pack", "careless.wat", "--output", "careless.wasm"], 0);
+    let told = world.run(&["test", "./careless.wasm", "--conformance"], 1).out;
+    assert!(told.contains("✗ no input") && told.contains("it ended as trapped"), "{told}");
+}
+
+#[test]
+fn what_a_case_grants_is_there_and_nothing_else_is() {
+    let world = World::new();
+    let echo = root().join("dist/plugins/echo.wasm");
+    world.write("cases/one/inputs/in.txt", "hello\n");
+    world.write(
+        "cases/one/case.toml",
+        "criteria = [\"short\"]\n[grant]\nenvironment = { LANG = \"C\" }\n[[feedback]]\nrule = \"E1\"\nmessage = \"no\"\n",
+    );
+    world.run(&["test", echo.to_str().expect("UTF-8"), "--update"], 0);
+    assert!(world.read("cases/one/expected.txt").starts_with("completed\n"));
+    world.run(&["test", echo.to_str().expect("UTF-8")], 0);
+}
