@@ -16,6 +16,10 @@ plugins:
 gates:
     scripts/gates
 
+# A worker and a gate in every language, from empty folders, into dist/languages
+languages *names:
+    scripts/languages {{names}}
+
 # Guests that attack the sandbox into dist/guests
 guests:
     scripts/guests

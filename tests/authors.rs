@@ -59,6 +59,27 @@ fn a_plugin_is_begun_built_tested_and_run_as_its_readme_says() {
 }
 
 #[test]
+fn the_commands_of_the_guide_to_languages_run() {
+    let world = World::new();
+    let guide = std::fs::read_to_string(root().join("docs/guide/languages.md")).expect("reads");
+    let blocks: Vec<String> = guide
+        .split("```console\n")
+        .skip(1)
+        .map(|rest| {
+            rest.split("```").next().unwrap_or_default().lines().filter_map(|line| line.strip_prefix("$ ")).collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    assert_eq!(blocks.len(), 2, "{blocks:?}");
+    world.write("module.wasm", wat::parse_str(COUNTS).expect("a module"));
+    let bin = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder");
+    for block in blocks {
+        // In the language that needs no compiler: scripts/languages does it in all of them.
+        let mut command = world.command("sh", &["-ec", &block.replace("--lang python", "--lang wat")]);
+        ran(command.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("SANDHOG_CACHE_DIR", world.home.path().join("cache")), 0);
+    }
+}
+
+#[test]
 fn every_language_has_a_worker_and_a_gate_without_a_placeholder_left() {
     let world = World::new();
     for language in LANGUAGES {
@@ -190,6 +211,22 @@ fn what_cannot_be_packed_says_why() {
 }
 
 #[test]
+fn check_tells_all_that_is_wrong_with_a_plugin_at_once() {
+    let world = World::new();
+    let text = r#"(component
+      (import "sandhog:plugin/host@0.9.0" (instance))
+      (import "acme:db/store@1.0.0" (instance))
+      (import "wasi:sockets/tcp@0.2.0" (instance))
+    )"#;
+    world.write("odd.wasm", wat::parse_str(text).expect("a component"));
+    world.write("odd.toml", "nothing = 1\n[limits]\nfuel = \"much\"\n");
+    let told = world.run(&["plugins", "check", "./odd.wasm"], 2).out;
+    for part in ["0.9.0 of the contract", "upgrade sandhog", "exports nothing", "acme:db/store@1.0.0", "odd.toml:1:1", "odd.toml:3:"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
 fn a_packed_plugin_says_what_its_author_said_and_is_packed_again() {
     let world = World::new();
     world.write("counts.wat", COUNTS);
@@ -272,4 +309,119 @@ fn what_a_case_grants_is_there_and_nothing_else_is() {
     world.run(&["test", echo.to_str().expect("UTF-8"), "--update"], 0);
     assert!(world.read("cases/one/expected.txt").starts_with("completed\n"));
     world.run(&["test", echo.to_str().expect("UTF-8")], 0);
+}
+
+#[test]
+fn grants_are_shown_written_held_and_taken_away() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    world.write("docs/a.md", "# A\n");
+    world.write("sandhog.toml", "# mine\nplugins = [\"plugins\"]\n\n[check] # none\n");
+    let pack = |version: &str| {
+        let requests = "[requests]\nclock = \"dates it\"\nfiles = [{ at = \"/docs\", why = \"reads pages\" }]\n";
+        world.write("plugin.toml", format!("name = \"counts\"\nversion = \"{version}\"\n{requests}"));
+        world.write("plugins/x", "");
+        world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    };
+    pack("1.0.0");
+    let held = world.run(&["plugins", "diff"], 1).out;
+    assert!(held.contains("held:") && held.contains("counts") && held.contains("dates it"), "{held}");
+    let lacking = world.run(&["plugins", "grant", "counts"], 2).err;
+    assert!(lacking.contains("--files /docs=PATH  (reads pages)") && lacking.contains("nothing was written"), "{lacking}");
+    world.run(&["plugins", "grant", "counts", "--files", "docs"], 2);
+    world.run(&["plugins", "grant", "counts", "--files", "docs=docs"], 2);
+    world.run(&["plugins", "grant", "nobody"], 2);
+    let before = world.read("sandhog.toml");
+    let dry = world.run(&["plugins", "grant", "counts", "--files", "/docs=docs", "--dry-run"], 0).out;
+    assert!(dry.contains("would change") && dry.contains("+ [grants.counts]") && dry.contains("+ clock = true"), "{dry}");
+    assert_eq!(world.read("sandhog.toml"), before);
+    world.run(&["plugins", "grant", "counts", "--files", "/docs=docs"], 0);
+    let after = world.read("sandhog.toml");
+    assert!(after.starts_with(&before) && after.contains("files = [{ path = \"docs\", at = \"/docs\", access = \"read\" }]"), "{after}");
+    assert_eq!(world.run(&["plugins", "diff"], 0).out, "fits: counts\n");
+    world.run(&["call", "counts"], 0);
+    assert!(world.run(&["plugins", "grant", "counts"], 0).out.contains("nothing changes"));
+    // Another file of the same name is held, until somebody looks.
+    pack("2.0.0");
+    assert!(world.run(&["plugins", "diff", "counts"], 1).out.contains("held:"));
+    world.run(&["call", "counts"], 2);
+    let changed = world.run(&["plugins", "grant", "counts"], 0).out;
+    let lines: Vec<&str> = changed.lines().skip(1).collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("- digest") && lines[1].starts_with("+ digest"), "{changed}");
+    world.run(&["call", "counts"], 0);
+    world.run(&["plugins", "revoke", "counts"], 0);
+    assert_eq!(world.read("sandhog.toml").trim_end(), before.trim_end());
+    assert!(world.run(&["plugins", "revoke", "counts"], 2).err.contains("nothing is granted"));
+    // Who grants in a directory that he trusts, trusts it still.
+    world.run(&["trust"], 0);
+    world.run(&["plugins", "grant", "counts", "--files", "/docs=docs:read-write"], 0);
+    let notes = world.json(&["--gate", "lint-markdown"], 0)["notes"].to_string();
+    assert!(!notes.contains("not trusted") && !notes.contains("does not count"), "{notes}");
+}
+
+#[test]
+fn plugins_are_added_from_where_they_are_kept_all_or_none() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    let pack = |version: &str, to: &str| {
+        world.write("plugin.toml", format!("name = \"counts\"\nversion = \"{version}\"\n"));
+        world.run(&["pack", "counts.wat", "--output", to], 0);
+        std::fs::read(world.path().join(to)).expect("reads")
+    };
+    let first = pack("1.0.0", "made/some.wasm");
+    assert!(world.run(&["plugins", "add", "made/some.wasm"], 2).err.contains("--to FOLDER"));
+    let told = world.run(&["plugins", "add", "made/some.wasm", "--to", "plugins"], 0).out;
+    assert_eq!(told, "added counts (worker) to plugins, from file:made/some.wasm\n");
+    assert!(world.run(&["plugins", "inspect", "counts", "--plugins", "plugins"], 0).out.contains("origin    file:made/some.wasm, added 2"));
+    assert_eq!(std::fs::read(world.path().join("plugins/counts.wasm")).expect("reads"), first);
+    // The same again is nothing new; another one is not put over it unasked, and nothing of a batch that has a bad one comes in.
+    world.run(&["plugins", "add", "made", "--to", "plugins"], 0);
+    let second = pack("2.0.0", "made/some.wasm");
+    assert!(world.run(&["plugins", "add", "made", "--to", "plugins"], 2).err.contains("--replace puts this one in its place"));
+    world.write("made/bad.wasm", "no wasm");
+    assert!(world.run(&["plugins", "add", "made", "--to", "plugins", "--replace"], 2).err.contains("nothing was added"));
+    assert_eq!(std::fs::read(world.path().join("plugins/counts.wasm")).expect("reads"), first);
+    std::fs::remove_file(world.path().join("made/bad.wasm")).expect("removes");
+    world.run(&["plugins", "add", "made", "--to", "plugins", "--replace"], 0);
+    assert_eq!(std::fs::read(world.path().join("plugins/counts.wasm")).expect("reads"), second);
+    assert_eq!(std::fs::read_dir(world.path().join("plugins")).expect("reads").count(), 2, "the plugin and origins.toml, and nothing else");
+    // An image, of which every part has to be what its digest says.
+    let blob = |bytes: &[u8]| {
+        let digest = sandhog::model::Digest::of(bytes).to_string();
+        world.write(&format!("image/blobs/sha256/{}", digest.trim_start_matches("sha256:")), bytes);
+        digest
+    };
+    world.write("image/oci-layout", "{\"imageLayoutVersion\": \"1.0.0\"}");
+    let layer = blob(&first);
+    let manifest = blob(format!("{{\"layers\": [{{\"mediaType\": \"application/wasm\", \"digest\": \"{layer}\"}}]}}").as_bytes());
+    world.write("image/index.json", format!("{{\"manifests\": [{{\"digest\": \"{manifest}\"}}]}}"));
+    assert!(world.run(&["plugins", "add", "image", "--to", "other"], 0).out.contains("from oci:image"));
+    assert_eq!(std::fs::read(world.path().join("other/counts.wasm")).expect("reads"), first);
+    world.write(&format!("image/blobs/sha256/{}", layer.trim_start_matches("sha256:")), &second);
+    assert!(world.run(&["plugins", "add", "image", "--to", "third"], 2).err.contains("another file than its name says"));
+    world.write("image/index.json", "{\"manifests\": [{\"digest\": \"sha256:../../../etc/passwd\"}]}");
+    assert!(world.run(&["plugins", "add", "image", "--to", "third"], 2).err.contains("is no digest"));
+}
+
+#[test]
+fn a_program_of_a_crate_is_built_by_cargo_and_added() {
+    let world = World::new();
+    world.write("prints.wat", "(module (memory (export \"memory\") 1) (func (export \"_start\")))");
+    world.run(&["pack", "prints.wat", "--output", "prints.wasm"], 0);
+    // In cargo's place: it is told what to build, and where to put it.
+    world.write(
+        "bin/cargo",
+        "#!/bin/sh\necho \"$@\" > told\n[ \"$2\" = broken ] && exit 101\nmkdir -p \"$7/bin\" && cp prints.wasm \"$7/bin/rg.wasm\"\n",
+    );
+    std::fs::set_permissions(world.path().join("bin/cargo"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permits");
+    let add = |package: &str, code| {
+        let mut command = world.command(env!("CARGO_BIN_EXE_sandhog"), &["plugins", "add", "--cargo", package, "--to", "plugins"]);
+        ran(command.env("PATH", format!("{}:/usr/bin:/bin", world.path().join("bin").display())), code)
+    };
+    assert!(add("ripgrep@15.2.0", 0).out.contains("added rg (command) to plugins, from cargo:ripgrep@15.2.0"));
+    let told = world.read("told");
+    assert!(told.starts_with("install ripgrep --locked --target wasm32-wasip2 --root ") && told.ends_with("--version 15.2.0\n"), "{told}");
+    assert!(world.run(&["plugins", "inspect", "rg", "--plugins", "plugins"], 0).out.starts_with("rg 15.2.0\n"));
+    assert!(add("broken", 2).err.contains("cargo could not build broken; nothing was added"));
+    assert!(add("--config=x", 2).err.contains("NAME or NAME@VERSION"));
 }

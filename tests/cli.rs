@@ -281,6 +281,10 @@ fn every_toml_in_the_guide_is_valid() {
         let manifest = sandhog::config::manifest::read("plugin.toml", &text);
         assert!(settings.is_ok() || manifest.is_ok(), "{text}: {:?} {:?}", settings.err(), manifest.err());
     }
+    for text in fenced("languages.md") {
+        sandhog::config::case::read("case.toml", &text, Path::new("/cases/one"))
+            .unwrap_or_else(|problems| panic!("{problems}: {:?}", problems.problems));
+    }
     let sources = fenced("plugins.md");
     assert!(sources.iter().filter(|text| sandhog::config::manifest::read("plugin.toml", text).is_ok()).count() >= 1);
 }
@@ -435,7 +439,7 @@ fn a_bad_file_is_reported_and_the_others_load() {
         ("truncated.wasm", "damaged or cut off"),
         ("flipped.wasm", "damaged or cut off"),
         ("text.wasm", "text form"),
-        ("module.wasm", "wasm32-wasip2"),
+        ("module.wasm", "sandhog pack"),
         ("world.wasm", "exports neither"),
         ("imports.wasm", "wasi:keyvalue/store@0.2.0"),
         ("newer.wasm", "upgrade sandhog"),
@@ -456,7 +460,7 @@ fn a_bad_file_is_reported_and_the_others_load() {
     );
 
     // One that is asked for by name says what is wrong with it; checking finds them all.
-    run(folder.path(), &["call", "module"]).exits(2).complains(&["core module", "wasm-tools component new"]);
+    run(folder.path(), &["call", "module"]).exits(2).complains(&["core module", "sandhog pack"]);
     run(folder.path(), &["call", "echo"]).exits(2).complains(&["it is named `echo`, and so is"]);
     run(folder.path(), &["call", "plugins/echo.wasm"]).exits(0);
     let told = run(folder.path(), &["plugins", "check", "--json"]).exits(2).json();

@@ -69,7 +69,8 @@ impl Common {
         Ok(settings)
     }
 
-    fn config_file(&self) -> Result<Option<PathBuf>, Error> {
+    /// The configuration file: named, or the nearest one.
+    pub fn config_file(&self) -> Result<Option<PathBuf>, Error> {
         if let Some(path) = &self.config {
             return Ok(Some(path.clone()));
         }

@@ -17,6 +17,7 @@ macro_rules! out {
     };
 }
 
+mod add;
 mod background;
 mod bench;
 mod bench_durable;
@@ -25,6 +26,7 @@ mod check;
 mod context;
 mod exit;
 mod git;
+mod grants;
 mod host;
 mod init;
 mod journal;

@@ -91,3 +91,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     };
     write().map_err(cannot)
 }
+
+/// The lines in which two texts differ, from the first to the last such: `- ` before those of the one, `+ ` before those of the other.
+pub fn line_changes(before: &str, after: &str) -> Vec<String> {
+    let (mut before, mut after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let same = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
+    before.drain(..same);
+    after.drain(..same);
+    let same = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+    before.truncate(before.len() - same);
+    after.truncate(after.len() - same);
+    let signed = |sign, lines: Vec<&str>| lines.into_iter().map(|line| format!("{sign} {line}")).collect::<Vec<_>>();
+    [signed('-', before), signed('+', after)].concat()
+}

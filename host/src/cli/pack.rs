@@ -80,6 +80,9 @@ pub fn pack(arguments: &PackArguments) -> Result<Exit, Error> {
             output
         }
     };
+    if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    }
     replace(&output, &packed)?;
     outln!("{}: {}", output.display(), show_bytes(packed.len() as u64));
     Ok(Exit::Passed)

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::add;
 use super::context::Common;
 use super::exit::{Error, Exit};
+use super::grants;
 use crate::model::limits::{LimitsPatch, show_bytes};
 use crate::model::text::sanitize;
 use crate::model::{Grant, Request};
@@ -39,6 +41,18 @@ pub enum PluginsCommand {
         /// The file to write
         output: PathBuf,
     },
+    /// Take plugins into a plugin folder: a file, a folder, an OCI image layout, or a program of a published crate
+    Add(add::AddArguments),
+    /// Grant a plugin what it asks for, as it is now: a table in sandhog.toml, pinned to its digest
+    Grant(grants::GrantArguments),
+    /// Take a plugin's grants away
+    Revoke(grants::RevokeArguments),
+    /// Say which plugins fit their grants, and what those that are held lack; 1 when one is held
+    Diff {
+        /// Names in the plugin folders; all of them when none is named
+        #[arg(value_name = "PLUGIN")]
+        names: Vec<String>,
+    },
     /// Check that plugins compile, link and may do what they ask for; all of the folders' when none is named
     Check {
         /// Names in the plugin folders, or paths to components
@@ -53,7 +67,7 @@ pub enum PluginsCommand {
 impl PluginsCommand {
     pub fn json(&self) -> bool {
         match self {
-            Self::CompileAhead | Self::PreInitialize { .. } => false,
+            Self::CompileAhead | Self::PreInitialize { .. } | Self::Add(_) | Self::Grant(_) | Self::Revoke(_) | Self::Diff { .. } => false,
             Self::List { json } | Self::Inspect { json, .. } | Self::Check { json, .. } => *json,
         }
     }
@@ -77,6 +91,10 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
             std::fs::write(&output, initialized).map_err(|error| failed(&output, error))?;
             Ok(Exit::Passed)
         }
+        PluginsCommand::Add(arguments) => add::add(&context, &arguments),
+        PluginsCommand::Grant(arguments) => grants::grant(common, &context, &arguments),
+        PluginsCommand::Revoke(arguments) => grants::revoke(common, &arguments),
+        PluginsCommand::Diff { names } => grants::diff(&context, &names),
         PluginsCommand::Check { names, json } => check(&context.registry, names, json),
     }
 }
@@ -141,6 +159,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         let mut object = entry_json(&entry);
         let covered = |request: &Request| grant.as_ref().is_ok_and(|grant| grant.covers(request));
         object["schema_version"] = SCHEMA_VERSION.into();
+        object["origin"] = json!(origin(&entry));
         object["authors"] = json!(entry.manifest.authors);
         object["license"] = json!(entry.manifest.license);
         object["source"] = json!(entry.manifest.source);
@@ -176,6 +195,10 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
     }
     outln!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
     outln!("digest    {}", entry.digest);
+    if let Some(origin) = origin(&entry) {
+        let since = if origin.digest == entry.digest.to_string() { "" } else { ", and changed since" };
+        outln!("origin    {}, added {}{since}", sanitize(&origin.origin, 400), sanitize(&origin.added, 40));
+    }
     outln!("limits    {limits}");
     if let Some(scope) = &entry.manifest.scope {
         outln!("scope     {scope}");
@@ -203,6 +226,11 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         outln!("\nto grant it something, write into sandhog.toml:\n\n{}", registry::grant_lines(&entry));
     }
     Ok(Exit::Passed)
+}
+
+/// Where a plugin came from, if its folder says so.
+fn origin(entry: &Entry) -> Option<add::Origin> {
+    add::read_origins(entry.path.parent()?).ok()?.remove(&entry.name)
 }
 
 /// The lines of a text that somebody else wrote, safe to show.

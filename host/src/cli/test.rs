@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::{Common, read_text};
 use super::exit::{Error, Exit};
-use super::output::replace;
+use super::output::{line_changes, replace};
 use super::workflow::media_type;
 use crate::config::case::{self, Case};
 use crate::config::manifest;
@@ -426,18 +426,11 @@ fn differences(expected: &str, found: &str) -> Option<String> {
     if expected == found {
         return None;
     }
-    let (mut expected, mut found): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
-    while expected.first().is_some_and(|line| found.first() == Some(line)) {
-        expected.remove(0);
-        found.remove(0);
-    }
-    while expected.last().is_some_and(|line| found.last() == Some(line)) {
-        expected.pop();
-        found.pop();
-    }
     let mut text = "another answer than expected (- expected, + found)".to_owned();
-    expected.iter().for_each(|line| text.push_str(&format!("\n- {}", sanitize(line, 400))));
-    found.iter().for_each(|line| text.push_str(&format!("\n+ {}", sanitize(line, 400))));
+    for line in line_changes(expected, found) {
+        text.push('\n');
+        text.push_str(&sanitize(&line, 400));
+    }
     Some(text)
 }
 

@@ -295,7 +295,7 @@ pub(super) fn read_access(out: &mut Collector, fields: super::reader::Fields<'_,
 }
 
 /// Where a guest may see a directory: an absolute path that is not the root, and not where subjects are.
-pub(super) fn check_guest_path(at: &str) -> Result<(), String> {
+pub(crate) fn check_guest_path(at: &str) -> Result<(), String> {
     let parts: Vec<&str> = at.strip_prefix('/').unwrap_or_default().split('/').collect();
     let plain = parts
         .iter()

@@ -75,6 +75,9 @@ pub enum Error {
     /// It imports what nothing provides.
     #[error("it imports what this host does not provide:{}", list(.0))]
     MissingImports(Vec<String>),
+    /// More than one of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
+    Several(Vec<Error>),
     /// It was built for another version of the contract.
     #[error("it was built for version {found} of the contract, and this host serves {CONTRACT_VERSION}: {advice}")]
     OtherContract {
@@ -182,28 +185,39 @@ impl Component {
     /// What it is, if it is a plugin that this host can link.
     ///
     /// # Errors
-    /// Which of its exports and imports stand in the way: all missing imports at once.
+    /// All of its exports and imports that stand in the way.
     pub fn kind(&self) -> Result<Kind, Error> {
+        let mut problems = Vec::new();
         for name in self.exports.iter().chain(&self.imports) {
             if let Some((package, version)) = name.rsplit_once('@')
                 && package.starts_with("sandhog:plugin/")
+                && let Err(problem) = check_contract(version)
+                && !problems.contains(&problem)
             {
-                check_contract(version)?;
+                problems.push(problem);
             }
         }
         let exports = |interface: &str| self.exports.iter().any(|name| name.split('@').next() == Some(interface));
         let kind = match (exports("sandhog:plugin/worker"), exports("sandhog:plugin/gate"), exports("wasi:cli/run")) {
-            (true, true, _) => return Err(Error::TwoKinds),
-            (true, false, _) => Kind::Worker,
-            (false, true, _) => Kind::Gate,
-            (false, false, true) => Kind::Command,
+            (true, true, _) => Err(Error::TwoKinds),
+            (true, false, _) => Ok(Kind::Worker),
+            (false, true, _) => Ok(Kind::Gate),
+            (false, false, true) => Ok(Kind::Command),
             (false, false, false) => {
                 let found: Vec<_> = self.exports.iter().map(|name| format!("`{name}`")).collect();
-                return Err(Error::WrongWorld(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }));
+                Err(Error::WrongWorld(if found.is_empty() { "nothing".to_owned() } else { found.join(", ") }))
             }
         };
         let missing: Vec<String> = self.imports.iter().filter(|name| !is_provided(name)).cloned().collect();
-        if missing.is_empty() { Ok(kind) } else { Err(Error::MissingImports(missing)) }
+        let missing = (!missing.is_empty()).then_some(Error::MissingImports(missing));
+        match (kind, problems.is_empty(), missing) {
+            (Ok(kind), true, None) => return Ok(kind),
+            (kind, _, missing) => problems.extend(kind.err().into_iter().chain(missing)),
+        }
+        Err(match problems.len() {
+            1 => problems.remove(0),
+            _ => Error::Several(problems),
+        })
     }
 }
 

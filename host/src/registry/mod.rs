@@ -70,6 +70,9 @@ pub enum BadPlugin {
     /// What is written about it is wrong.
     #[error("{}", problems(.0))]
     Manifest(Problems),
+    /// The file is no plugin, and what is written about it is wrong besides.
+    #[error("{0}\n{1}")]
+    Both(component::Error, Box<BadPlugin>),
     /// Its name cannot be a plugin's.
     #[error("`{found}` cannot be a plugin's name ({expected}); give it one in a manifest beside it")]
     Name {
@@ -664,8 +667,12 @@ fn examine_known(path: &Path, cache: Option<&Cache>) -> Result<Entry, BadPlugin>
             examined
         }
     };
-    let kind = component.kind()?;
-    let manifest = read_manifest(path, &component)?;
+    let (kind, manifest) = match (component.kind(), read_manifest(path, &component)) {
+        (Ok(kind), Ok(manifest)) => (kind, manifest),
+        (Err(problem), Ok(_)) => return Err(problem.into()),
+        (Ok(_), Err(problem)) => return Err(problem),
+        (Err(first), Err(second)) => return Err(BadPlugin::Both(first, Box::new(second))),
+    };
     let stem = path.file_stem().unwrap_or_default();
     let fits = |name: &String| check_name(name).is_ok();
     let name = match manifest.name.clone().or_else(|| component.name.clone().filter(fits)) {

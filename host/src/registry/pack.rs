@@ -180,7 +180,7 @@ fn of_module(module: Vec<u8>) -> Result<Vec<u8>, Error> {
         module = with_room(&module)?;
     }
     let mut encoder = ComponentEncoder::default().validate(true).module(&module).map_err(misfit)?;
-    if imports_wasi {
+    if imports_wasi || is_command {
         let adapter = if is_command { WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER } else { WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER };
         encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter).map_err(misfit)?;
     }

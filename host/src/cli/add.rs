@@ -1,0 +1,264 @@
+//! `sandhog plugins add`: takes plugins from where people keep them into a plugin folder, checked before anything is written, and notes where
+//! each came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::context::Context;
+use super::exit::{Error, Exit};
+use super::output::replace;
+use crate::config::Manifest;
+use crate::model::Digest;
+use crate::model::text::{counted, sanitize};
+use crate::registry::intake::{self, COMPONENT_BYTES_MAX};
+use crate::registry::pack::{About, pack};
+use crate::registry::{Entry, examine};
+
+/// The file in a plugin folder that says where its plugins came from.
+pub const ORIGINS: &str = "origins.toml";
+/// The largest index or manifest of an image that is read, in bytes.
+const JSON_BYTES_MAX: u64 = 4 << 20;
+/// Media types of a layer that is a component.
+const LAYERS: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
+
+/// Arguments of `plugins add`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A source is a component, a folder of components, or a folder with an OCI image layout. Core modules go through `sandhog pack` first.\n\n\
+                  Examples:\n  sandhog plugins add shout/shout.wasm\n  sandhog plugins add --cargo ripgrep@15.2.0 --to plugins"
+)]
+pub struct AddArguments {
+    /// A component, a folder of components, or an OCI image layout on disk
+    #[arg(required_unless_present = "cargo")]
+    source: Vec<PathBuf>,
+    /// A program of a published crate, built for WebAssembly by cargo: a command plugin; may be repeated
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    cargo: Vec<String>,
+    /// The plugin folder [default: the first that the configuration or --plugins names]
+    #[arg(long, value_name = "FOLDER")]
+    to: Option<PathBuf>,
+    /// Put it in the place of another plugin of its name
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Where a plugin came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Such as `file:shout.wasm`, `oci:FOLDER` or `cargo:ripgrep@15.2.0`.
+    pub origin: String,
+    /// What it was then.
+    pub digest: String,
+    /// The day, in UTC.
+    pub added: String,
+}
+
+/// What is to be added: a component, what is written beside it, and where it came from.
+struct Found {
+    bytes: Vec<u8>,
+    manifest: Option<Vec<u8>>,
+    /// What it is called where it says nothing itself.
+    stem: String,
+    origin: String,
+}
+
+/// Adds: all of it, or nothing.
+pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
+    let folder = match (&arguments.to, context.registry.settings().plugins.first()) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(first)) if Some(first) != context.registry.settings().standard.as_ref() => first.clone(),
+        (None, _) => {
+            return Err(Error::usage("no plugin folder is named")
+                .help("name one with --to FOLDER, or write plugins = [\"FOLDER\"] into sandhog.toml"));
+        }
+    };
+    let mut all = Vec::new();
+    for source in &arguments.source {
+        all.extend(found_in(source)?);
+    }
+    for package in &arguments.cargo {
+        all.extend(built(package)?);
+    }
+    // Everything is checked where nobody looks for plugins, and moved then.
+    std::fs::create_dir_all(&folder).map_err(|error| cannot(&folder, &error))?;
+    let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(&folder).map_err(|error| cannot(&folder, &error))?;
+    let mut ready: BTreeMap<String, (Entry, Found)> = BTreeMap::new();
+    for (at, found) in all.into_iter().enumerate() {
+        let place = staging.path().join(at.to_string());
+        std::fs::create_dir(&place).map_err(|error| cannot(&place, &error))?;
+        let component = place.join(format!("{}.wasm", found.stem));
+        std::fs::write(&component, &found.bytes).map_err(|error| cannot(&component, &error))?;
+        if let Some(manifest) = &found.manifest {
+            std::fs::write(component.with_extension("toml"), manifest).map_err(|error| cannot(&component, &error))?;
+        }
+        let entry = examine(&component).map_err(|bad| Error::usage(format!("{}: {bad}; nothing was added", found.origin)))?;
+        let there = folder.join(format!("{}.wasm", entry.name));
+        let is_other = there.exists() && !intake::read(&there, COMPONENT_BYTES_MAX).is_ok_and(|bytes| Digest::of(&bytes) == entry.digest);
+        if is_other && !arguments.replace {
+            let message = format!("{} is there already, and another plugin; nothing was added", there.display());
+            return Err(Error::usage(message).help("--replace puts this one in its place"));
+        }
+        if let Some((_, other)) = ready.get(&entry.name) {
+            let message = format!("{} and {} are both named `{}`; nothing was added", other.origin, found.origin, entry.name);
+            return Err(Error::usage(message));
+        }
+        ready.insert(entry.name.clone(), (entry, found));
+    }
+    if ready.is_empty() {
+        return Err(Error::usage("there is no component in it; nothing was added"));
+    }
+    let mut origins = read_origins(&folder)?;
+    for (name, (entry, found)) in &ready {
+        let place = folder.join(format!("{name}.wasm"));
+        // What is written about it first: a plugin is never seen with another's manifest.
+        match &found.manifest {
+            Some(manifest) => replace(&place.with_extension("toml"), manifest)?,
+            None if place.with_extension("toml").exists() => {
+                std::fs::remove_file(place.with_extension("toml")).map_err(|error| cannot(&place, &error))?;
+            }
+            None => {}
+        }
+        replace(&place, &found.bytes)?;
+        let origin = Origin { origin: found.origin.clone(), digest: entry.digest.to_string(), added: super::context::today().to_string() };
+        origins.insert(name.clone(), origin);
+        outln!("added {name} ({}) to {}, from {}", entry.kind.as_str(), folder.display(), sanitize(&found.origin, 400));
+    }
+    let text = toml::to_string(&origins).map_err(Error::engine)?;
+    replace(
+        &folder.join(ORIGINS),
+        format!("# Where the plugins of this folder came from: written by `sandhog plugins add`.\n\n{text}").as_bytes(),
+    )?;
+    let asking =
+        ready.values().filter(|(entry, _)| entry.manifest.requests.as_deref().is_some_and(|requests| !requests.is_empty())).count();
+    if asking > 0 {
+        eprintln!(
+            "{} for something: `sandhog plugins diff` says what, `sandhog plugins grant NAME` grants it",
+            counted(asking, "plugin asks")
+        );
+    }
+    Ok(Exit::Passed)
+}
+
+/// Where the plugins of a folder came from, by name, as far as that is known.
+pub fn read_origins(folder: &Path) -> Result<BTreeMap<String, Origin>, Error> {
+    let file = folder.join(ORIGINS);
+    if !file.exists() {
+        return Ok(BTreeMap::new());
+    }
+    toml::from_str(&super::context::read_text(&file)?).map_err(|error| Error::usage(format!("{}: {error}", file.display())))
+}
+
+fn cannot(path: &Path, error: &std::io::Error) -> Error {
+    Error::usage(format!("{}: {error}; nothing was added", path.display()))
+}
+
+/// The components of a file or a folder.
+fn found_in(source: &Path) -> Result<Vec<Found>, Error> {
+    let failed = |reason: &dyn std::fmt::Display| Error::usage(format!("{}: {reason}; nothing was added", source.display()));
+    if !source.exists() {
+        return Err(failed(&"there is no such file or folder"));
+    }
+    if source.is_file() {
+        return Ok(vec![file(source)?]);
+    }
+    if source.join("oci-layout").is_file() {
+        return image(source);
+    }
+    let entries = std::fs::read_dir(source).map_err(|error| failed(&error))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "wasm"));
+    paths.sort();
+    paths.iter().map(|path| file(path)).collect()
+}
+
+fn file(path: &Path) -> Result<Found, Error> {
+    let bytes =
+        intake::read(path, COMPONENT_BYTES_MAX).map_err(|error| Error::usage(format!("{}: {error}; nothing was added", path.display())))?;
+    let manifest = std::fs::read(path.with_extension("toml")).ok();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Found { bytes, manifest, stem, origin: format!("file:{}", path.display()) })
+}
+
+/// The components of an OCI image layout, each the one layer of a manifest, held to its digest.
+fn image(folder: &Path) -> Result<Vec<Found>, Error> {
+    let failed = |reason: &dyn std::fmt::Display| Error::usage(format!("{}: {reason}; nothing was added", folder.display()));
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|error| failed(&error));
+    let blob = |descriptor: &Value, bytes_max: u64| {
+        let digest = descriptor.get("digest").and_then(Value::as_str).unwrap_or_default();
+        let hash = digest.strip_prefix("sha256:").filter(|hash| hash.len() == 64 && hash.chars().all(|sign| sign.is_ascii_hexdigit()));
+        let hash = hash.ok_or_else(|| failed(&format!("`{}` is no digest of the form sha256:…", sanitize(digest, 100))))?;
+        let bytes =
+            intake::read(&folder.join("blobs/sha256").join(hash), bytes_max).map_err(|error| failed(&format!("{digest}: {error}")))?;
+        if Digest::of(&bytes).to_string() != digest {
+            return Err(failed(&format!("{digest} is another file than its name says")));
+        }
+        Ok(bytes)
+    };
+    let list = |value: &Value, of: &str| value.get(of).and_then(Value::as_array).cloned().unwrap_or_default();
+    let index = json(&intake::read(&folder.join("index.json"), JSON_BYTES_MAX).map_err(|error| failed(&format!("index.json: {error}")))?)?;
+    let mut all = Vec::new();
+    for descriptor in list(&index, "manifests") {
+        let manifest = json(&blob(&descriptor, JSON_BYTES_MAX)?)?;
+        for layer in list(&manifest, "layers") {
+            if !layer.get("mediaType").and_then(Value::as_str).is_some_and(|kind| LAYERS.contains(&kind)) {
+                continue;
+            }
+            let title = |of: &Value| of.pointer("/annotations/org.opencontainers.image.title").and_then(Value::as_str).map(str::to_owned);
+            let stem = title(&layer).or_else(|| title(&manifest)).unwrap_or_else(|| "plugin".to_owned());
+            let stem = Path::new(&stem).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            all.push(Found {
+                bytes: blob(&layer, COMPONENT_BYTES_MAX)?,
+                manifest: None,
+                stem,
+                origin: format!("oci:{}", folder.display()),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// The programs of a published crate, built for the target of components.
+fn built(package: &str) -> Result<Vec<Found>, Error> {
+    let (name, version) = package.split_once('@').map_or((package, None), |(name, version)| (name, Some(version)));
+    let fits = |text: &str| {
+        !text.is_empty() && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.+".contains(sign)) && !text.starts_with('-')
+    };
+    if !fits(name) || version.is_some_and(|version| !fits(version)) {
+        return Err(Error::usage(format!("--cargo: expected NAME or NAME@VERSION, found `{}`", sanitize(package, 100))));
+    }
+    let place = tempfile::tempdir().map_err(|error| Error::engine(format!("no temporary folder: {error}")))?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", name, "--locked", "--target", "wasm32-wasip2", "--root"]).arg(place.path()).stdin(Stdio::null());
+    // What it builds is nobody's but this crate's.
+    cargo.arg("--target-dir").arg(place.path().join("target")).env_remove("CARGO_TARGET_DIR");
+    if let Some(version) = version {
+        cargo.args(["--version", version]);
+    }
+    eprintln!("cargo builds {package} for wasm32-wasip2: its build scripts run on this machine");
+    let status =
+        cargo.status().map_err(|error| Error::usage(format!("cargo cannot be run: {error}")).help("https://rustup.rs installs it"))?;
+    if !status.success() {
+        let help = "not every program builds for WebAssembly; `rustup target add wasm32-wasip2` adds the target";
+        return Err(Error::usage(format!("cargo could not build {package}; nothing was added")).help(help));
+    }
+    let listed = std::fs::read_to_string(place.path().join(".crates.toml")).unwrap_or_default();
+    let built = version.map(str::to_owned).or_else(|| {
+        let rest = listed.split_once(&format!("\"{name} "))?.1;
+        Some(rest.split_once(' ')?.0.to_owned())
+    });
+    let mut all = Vec::new();
+    for mut found in found_in(&place.path().join("bin"))? {
+        let text =
+            format!("name = {:?}\n{}", found.stem, built.as_ref().map_or_else(String::new, |version| format!("version = {version:?}\n")));
+        let manifest = Manifest { name: Some(found.stem.clone()), version: built.clone(), ..Manifest::default() };
+        let about = About { manifest, text: Some(&text), params: None };
+        found.bytes = pack(&found.bytes, &about, false).map_err(|error| Error::usage(format!("{package}: {error}; nothing was added")))?;
+        found.origin = format!("cargo:{name}{}", built.as_ref().map_or_else(String::new, |version| format!("@{version}")));
+        all.push(found);
+    }
+    Ok(all)
+}
