@@ -423,5 +423,5 @@ fn a_program_of_a_crate_is_built_by_cargo_and_added() {
     assert!(told.starts_with("install ripgrep --locked --target wasm32-wasip2 --root ") && told.ends_with("--version 15.2.0\n"), "{told}");
     assert!(world.run(&["plugins", "inspect", "rg", "--plugins", "plugins"], 0).out.starts_with("rg 15.2.0\n"));
     assert!(add("broken", 2).err.contains("cargo could not build broken; nothing was added"));
-    assert!(add("--config=x", 2).err.contains("NAME or NAME@VERSION"));
+    assert!(add("rip grep", 2).err.contains("NAME or NAME@VERSION"));
 }
