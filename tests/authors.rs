@@ -240,7 +240,10 @@ fn a_packed_plugin_says_what_its_author_said_and_is_packed_again() {
     assert!(world.run(&["pack", "counts.wat"], 0).out.starts_with("counts.wasm: "));
     world.write("plugin.toml", manifest("2.0.0"));
     world.run(&["pack", "counts.wasm", "--output", "again.wasm"], 0);
-    assert!(world.run(&["pack", "counts.wasm"], 2).err.contains("written over itself"));
+    assert!(world.run(&["pack", "counts.wasm"], 2).err.contains("would be written over"));
+    assert!(world.run(&["pack", "counts.wat", "--output", "counts.wat"], 2).err.contains("would be written over"));
+    assert!(world.run(&["pack", "counts.wat", "--output", "plugin.toml"], 2).err.contains("would be written over"));
+    assert_eq!(world.read("counts.wat"), COUNTS);
     let text = world.run(&["plugins", "inspect", "./again.wasm"], 0).out;
     for part in ["counts 2.0.0", "Counts nothing", "A. Author", "MIT", "https://example.com/counts", "fuel 1M", "to date what it makes"] {
         assert!(text.contains(part), "{part}: {text}");
@@ -385,6 +388,19 @@ fn plugins_are_added_from_where_they_are_kept_all_or_none() {
     world.run(&["plugins", "add", "made", "--to", "plugins", "--replace"], 0);
     assert_eq!(std::fs::read(world.path().join("plugins/counts.wasm")).expect("reads"), second);
     assert_eq!(std::fs::read_dir(world.path().join("plugins")).expect("reads").count(), 2, "the plugin and origins.toml, and nothing else");
+    // What somebody wrote about it stays, and no link is followed.
+    world.write("plugins/counts.toml", "# mine\n");
+    world.run(&["plugins", "add", "made", "--to", "plugins", "--replace"], 0);
+    assert_eq!(world.read("plugins/counts.toml"), "# mine\n");
+    world.write("made/some.toml", "# theirs\n");
+    world.run(&["plugins", "add", "made", "--to", "plugins"], 2);
+    assert_eq!(world.read("plugins/counts.toml"), "# mine\n");
+    std::fs::remove_file(world.path().join("made/some.toml")).expect("removes");
+    world.write("outside.wasm", "kept");
+    std::fs::create_dir(world.path().join("linked")).expect("makes");
+    std::os::unix::fs::symlink("../outside.wasm", world.path().join("linked/counts.wasm")).expect("links");
+    assert!(world.run(&["plugins", "add", "made", "--to", "linked", "--replace"], 2).err.contains("is a link"));
+    assert_eq!(world.read("outside.wasm"), "kept");
     // An image, of which every part has to be what its digest says.
     let blob = |bytes: &[u8]| {
         let digest = sandhog::model::Digest::of(bytes).to_string();

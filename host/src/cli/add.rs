@@ -98,8 +98,17 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
         let entry = examine(&component).map_err(|bad| Error::usage(format!("{}: {bad}; nothing was added", found.origin)))?;
         let there = folder.join(format!("{}.wasm", entry.name));
         let is_other = there.exists() && !intake::read(&there, COMPONENT_BYTES_MAX).is_ok_and(|bytes| Digest::of(&bytes) == entry.digest);
-        if is_other && !arguments.replace {
-            let message = format!("{} is there already, and another plugin; nothing was added", there.display());
+        let beside = there.with_extension("toml");
+        if [&there, &beside].into_iter().any(|path| path.is_symlink()) {
+            return Err(Error::usage(format!("{} or what is beside it is a link; nothing was added", there.display()))
+                .help("remove the link first"));
+        }
+        if entry.name == ORIGINS.trim_end_matches(".toml") {
+            return Err(Error::usage(format!("{}: no plugin may be named `{}`; nothing was added", found.origin, entry.name)));
+        }
+        let is_other_manifest = found.manifest.as_ref().is_some_and(|new| std::fs::read(&beside).is_ok_and(|old| old != *new));
+        if (is_other || is_other_manifest) && !arguments.replace {
+            let message = format!("{} is there already, and is another plugin or has another manifest; nothing was added", there.display());
             return Err(Error::usage(message).help("--replace puts this one in its place"));
         }
         if let Some((_, other)) = ready.get(&entry.name) {
@@ -117,9 +126,8 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
         // What is written about it first: a plugin is never seen with another's manifest.
         match &found.manifest {
             Some(manifest) => replace(&place.with_extension("toml"), manifest)?,
-            None if place.with_extension("toml").exists() => {
-                std::fs::remove_file(place.with_extension("toml")).map_err(|error| cannot(&place, &error))?;
-            }
+            // Somebody wrote it here, for the plugin of this name.
+            None if place.with_extension("toml").exists() => eprintln!("{} stays, and counts", place.with_extension("toml").display()),
             None => {}
         }
         replace(&place, &found.bytes)?;

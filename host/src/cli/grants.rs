@@ -1,4 +1,4 @@
-//! `sandhog plugins grant`, `revoke` and `diff`: the grants in `sandhog.toml`, shown before they are changed and changed with every comment
+//! `sandhog plugins grant`, `revoke` and `diff`: the grants in `sandhog.toml`, shown before they are changed; the rest of the file is
 //! kept. What a plugin runs with is still decided where it is read: a grant is a line that somebody could have written.
 
 use std::path::{Path, PathBuf};

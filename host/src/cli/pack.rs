@@ -71,15 +71,17 @@ pub fn pack(arguments: &PackArguments) -> Result<Exit, Error> {
         None => {
             let stem = arguments.input.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let name = about.manifest.name.clone().unwrap_or(stem);
-            let output = place.as_ref().unwrap_or(&arguments.input).with_file_name(format!("{name}.wasm"));
-            if std::fs::canonicalize(&output).is_ok_and(|output| output == input) {
-                return Err(
-                    Error::usage(format!("{}: it would be written over itself", output.display())).help("name another file with --output")
-                );
-            }
-            output
+            place.as_ref().unwrap_or(&arguments.input).with_file_name(format!("{name}.wasm"))
         }
     };
+    let schema_file = place.as_ref().zip(about.manifest.params.as_ref()).map(|(place, file)| place.with_file_name(file));
+    let sources = [Some(&arguments.input), place.as_ref(), schema_file.as_ref()];
+    if let Ok(real) = std::fs::canonicalize(&output)
+        && let Some(source) = sources.into_iter().flatten().find(|source| std::fs::canonicalize(source).is_ok_and(|source| source == real))
+    {
+        return Err(Error::usage(format!("{}: {} would be written over", output.display(), source.display()))
+            .help("name another file with --output"));
+    }
     if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
     }
