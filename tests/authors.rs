@@ -279,6 +279,7 @@ fn cases_are_compared_written_anew_and_told_where_they_differ() {
     world.write("shout/cases/bye/case.toml", "");
     world.write("shout/cases/bye/subject/in.txt", "bye\n");
     assert!(test(&[], 2).err.contains("it has inputs/ and subject/"));
+    assert!(test(&["--only", "nobody"], 2).err.contains("there is no case whose name contains nobody"));
     std::fs::remove_dir_all(world.path().join("shout/cases")).expect("removes");
     assert!(test(&[], 2).err.contains("there is no case"));
     std::fs::remove_file(world.path().join("shout/shout.wasm")).expect("removes");
@@ -333,6 +334,7 @@ fn grants_are_shown_written_held_and_taken_away() {
     assert!(lacking.contains("--files /docs=PATH  (reads pages)") && lacking.contains("nothing was written"), "{lacking}");
     world.run(&["plugins", "grant", "counts", "--files", "docs"], 2);
     world.run(&["plugins", "grant", "counts", "--files", "docs=docs"], 2);
+    assert!(world.run(&["plugins", "grant", "counts", "--files", "/docs=docs:write"], 2).err.contains("unknown access `write`"));
     world.run(&["plugins", "grant", "nobody"], 2);
     let before = world.read("sandhog.toml");
     let dry = world.run(&["plugins", "grant", "counts", "--files", "/docs=docs", "--dry-run"], 0).out;
@@ -440,4 +442,16 @@ fn a_program_of_a_crate_is_built_by_cargo_and_added() {
     assert!(world.run(&["plugins", "inspect", "rg", "--plugins", "plugins"], 0).out.starts_with("rg 15.2.0\n"));
     assert!(add("broken", 2).err.contains("cargo could not build broken; nothing was added"));
     assert!(add("rip grep", 2).err.contains("NAME or NAME@VERSION"));
+}
+
+#[test]
+fn a_plugin_that_is_named_by_its_path_is_run_and_measured_where_no_folder_has_it() {
+    let world = World::new();
+    world.run(&["new", "worker", "shout", "--lang", "wat"], 0);
+    run_in(&world, "shout", "./build", &[], 0);
+    world.write("w.toml", "name = \"w\"\n[[step]]\nid = \"a\"\nworker = \"shout/shout.wasm\"\ninputs = [\"w.toml\"]\n");
+    world.run(&["run", "w.toml", "--out", "out"], 0);
+    assert!(world.read("out/a/0/w.toml").contains("NAME = \"W\""));
+    let told = world.run(&["bench", "--plugin", "shout/shout.wasm", "--tasks", "10", "--blocks", "1", "--json"], 0).out;
+    assert!(told.contains("\"run_over_wasmtime\""), "{told}");
 }

@@ -19,7 +19,7 @@ use crate::machine::RunStatus;
 use crate::manager::{self, Crew, Options};
 use crate::model::workflow::PRIORITY;
 use crate::model::{Artifact, Failure, InputSource, Limits, Step, Task, Workflow};
-use crate::registry::{Loaded, intake};
+use crate::registry::{self, Loaded, intake};
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{Call, Floor};
 
@@ -53,7 +53,16 @@ pub struct BenchArguments {
 }
 
 /// Measures.
-pub fn bench(common: &Common, arguments: BenchArguments) -> Result<Exit, Error> {
+pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Error> {
+    let mut common = common.clone();
+    // A path is looked up at each call: that is not what is measured here.
+    if registry::is_path(&arguments.plugin) {
+        let path = std::path::absolute(&arguments.plugin).map_err(Error::usage)?;
+        let name = common.open(Some(1))?.registry.find(&arguments.plugin)?.name.clone();
+        common.plugins.splice(0..0, path.parent().map(std::path::Path::to_owned));
+        arguments.plugin = name;
+    }
+    let common = &common;
     if arguments.durable {
         return super::bench_durable::measure(common, &arguments.plugin, arguments.tasks, arguments.json);
     }

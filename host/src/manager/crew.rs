@@ -11,7 +11,7 @@ use crate::model::limits::LimitsPatch;
 use crate::model::{
     Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
 };
-use crate::registry::{Entry, Loaded, Registry};
+use crate::registry::{self, Entry, Loaded, Registry};
 use crate::runtime::{Call, Kind, Progress, Runtime};
 
 /// How many parts of subjects (files, or units) are judged at once.
@@ -171,7 +171,11 @@ impl Workers for Crew {
             let component = format!("set+{}", Digest::of(components.join("\n").as_bytes()));
             return vec![Provider { name: name.to_owned(), component, concurrency: None }];
         }
-        let providers: Vec<Provider> = self.registry.providers(name).into_iter().map(provider).collect();
+        let mut providers: Vec<Provider> = self.registry.providers(name).into_iter().map(provider).collect();
+        // One that was named by its path is found by it alone.
+        if let ([one], true) = (providers.as_mut_slice(), registry::is_path(name)) {
+            name.clone_into(&mut one.name);
+        }
         if providers.is_empty() {
             // Calling it will say what is wrong.
             return vec![Provider { name: name.to_owned(), component: name.to_owned(), concurrency: None }];

@@ -328,7 +328,7 @@ impl Registry {
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Bad`].
     pub fn find(&self, plugin: &str) -> Result<Arc<Entry>, Error> {
-        if plugin.contains('/') || plugin.ends_with(".wasm") {
+        if is_path(plugin) {
             let path = PathBuf::from(plugin);
             return match examine(&path) {
                 Ok(entry) => Ok(Arc::new(entry)),
@@ -591,6 +591,12 @@ impl Registry {
     fn loaded(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Loaded>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a plugin is named by the path of its file.
+#[must_use]
+pub fn is_path(plugin: &str) -> bool {
+    plugin.contains('/') || plugin.ends_with(".wasm")
 }
 
 /// Where the gates that come with sandhog lie: beside the binary, or where packages put them.
