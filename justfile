@@ -28,6 +28,10 @@ guests:
 bench *arguments: plugins
     cargo run --release --package sandhog -- bench {{arguments}}
 
+# What a worker costs in each language, after scripts/languages
+bench-languages:
+    scripts/bench-languages
+
 # Licences, bans and sources (needs cargo-deny)
 deny:
     cargo deny check bans licenses sources
