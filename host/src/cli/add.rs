@@ -264,7 +264,8 @@ fn built(package: &str) -> Result<Vec<Found>, Error> {
             format!("name = {:?}\n{}", found.stem, built.as_ref().map_or_else(String::new, |version| format!("version = {version:?}\n")));
         let manifest = Manifest { name: Some(found.stem.clone()), version: built.clone(), ..Manifest::default() };
         let about = About { manifest, text: Some(&text), params: None };
-        found.bytes = pack(&found.bytes, &about, false).map_err(|error| Error::usage(format!("{package}: {error}; nothing was added")))?;
+        // Programs of crates come with what debuggers need, which is most of them.
+        found.bytes = pack(&found.bytes, &about, true).map_err(|error| Error::usage(format!("{package}: {error}; nothing was added")))?;
         found.origin = format!("cargo:{name}{}", built.as_ref().map_or_else(String::new, |version| format!("@{version}")));
         all.push(found);
     }

@@ -240,6 +240,9 @@ fn folder(text: &str) -> Result<Folder, Error> {
     let (path, access) = match rest.rsplit_once(':') {
         Some((path, "read")) => (path, Some(Access::Read)),
         Some((path, "read-write")) => (path, Some(Access::ReadWrite)),
+        Some((path, word)) if !Path::new(rest).is_dir() && Path::new(path).is_dir() => {
+            return Err(Error::usage(format!("--files: unknown access `{word}`")).help("one of read, read-write"));
+        }
         Some(_) | None => (rest, None),
     };
     Ok(Folder { at: at.to_owned(), path: path.to_owned(), access })

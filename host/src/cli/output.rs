@@ -1,4 +1,4 @@
-//! Artifacts, written into a folder: all of them, or none.
+//! What is written: artifacts into a folder, all of them or none; a file, whole or as it was; and the lines in which two texts differ.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -21,10 +21,9 @@ use crate::judge::Judge;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
 use crate::model::text::{counted, sanitize};
 use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Limits, Log, Receipt, Subject, Task, Verdict, artifact};
-use crate::registry::intake::{self};
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, Registry, intake};
 use crate::report::SCHEMA_VERSION;
-use crate::runtime::{Call, Kind, Runtime};
+use crate::runtime::{Call, Kind, Plugin, Runtime};
 
 /// The largest file of a case that is read, in bytes: as much as a task may be handed at the most.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -91,6 +90,7 @@ struct Bench {
     runtime: Runtime,
     judge: Judge,
     entry: Arc<Entry>,
+    plugin: Arc<Plugin>,
 }
 
 /// Tests.
@@ -102,17 +102,16 @@ pub fn test(common: &Common, arguments: &TestArguments) -> Result<Exit, Error> {
     };
     let entry = context.registry.find(&plugin)?;
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), 1, None);
-    let bench = Bench { registry: context.registry, runtime: context.runtime, judge, entry };
-    // So that a plugin that does not load is told once, and not case by case.
-    let loadable = bench.registry.code(&bench.entry)?;
-    drop(loadable);
+    let plugin = Arc::new(context.registry.code(&entry)?.with_command(entry.manifest.command).with_name(&entry.name));
+    let bench = Bench { registry: context.registry, runtime: context.runtime, judge, entry, plugin };
     let folders = cases(&arguments.cases, &arguments.only)?;
     let mut all = Vec::new();
     if arguments.conformance {
         all = bench.conformance(&folders)?;
     } else if folders.is_empty() {
         let help = "a case is a folder in it with inputs/ or subject/: `sandhog test --help`";
-        return Err(Error::usage(format!("{}: there is no case", arguments.cases.display())).help(help));
+        let which = if arguments.only.is_empty() { String::new() } else { format!(" whose name contains {}", arguments.only.join(" or ")) };
+        return Err(Error::usage(format!("{}: there is no case{which}", arguments.cases.display())).help(help));
     } else {
         for (name, folder) in folders {
             all.push(bench.case(name, &folder, arguments.update)?);
@@ -239,9 +238,7 @@ impl Bench {
             feedback: case.feedback,
             previous,
         };
-        let command = self.entry.manifest.command;
-        let plugin = Arc::new(self.registry.code(&self.entry)?.with_command(command).with_name(&self.entry.name));
-        let ended = super::block_on(self.runtime.run(&plugin, task, call))?;
+        let ended = super::block_on(self.runtime.run(&self.plugin, task, call))?;
         Ok(Attempt { result: ended.result.map(Answer::Artifacts), receipt: ended.receipt, log: ended.log })
     }
 
@@ -487,7 +484,7 @@ fn tell(entry: &Entry, all: &[Told], as_json: bool) {
         let Receipt { fuel, peak_memory_bytes, .. } = told.receipt;
         outln!("{sign} {:width$}  fuel {}, memory {}{written}", sanitize(&told.name, 200), show_fuel(fuel), show_bytes(peak_memory_bytes));
         for line in told.problems.iter().flat_map(|problem| problem.lines()) {
-            outln!("    {line}");
+            outln!("    {}", sanitize(line, 2000));
         }
     }
     outln!("{}: {}, {failed} failed", entry.name, counted(all.len(), "case"));
