@@ -349,7 +349,11 @@ fn grants_are_shown_written_held_and_taken_away() {
     // Another file of the same name is held, until somebody looks.
     pack("2.0.0");
     assert!(world.run(&["plugins", "diff", "counts"], 1).out.contains("held:"));
-    world.run(&["call", "counts"], 2);
+    assert!(world.run(&["plugins", "list"], 0).out.contains("held: counts ("));
+    assert!(world.run(&["plugins", "check"], 2).out.contains("bad: counts: `counts` changed since it was granted something"));
+    assert!(world.run(&["call", "counts"], 0).err.contains("the one of then goes on"));
+    // One who has never seen the one that was granted has nothing that could go on.
+    world.run(&["call", "counts", "--cache-dir", "another"], 2);
     let changed = world.run(&["plugins", "grant", "counts"], 0).out;
     let lines: Vec<&str> = changed.lines().skip(1).collect();
     assert!(lines.len() == 2 && lines[0].starts_with("- digest") && lines[1].starts_with("+ digest"), "{changed}");

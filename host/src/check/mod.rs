@@ -112,7 +112,7 @@ pub enum PlanError {
 pub fn plan(registry: &Registry, check: &CheckSettings, tree: &Tree, named: &[String]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     if check.gates.is_empty() {
-        for entry in registry.plugins().filter(|entry| entry.kind != Kind::Worker && entry.manifest.set.is_some()) {
+        for entry in registry.plugins().iter().filter(|entry| entry.kind != Kind::Worker && entry.manifest.set.is_some()) {
             if entry.manifest.automatic || named.contains(&entry.name) {
                 let settings = GateSettings { gate: entry.name.clone(), ..GateSettings::default() };
                 plan.add_if_given(registry, entry, settings, tree, None)?;
@@ -138,8 +138,9 @@ impl Plan {
             let entry = match registry.find(&gate.gate) {
                 Ok(entry) => entry,
                 Err(RegistryError::NotFound { .. }) => {
-                    let sets = registry.plugins().filter_map(|entry| entry.manifest.set.as_deref());
-                    let names = registry.plugins().filter(|entry| entry.kind != Kind::Worker).map(|entry| entry.name.as_str());
+                    let plugins = registry.plugins();
+                    let sets = plugins.iter().filter_map(|entry| entry.manifest.set.as_deref());
+                    let names = plugins.iter().filter(|entry| entry.kind != Kind::Worker).map(|entry| entry.name.as_str());
                     let meant = did_you_mean(&gate.gate, names.chain(sets)).map(str::to_owned);
                     return Err(PlanError::NoSuchGate { name: gate.gate.clone(), meant });
                 }

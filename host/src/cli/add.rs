@@ -68,9 +68,10 @@ struct Found {
 
 /// Adds: all of it, or nothing.
 pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
-    let folder = match (&arguments.to, context.registry.settings().plugins.first()) {
+    let settings = context.registry.settings();
+    let folder = match (&arguments.to, settings.plugins.first()) {
         (Some(folder), _) => folder.clone(),
-        (None, Some(first)) if Some(first) != context.registry.settings().standard.as_ref() => first.clone(),
+        (None, Some(first)) if Some(first) != settings.standard.as_ref() => first.clone(),
         (None, _) => {
             return Err(Error::usage("no plugin folder is named")
                 .help("name one with --to FOLDER, or write plugins = [\"FOLDER\"] into sandhog.toml"));

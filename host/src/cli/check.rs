@@ -250,8 +250,9 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Op
     let named: Vec<String> = settings.data.keys().cloned().collect();
     let has_baseline = named.iter().chain(common.data.iter().map(|(name, _)| name)).any(|name| name == DATA_BASELINE);
     let context = common.open_with(None, settings)?;
+    let shelf = context.registry.shelf();
     for name in common.data.iter().map(|(name, _)| name).chain(&named) {
-        let asked = || context.registry.plugins().flat_map(|entry| entry.manifest.data.keys().map(String::as_str));
+        let asked = || shelf.plugins.values().flat_map(|entry| entry.manifest.data.keys().map(String::as_str));
         if asked().any(|known| known == name) {
             continue;
         }
@@ -265,12 +266,16 @@ fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Op
             meant.map_or_else(String::new, |meant| format!("; {meant}"))
         ));
     }
-    for entry in context.registry.shadowed() {
-        if let Some(by) = context.registry.plugins().find(|plugin| plugin.name == entry.name) {
+    for entry in &shelf.shadowed {
+        if let Some(by) = shelf.plugins.get(&entry.name) {
             notes.push(format!("{} stands in the place of {}", shown(&by.path), shown(&entry.path)));
         }
     }
-    for (path, bad) in context.registry.bad() {
+    for (name, held) in &shelf.held {
+        notes.push(format!("{name} is not judged by {}: {}", shown(&held.entry.path), crate::model::text::sanitize(&held.reason, 400)));
+    }
+    notes.extend(shelf.disabled.keys().map(|name| format!("{name} is disabled, and judges nothing")));
+    for (path, bad) in &shelf.bad {
         notes.push(format!("{} is no plugin: {}", shown(path), crate::model::text::sanitize(&bad.to_string(), 400)));
     }
     let verdicts = match common.cache_folder().filter(|_| !subject.no_cache) {
@@ -311,7 +316,7 @@ fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
         return Ok(plan);
     }
     let is = |name: &str, set: Option<&str>| only.iter().any(|only| only == name || Some(only.as_str()) == set);
-    let sets: Vec<String> = ready.context.registry.plugins().filter_map(|entry| entry.manifest.set.clone()).collect();
+    let sets: Vec<String> = ready.context.registry.plugins().iter().filter_map(|entry| entry.manifest.set.clone()).collect();
     for name in only {
         let known = plan.chosen.iter().map(|chosen| chosen.name.as_str()).chain(plan.skipped.iter().map(|(name, _)| name.as_str()));
         if let Some((_, why)) = plan.ungiven.iter().find(|(gate, _)| gate == name) {

@@ -10,6 +10,7 @@ use crate::config::manifest::check_name;
 use crate::config::settings::{self, FILE_NAME};
 use crate::config::{Settings, reader};
 use crate::registry::cache::Cache;
+use crate::registry::compiler::Compiler;
 use crate::registry::{Registry, intake};
 use crate::runtime::{Allocator, Runtime, Settings as RuntimeSettings};
 
@@ -101,6 +102,20 @@ impl Common {
         self.cache_dir.clone().or_else(|| dirs::cache_dir().map(|folder| folder.join("sandhog")))
     }
 
+    /// What the command line adds to a configuration, and the program itself.
+    fn complete(&self, settings: &mut Settings) {
+        settings.data.extend(self.data.iter().cloned());
+        settings.standard = self.standard_gates();
+        settings.plugins.extend(settings.standard.clone());
+    }
+
+    /// The settings as [`Common::open`] would have them now.
+    pub fn settings_again(&self) -> Result<Settings, Error> {
+        let mut settings = self.settings()?;
+        self.complete(&mut settings);
+        Ok(settings)
+    }
+
     /// Makes the sandbox and looks through the plugin folders. `slots` bounds the pool where few instances will do.
     pub fn open(&self, slots: Option<u32>) -> Result<Context, Error> {
         self.open_with(slots, self.settings()?)
@@ -108,9 +123,7 @@ impl Common {
 
     /// As [`Common::open`], with these settings.
     pub fn open_with(&self, slots: Option<u32>, mut settings: Settings) -> Result<Context, Error> {
-        settings.data.extend(self.data.iter().cloned());
-        settings.standard = self.standard_gates();
-        settings.plugins.extend(settings.standard.clone());
+        self.complete(&mut settings);
         let defaults = RuntimeSettings::default();
         let cache_folder = self.cache_folder();
         let runtime = Runtime::new(RuntimeSettings {
@@ -132,7 +145,9 @@ impl Common {
                 None
             }
         });
-        let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, settings, today()));
+        let program = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
+        let compiler = Compiler::child(program, settings.compile, defaults.threads);
+        let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, compiler, settings, today()));
         Ok(Context { runtime, registry, concurrency })
     }
 }

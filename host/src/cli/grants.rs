@@ -117,7 +117,7 @@ impl Grants {
 
 /// Grants a plugin what it asks for, as it is now, and what is named beside.
 pub fn grant(common: &Common, context: &Context, arguments: &GrantArguments) -> Result<Exit, Error> {
-    let entry = context.registry.find(&arguments.plugin)?;
+    let entry = context.registry.find_newest(&arguments.plugin)?;
     let mut grants = Grants::open(common)?;
     let table = granted(&entry, grants.of(&entry.name).unwrap_or_default(), arguments)?;
     grants.set(&entry.name, Some(table));
@@ -140,9 +140,11 @@ pub fn revoke(common: &Common, arguments: &RevokeArguments) -> Result<Exit, Erro
 pub fn diff(context: &Context, names: &[String]) -> Result<Exit, Error> {
     let registry = &context.registry;
     let entries = if names.is_empty() {
-        registry.plugins().cloned().collect()
+        let shelf = registry.shelf();
+        let newest = |(name, entry)| shelf.held.get(name).map_or(entry, |held| &held.entry);
+        shelf.plugins.iter().map(newest).cloned().collect()
     } else {
-        names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?
+        names.iter().map(|name| registry.find_newest(name)).collect::<Result<Vec<_>, _>>()?
     };
     let (mut held, mut told) = (0, 0);
     for entry in entries {

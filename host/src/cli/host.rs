@@ -16,6 +16,7 @@ use crate::journal::{self, Record, Sqlite, Store};
 use crate::machine::RunStatus;
 use crate::manager::{self, Crew, Feed, Handle, Options, Running};
 use crate::model::{Artifact, RunId, Workflow};
+use crate::registry::watch::Watch;
 
 /// How long executing calls may take to end when the process is told to.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -26,6 +27,8 @@ pub struct Host {
     pub handle: Handle,
     running: Running,
     server: Server,
+    /// Has what changes in the plugin folders take effect.
+    _watch: Watch,
 }
 
 impl Host {
@@ -42,10 +45,11 @@ impl Host {
         let settings = context.registry.settings();
         (options.breaker, options.balance) = (settings.breaker, settings.balance);
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await.map_err(Error::from)?;
+        let watch = watch(common, &context, handle.clone())?;
         let prepare: api::Prepare = Arc::new(move |path: &Path| prepare_again(&context, path).map_err(|error| error.text()));
         let served = api::serve(&folder, handle.clone(), prepare);
         let server = served.map_err(|error| Error::engine(format!("the socket in {} cannot be served: {error}", folder.display())))?;
-        Ok(Self { handle, running, server })
+        Ok(Self { handle, running, server, _watch: watch })
     }
 
     /// Goes on until everything that others asked for has ended, and nobody follows a run here that waits for a person; then
@@ -85,6 +89,15 @@ impl Host {
         self.server.stop().await;
         Ok(ended?)
     }
+}
+
+/// Looks at the plugin folders, and at the configuration, as long as it is kept.
+fn watch(common: &Common, context: &Context, handle: Handle) -> Result<Watch, Error> {
+    let registry = Arc::clone(&context.registry);
+    let (common, configuration) = (common.clone(), registry.settings().file.clone());
+    let reread = Box::new(move || common.settings_again().map_err(|error| error.text()));
+    let started = Watch::start(registry, configuration, reread, Arc::new(move || handle.plugins_changed()));
+    started.map_err(|error| Error::engine(format!("failed to start a thread: {error}")))
 }
 
 /// How long a process that holds the directory may take to listen, or to let go of it.

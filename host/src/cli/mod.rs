@@ -23,6 +23,7 @@ mod bench;
 mod bench_durable;
 mod call;
 mod check;
+mod compile;
 mod context;
 mod exit;
 mod git;
@@ -114,6 +115,9 @@ enum Command {
     /// Hold the state directory in the background
     #[command(hide = true)]
     Host,
+    /// Compile a component for another process
+    #[command(hide = true)]
+    Compile(compile::CompileArguments),
     /// Measure what a task costs, against bare wasmtime on the same component
     Bench(bench::BenchArguments),
     /// Print the completions of a shell
@@ -159,7 +163,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Runs(runs) => runs.json(),
         Command::DeadLetters(letters) => letters.json(),
         Command::Journal(journal) => journal.json(),
-        Command::Host => false,
+        Command::Host | Command::Compile(_) => false,
         Command::Completions { .. } => false,
     };
     let result = match command {
@@ -180,6 +184,7 @@ pub fn main() -> std::process::ExitCode {
         Command::DeadLetters(command) => letters::letters(&common, command),
         Command::Journal(command) => journal::journal(&common, command),
         Command::Host => background::background(&common),
+        Command::Compile(arguments) => compile::compile(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut script);

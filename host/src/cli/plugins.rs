@@ -11,7 +11,7 @@ use super::grants;
 use crate::model::limits::{LimitsPatch, show_bytes};
 use crate::model::text::sanitize;
 use crate::model::{Grant, Request};
-use crate::registry::{self, Entry, Registry};
+use crate::registry::{self, Entry, Held, Registry};
 use crate::report::SCHEMA_VERSION;
 
 /// Commands of `plugins`.
@@ -100,17 +100,35 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
 }
 
 fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
+    let shelf = registry.shelf();
     if as_json {
-        let plugins: Vec<Value> = registry.plugins().map(|entry| entry_json(entry)).collect();
+        let plugins: Vec<Value> = shelf.plugins.values().map(|entry| entry_json(entry)).collect();
         let bad: Vec<Value> =
-            registry.bad().iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
-        let shadowed: Vec<Value> = registry.shadowed().iter().map(|entry| entry_json(entry)).collect();
-        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "plugins": plugins, "bad": bad, "shadowed": shadowed }));
+            shelf.bad.iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
+        let shadowed: Vec<Value> = shelf.shadowed.iter().map(|entry| entry_json(entry)).collect();
+        let disabled: Vec<Value> = shelf.disabled.values().map(|entry| entry_json(entry)).collect();
+        let held = |held: &Held| {
+            let mut object = entry_json(&held.entry);
+            object["reason"] = held.reason.as_ref().into();
+            object
+        };
+        let held: Vec<Value> = shelf.held.values().map(held).collect();
+        outln!(
+            "{}",
+            json!({
+                "schema_version": SCHEMA_VERSION,
+                "plugins": plugins,
+                "held": held,
+                "disabled": disabled,
+                "shadowed": shadowed,
+                "bad": bad,
+            })
+        );
         return Ok(Exit::Passed);
     }
-    let width = registry.plugins().map(|entry| entry.name.len()).max().unwrap_or(0).max(4);
-    if registry.plugins().next().is_none() {
-        let folders = &registry.settings().plugins;
+    let width = shelf.plugins.keys().map(String::len).max().unwrap_or(0).max(4);
+    if shelf.plugins.is_empty() {
+        let folders = &shelf.settings.plugins;
         if folders.is_empty() {
             eprintln!("no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER");
         } else {
@@ -119,7 +137,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
     } else {
         outln!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
     }
-    for entry in registry.plugins() {
+    for entry in shelf.plugins.values() {
         outln!(
             "{:width$}  {:<7}  {:<8}  {:>8}  {}",
             entry.name,
@@ -129,10 +147,16 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
             sanitize(entry.manifest.description.as_deref().unwrap_or("-"), 200),
         );
     }
-    for entry in registry.shadowed() {
+    for entry in &shelf.shadowed {
         eprintln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
     }
-    for (path, bad) in registry.bad() {
+    for (name, held) in &shelf.held {
+        outln!("held: {name} ({}): {}", held.entry.path.display(), sanitize(&held.reason, 2000));
+    }
+    for (name, entry) in &shelf.disabled {
+        outln!("disabled: {name} ({})", entry.path.display());
+    }
+    for (path, bad) in &shelf.bad {
         eprintln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
     }
     Ok(Exit::Passed)
@@ -261,13 +285,17 @@ fn grant_text(grant: &Grant) -> String {
 fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit, Error> {
     let mut results: Vec<(String, Option<String>)> = Vec::new();
     let names = if names.is_empty() {
-        results.extend(registry.bad().iter().map(|(path, bad)| (path.display().to_string(), Some(bad.to_string()))));
-        registry.plugins().map(|entry| entry.name.clone()).collect()
+        let shelf = registry.shelf();
+        results.extend(shelf.bad.iter().map(|(path, bad)| (path.display().to_string(), Some(bad.to_string()))));
+        let mut names: Vec<String> = shelf.plugins.keys().chain(shelf.held.keys()).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
     } else {
         names
     };
     for name in names {
-        let problem = registry.find(&name).and_then(|entry| {
+        let problem = registry.find_newest(&name).and_then(|entry| {
             registry.code(&entry)?;
             registry.limits(&entry, &LimitsPatch::default())?;
             registry.grant(&entry).map(drop)

@@ -144,12 +144,19 @@ fn of_settings() -> Value {
             "in_flight": whole("instances alive at once", 1, 10_000),
             "memory_total": quantity("the sum of the memory limits of all live instances"),
             "balance": choice("which of several providers gets the next call", &["least_busy", "round_robin"]),
+            "compile": table("what compiling one component may take; else it follows from the component's size", &[], json!({
+                "cpu": quantity("processor time, such as \"5m\""),
+                "memory": quantity("such as \"2GiB\""),
+            })),
             "breaker": table("circuit breakers", &[], json!({
                 "consecutive_failures": whole("after how many it opens", 1, 1_000_000),
                 "timeout": quantity("how long it stays open"),
                 "max_requests": whole("how many calls probe it at once", 1, 1_000_000),
             })),
-            "plugin": by_name("of one plugin", &table("a plugin", &[], json!({ "concurrency": whole("calls of it at once", 1, 10_000) }))),
+            "plugin": by_name("of one plugin", &table("a plugin", &[], json!({
+                "concurrency": whole("calls of it at once", 1, 10_000),
+                "enabled": flag("whether it may be used"),
+            }))),
             "limits": limits("over the plugins' own"),
             "ceiling": ceiling,
             "grants": by_name("what plugins are granted, by name", &grant),
@@ -183,6 +190,7 @@ mod tests {
         let places = [
             ("", "", ""),
             ("breaker", "/breaker", "[breaker]"),
+            ("compile", "/compile", "[compile]"),
             ("ceiling", "/ceiling", "[ceiling]"),
             ("limits", "/limits", "[limits]"),
             ("check", "/check", "[check]"),

@@ -1,6 +1,6 @@
 //! `sandhog.toml`: where plugins are, what they are granted, and what the host never exceeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, CheckSettings};
@@ -9,7 +9,7 @@ use super::reader::{Collector, Fields, Problems};
 use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
 use crate::model::capability::{Ceiling, PinnedGrant};
-use crate::model::limits::{parse_bytes, parse_duration};
+use crate::model::limits::{BudgetPatch, parse_bytes, parse_duration};
 use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch, Origin, OutboundGrant, Secret};
 
 /// The file's name.
@@ -22,6 +22,7 @@ const FIELDS: &[&str] = &[
     "memory_total",
     "balance",
     "breaker",
+    "compile",
     "plugin",
     "limits",
     "ceiling",
@@ -80,6 +81,10 @@ pub struct Settings {
     pub breaker: BreakerPolicy,
     /// How many calls of a plugin may be under way at once, for those that have such a limit, by their names.
     pub plugin_concurrency: BTreeMap<String, u32>,
+    /// The plugins that are switched off, by their names.
+    pub disabled: BTreeSet<String>,
+    /// What compiling a component may take, where that does not follow from its size.
+    pub compile: BudgetPatch,
     /// How many instances may be alive at once.
     pub in_flight: Option<u32>,
     /// The sum of the `memory` limits of all live instances, in bytes.
@@ -113,6 +118,8 @@ impl Default for Settings {
             balance: Balance::default(),
             breaker: BreakerPolicy::default(),
             plugin_concurrency: BTreeMap::new(),
+            disabled: BTreeSet::new(),
+            compile: BudgetPatch::default(),
             in_flight: None,
             memory_total: None,
             limits: LimitsPatch::default(),
@@ -169,9 +176,28 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                 out.wrong_type(value, name.get_ref(), "a table ([plugin.NAME])");
                 continue;
             };
-            let plugin = out.fields(plugin, &["concurrency"]);
+            let plugin = out.fields(plugin, &["concurrency", "enabled"]);
+            if plugin.boolean(&mut out, "enabled") == Some(false) {
+                settings.disabled.insert(name.get_ref().to_string());
+            }
             if let Some(most) = plugin.whole(&mut out, "concurrency", 1..=CONCURRENCY_MAX) {
                 settings.plugin_concurrency.insert(name.get_ref().to_string(), most);
+            }
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "compile") {
+        let compile = out.fields(table, &["cpu", "memory"]);
+        if let Some((text, span)) = compile.quantity(&mut out, "cpu") {
+            match parse_duration(&text) {
+                Ok(cpu) if cpu.as_secs() > 0 => settings.compile.cpu = Some(cpu),
+                Ok(_) => out.push(span, "`cpu` is less than a second", Some("the least is 1s".to_owned())),
+                Err(error) => out.push(span, format!("`cpu`: {error}"), None),
+            }
+        }
+        if let Some((text, span)) = compile.quantity(&mut out, "memory") {
+            match parse_bytes(&text) {
+                Ok(memory) => settings.compile.memory = Some(memory),
+                Err(error) => out.push(span, format!("`memory`: {error}"), None),
             }
         }
     }

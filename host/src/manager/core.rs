@@ -259,6 +259,10 @@ impl Core {
                 }
             }
             Message::Drives { run, reply } => drop(reply.send(Ok(self.runs.get(&run).is_some_and(|live| live.driven)))),
+            Message::PluginsChanged => {
+                self.providers.clear();
+                self.eager.append(&mut self.held_up);
+            }
             Message::Idle { reply } => self.idle.push(reply),
             Message::Drain => self.draining = true,
         }

@@ -1,11 +1,14 @@
 //! Who does the work: the plugins of a registry, called in the sandbox. Tests put a script in its place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Stopwatch;
 use crate::config::check::globs;
-use crate::judge::Judge;
+use crate::judge::{Judge, refusal};
 use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
 use crate::model::{
@@ -16,6 +19,10 @@ use crate::runtime::{Call, Kind, Progress, Runtime};
 
 /// How many parts of subjects (files, or units) are judged at once.
 const PARTS_AT_ONCE: usize = 8;
+/// How long a call waits for a plugin whose file is being replaced.
+const REPLACING: Duration = Duration::from_secs(5);
+/// How often it looks whether that is done.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Calls workers and gates.
 #[async_trait::async_trait]
@@ -51,31 +58,42 @@ impl Crew {
         Self { judge: Judge::new(runtime.clone(), Arc::clone(&registry), PARTS_AT_ONCE, None), runtime, registry }
     }
 
-    fn ready<'a>(
-        &self,
-        plugin: &str,
-        limits: impl IntoIterator<Item = (&'a String, &'a String)>,
-        needed: Kind,
-    ) -> Result<(Loaded, Call), Failure> {
-        let entry = self.registry.find(plugin).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
-        self.ready_entry(&entry, limits, needed)
+    async fn ready(&self, plugin: &str, limits: &BTreeMap<String, String>, needed: Kind) -> Result<(Loaded, Call), Failure> {
+        let watch = Stopwatch::start();
+        loop {
+            let entry = self.registry.find(plugin).map_err(|error| refusal(&error))?;
+            match self.ready_entry(&entry, limits, needed).await {
+                // It is being replaced at this moment, and was never loaded before: soon there is another.
+                Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(LOOK).await,
+                ready => return ready.map_err(NotReady::into_failure),
+            }
+            let registry = Arc::clone(&self.registry);
+            let looked = tokio::task::spawn_blocking(move || registry.look_again());
+            looked.await.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+        }
     }
 
-    fn ready_entry<'a>(
-        &self,
-        entry: &Arc<Entry>,
-        limits: impl IntoIterator<Item = (&'a String, &'a String)>,
-        needed: Kind,
-    ) -> Result<(Loaded, Call), Failure> {
+    async fn ready_entry(&self, entry: &Arc<Entry>, limits: &BTreeMap<String, String>, needed: Kind) -> Result<(Loaded, Call), NotReady> {
         if entry.kind != needed && entry.kind != Kind::Command {
             let message = format!("`{}` is a {}, and a {} is needed", entry.name, entry.kind.as_str(), needed.as_str());
-            return Err(Failure::new(FailureKind::InvalidInput, message));
+            return Err(Failure::new(FailureKind::InvalidInput, message).into());
         }
         let mut patch = LimitsPatch::default();
         for (name, text) in limits {
             patch.set(name, text).map_err(|error| Failure::new(FailureKind::InvalidInput, format!("`{name}`: {error}")))?;
         }
-        let loaded = self.registry.load(entry).map_err(|error| crate::judge::refusal(&error))?;
+        let loaded = match self.registry.at_hand(entry) {
+            Some(loaded) => loaded,
+            None => {
+                // It may have to be compiled, and nothing else is to wait for that.
+                let (registry, entry) = (Arc::clone(&self.registry), Arc::clone(entry));
+                let loaded = tokio::task::spawn_blocking(move || registry.load(&entry)).await;
+                loaded.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?.map_err(|error| match &error {
+                    registry::Error::Replaced { .. } => NotReady::Replaced(refusal(&error)),
+                    _ => NotReady::Failed(refusal(&error)),
+                })?
+            }
+        };
         let limits = self.registry.limits(entry, &patch).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
         let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
         Ok((loaded, call))
@@ -87,11 +105,11 @@ impl Crew {
         let (mut receipt, mut log, mut said) = (Receipt::default(), Log::default(), Vec::new());
         for entry in members {
             let Some(subject) = fitting(entry, subject.clone()) else { continue };
-            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate) {
+            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate).await {
                 Ok((loaded, call)) => {
                     self.judge.judge(&loaded.entry, subject, Call { cancel: cancel.clone(), ..call }, &|_| {}).await.whole()
                 }
-                Err(failure) => failed(failure),
+                Err(not_ready) => failed(not_ready.into_failure()),
             };
             receipt.add(&used);
             log.lines.extend(wrote.lines);
@@ -116,6 +134,28 @@ impl Crew {
         }
         whole.summary = said.join("; ");
         Attempt { result: Ok(whole), receipt, log }
+    }
+}
+
+/// Why a plugin cannot be called now.
+enum NotReady {
+    /// Its file is another by now.
+    Replaced(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl NotReady {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Replaced(failure) | Self::Failed(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for NotReady {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -184,7 +224,7 @@ impl Workers for Crew {
     }
 
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
-        match self.ready(worker, &step.limits, Kind::Worker) {
+        match self.ready(worker, &step.limits, Kind::Worker).await {
             Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { cancel, progress: Some(progress), ..call }).await,
             Err(failure) => failed(failure),
         }
@@ -195,7 +235,7 @@ impl Workers for Crew {
         if !set.is_empty() {
             return self.check_set(&set, gate, subject, &cancel).await;
         }
-        let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate) {
+        let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate).await {
             Ok(ready) => ready,
             Err(failure) => return failed(failure),
         };

@@ -137,6 +137,8 @@ enum Message {
         run: RunId,
         reply: oneshot::Sender<Result<bool, Error>>,
     },
+    /// Who does the work of a name may be another by now.
+    PluginsChanged,
     /// What a run asked for was read.
     Found {
         run: RunId,
@@ -327,6 +329,11 @@ impl Handle {
     /// When the manager has stopped.
     pub async fn drives(&self, run: RunId) -> Result<bool, Error> {
         self.ask(|reply| Message::Drives { run, reply }).await
+    }
+
+    /// Says that who does the work of a name may be another by now. Blocks while the mailbox is full: not for asynchronous work.
+    pub fn plugins_changed(&self) {
+        let _ = self.mailbox.blocking_send(Message::PluginsChanged); // one that has stopped asks nobody any more
     }
 
     /// Waits for the end of a run that is under way, and says how it ended.

@@ -236,6 +236,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadUnit> {
     }
 }
 
+/// What an operator says that compiling a component may take; the rest follows from its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BudgetPatch {
+    /// Processor time.
+    pub cpu: Option<Duration>,
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+}
+
 /// An amount of fuel as people write it: `2G`, `1.5M`, `300`.
 #[must_use]
 pub fn show_fuel(fuel: u64) -> String {

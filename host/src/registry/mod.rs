@@ -4,101 +4,42 @@
 //! plugins of one name in one folder are both reported, and neither is chosen.
 
 pub mod cache;
+pub mod compiler;
 pub mod component;
 mod data;
+mod entry;
 pub mod intake;
+mod kept;
 pub mod pack;
+mod shelf;
 pub mod verdicts;
+pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::clock::{Clock as _, SystemClock};
-use crate::config::manifest::{DATA_TODAY, check_name};
-use crate::config::{Manifest, Problems, Settings, manifest};
+use crate::config::Settings;
+use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
-use serde::{Deserialize, Serialize};
-
 use cache::Cache;
-use component::Component;
+use compiler::Compiler;
 use intake::COMPONENT_BYTES_MAX;
+use kept::Kept;
 
-/// The largest manifest that is read, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 256 << 10;
+pub use entry::{BadPlugin, Entry, examine};
+pub use shelf::{Held, Shelf};
+
 /// The largest file with a secret that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// How many entries of a granted directory are looked at for what would block a reader.
 const GRANTED_ENTRIES_MAX: usize = 1_000_000;
 /// The folder, beside the plugins that come with sandhog, of their code compiled ahead.
 const COMPILED_AHEAD: &str = "compiled";
-/// How many files of one plugin folder are looked at.
-const FOLDER_ENTRIES_MAX: usize = 100_000;
-
-/// A plugin that was found: what it is, but not its code.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Its name: from the manifest, the component's metadata, or the file's stem.
-    pub name: String,
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// The digest of the component.
-    pub digest: Digest,
-    /// The component's size, in bytes.
-    pub size_bytes: u64,
-    /// What was said about it, by its manifest or its metadata.
-    pub manifest: Manifest,
-    /// What the component says of itself.
-    pub component: Component,
-}
-
-/// Why a file in a folder is not among the plugins.
-#[derive(Debug, thiserror::Error)]
-pub enum BadPlugin {
-    /// The file could not be read.
-    #[error(transparent)]
-    Intake(#[from] intake::Error),
-    /// The file is no plugin.
-    #[error(transparent)]
-    Component(#[from] component::Error),
-    /// What is written about it is wrong.
-    #[error("{}", problems(.0))]
-    Manifest(Problems),
-    /// The file is no plugin, and what is written about it is wrong besides.
-    #[error("{0}\n{1}")]
-    Both(component::Error, Box<BadPlugin>),
-    /// Its name cannot be a plugin's.
-    #[error("`{found}` cannot be a plugin's name ({expected}); give it one in a manifest beside it")]
-    Name {
-        /// What it is called.
-        found: String,
-        /// What a name is.
-        expected: &'static str,
-    },
-    /// Another file of the folder has the same name.
-    #[error("it is named `{name}`, and so is {}; give one of them another name in a manifest beside it", .other.display())]
-    Clash {
-        /// The name.
-        name: String,
-        /// The other file.
-        other: PathBuf,
-    },
-    /// A folder that cannot be listed.
-    #[error("the folder cannot be listed: {0}")]
-    Folder(#[source] std::io::Error),
-}
-
-fn problems(problems: &Problems) -> String {
-    let help = |help: &Option<String>| help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
-    let all = problems.problems.iter().map(|p| format!("{}:{}:{}: {p}{}", sanitize(&p.file, 1024), p.line, p.column, help(&p.help)));
-    all.collect::<Vec<_>>().join("\n")
-}
 
 /// Why a plugin cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +60,21 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        bad: Box<BadPlugin>,
+        bad: Arc<BadPlugin>,
+    },
+    /// The configuration switches it off.
+    #[error("`{name}` is disabled: `sandhog plugins enable {name}` takes it back")]
+    Disabled {
+        /// The plugin.
+        name: String,
+    },
+    /// It does not serve, and nothing served before it.
+    #[error("`{name}` is held: {reason}")]
+    Held {
+        /// The plugin.
+        name: String,
+        /// Why.
+        reason: Arc<str>,
     },
     /// It is of another kind than is needed.
     #[error("`{name}` is a {}, and a {needed} is needed here", .found.as_str())]
@@ -228,17 +183,26 @@ pub struct Loaded {
     pub grant: Arc<Grant>,
     /// What it may use, before the workflow and the command line.
     pub limits: Limits,
+    /// The settings that the grant and the limits follow from.
+    settings: Arc<Settings>,
 }
 
 /// The plugins of some folders.
+///
+/// They may change while it is used: [`Registry::refresh`] looks again. Who was handed an [`Entry`] or a [`Loaded`] before
+/// keeps it, and what it does with it is not disturbed.
 pub struct Registry {
     runtime: Runtime,
     cache: Option<Cache>,
-    settings: Settings,
-    plugins: BTreeMap<String, Arc<Entry>>,
-    shadowed: Vec<Arc<Entry>>,
-    bad: Vec<(PathBuf, BadPlugin)>,
-    loaded: Mutex<BTreeMap<PathBuf, Loaded>>,
+    compiler: Compiler,
+    kept: Option<Kept>,
+    shelf: RwLock<Arc<Shelf>>,
+    /// Held by who replaces the shelf.
+    replacing: Mutex<()>,
+    /// Code in use, by the file that it came from: of a file that was replaced, what is still used of the one before as well.
+    loaded: Mutex<HashMap<PathBuf, Vec<Loaded>>>,
+    /// Components that did not compile: finding that out again would take as long.
+    uncompiled: Mutex<HashMap<Digest, String>>,
     data: Mutex<BTreeMap<PathBuf, data::Given>>,
     today: String,
 }
@@ -246,80 +210,163 @@ pub struct Registry {
 impl Registry {
     /// Looks through the folders of the settings. `today` is the day that gates are told which ask for it.
     #[must_use]
-    pub fn open(runtime: Runtime, cache: Option<Cache>, settings: Settings, today: jiff::civil::Date) -> Self {
-        let mut registry = Self {
+    pub fn open(runtime: Runtime, cache: Option<Cache>, compiler: Compiler, settings: Settings, today: jiff::civil::Date) -> Self {
+        let kept = cache.as_ref().and_then(|cache| Kept::beside(cache).ok());
+        let registry = Self {
             runtime,
-            cache,
-            plugins: BTreeMap::new(),
-            shadowed: Vec::new(),
-            bad: Vec::new(),
+            compiler,
+            kept,
+            shelf: RwLock::default(),
+            replacing: Mutex::default(),
             loaded: Mutex::default(),
+            uncompiled: Mutex::default(),
             data: Mutex::default(),
             today: today.to_string(),
-            settings,
+            cache,
         };
-        let examined = registry.cache.as_ref().and_then(|cache| cache.beside("examined").ok());
-        for folder in registry.settings.plugins.clone() {
-            registry.discover(&folder, examined.as_ref());
-        }
+        let mut shelf = Shelf::look(Arc::new(settings), registry.examined().as_ref());
+        registry.serve_what_was_granted(&mut shelf);
+        *registry.shelf.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shelf);
         registry
     }
 
-    /// The plugins, by name.
-    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.plugins.values()
-    }
-
-    /// Plugins of later folders whose names an earlier folder has too.
+    /// What there is now.
     #[must_use]
-    pub fn shadowed(&self) -> &[Arc<Entry>] {
-        &self.shadowed
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Files that are no plugins, and why.
+    /// The settings that apply now.
     #[must_use]
-    pub fn bad(&self) -> &[(PathBuf, BadPlugin)] {
-        &self.bad
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.shelf().settings)
     }
 
-    /// What the registry was opened with.
+    /// The plugins that serve, in the order of their names.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn plugins(&self) -> Vec<Arc<Entry>> {
+        self.shelf().plugins.values().cloned().collect()
     }
 
-    fn discover(&mut self, folder: &Path, examined: Option<&Cache>) {
-        let mut paths = Vec::new();
-        match std::fs::read_dir(folder) {
-            Ok(entries) => {
-                let entries = entries.take(FOLDER_ENTRIES_MAX).flatten().map(|entry| entry.path());
-                paths.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "wasm")));
-            }
-            Err(error) => self.bad.push((folder.to_owned(), BadPlugin::Folder(error))),
-        }
-        paths.sort();
-        let mut found: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for path in paths {
-            match examine_known(&path, examined) {
-                Ok(entry) => found.entry(entry.name.clone()).or_default().push(entry),
-                Err(bad) => self.bad.push((path, bad)),
+    fn examined(&self) -> Option<Cache> {
+        self.cache.as_ref().and_then(|cache| cache.beside("examined").ok())
+    }
+
+    /// Looks through the folders again, with these settings where some are given. What is new, or changed, serves only once
+    /// [`Registry::admit`] has taken it: those that are handed back. Says, too, whether anything else changed.
+    pub fn refresh(&self, settings: Option<Settings>) -> (Vec<Arc<Entry>>, bool) {
+        let settings = settings.map_or_else(|| self.settings(), Arc::new);
+        let found = Shelf::look(settings, self.examined().as_ref());
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shelf();
+        let (mut next, to_compile) = before.then(found);
+        for (name, old) in &before.plugins {
+            if !next.plugins.contains_key(name) {
+                tracing::info!(plugin = %name, digest = %old.digest, "is there no more");
             }
         }
-        for (name, mut entries) in found {
-            if entries.len() > 1 {
-                let first = entries[0].path.clone();
-                let second = entries[1].path.clone();
-                for (place, entry) in entries.into_iter().enumerate() {
-                    let other = if place == 0 { second.clone() } else { first.clone() };
-                    self.bad.push((entry.path, BadPlugin::Clash { name: name.clone(), other }));
-                }
-            } else if let Some(entry) = entries.pop() {
-                let entry = Arc::new(entry);
-                match self.plugins.entry(name) {
-                    std::collections::btree_map::Entry::Occupied(_) => self.shadowed.push(entry),
-                    std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(entry)),
-                }
+        for (path, bad) in &next.bad {
+            if !before.bad.iter().any(|(known, why)| known == path && why.to_string() == bad.to_string()) {
+                tracing::warn!(file = %path.display(), "{}", sanitize(&bad.to_string(), 2000));
             }
+        }
+        // What is new here, and changed since it was granted something elsewhere.
+        let mut unknown = Shelf { settings: Arc::clone(&next.settings), ..Shelf::default() };
+        unknown.plugins =
+            to_compile.iter().filter(|e| !next.plugins.contains_key(&e.name)).map(|e| (e.name.clone(), Arc::clone(e))).collect();
+        self.serve_what_was_granted(&mut unknown);
+        let changed = !before.is_as(&next) || !unknown.held.is_empty();
+        for (name, held) in unknown.held {
+            next.plugins.extend(unknown.plugins.get(&name).map(|entry| (name.clone(), Arc::clone(entry))));
+            next.awaited.remove(&name);
+            next.held.insert(name, held);
+        }
+        if !Arc::ptr_eq(&before.settings, &next.settings) {
+            next.plugins.values().for_each(|entry| self.keep_if_granted(entry, &next.settings));
+        }
+        let to_compile = to_compile.into_iter().filter(|entry| next.awaited.contains_key(&entry.name)).collect();
+        self.replace(next);
+        (to_compile, changed)
+    }
+
+    /// Takes a plugin that [`Registry::refresh`] handed back into service, once it is compiled; or holds it, and what served
+    /// before goes on. Takes as long as compiling does. Says whether anything changed.
+    pub fn admit(&self, entry: &Arc<Entry>) -> bool {
+        let old = self.shelf().plugins.get(&entry.name).cloned();
+        let serves = old.is_some_and(|old| self.grant(&old).is_ok());
+        let ready = match self.load(entry) {
+            // Nothing served: whoever calls it is told what it lacks.
+            Err(
+                Error::NotGranted { .. }
+                | Error::Changed { .. }
+                | Error::AboveCeiling { .. }
+                | Error::Secret { .. }
+                | Error::Directory { .. },
+            ) if !serves => self.code(entry).map(drop),
+            loaded => loaded.map(drop),
+        };
+        if matches!(ready, Err(Error::Replaced { .. })) {
+            return false; // the next look finds what is there now
+        }
+        let held = ready.err().map(|error| error.to_string());
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = (*self.shelf()).clone();
+        if !next.settle(entry, held.clone()) {
+            return false;
+        }
+        match held {
+            None => {
+                self.keep_if_granted(entry, &next.settings);
+                tracing::info!(plugin = %entry.name, digest = %entry.digest, "serves");
+            }
+            Some(reason) => {
+                let goes_on = if serves { "; the one before goes on serving" } else { "" };
+                tracing::warn!(plugin = %entry.name, digest = %entry.digest, "is held{goes_on}: {}", sanitize(&reason, 2000));
+            }
+        }
+        self.replace(next);
+        true
+    }
+
+    /// Looks through the folders again, and takes what is new into service.
+    pub fn look_again(&self) {
+        self.refresh(None).0.iter().for_each(|entry| {
+            self.admit(entry);
+        });
+    }
+
+    fn replace(&self, next: Shelf) {
+        *self.shelf.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.data.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn keep_if_granted(&self, entry: &Entry, settings: &Settings) {
+        if let Some(kept) = &self.kept
+            && settings.grants.get(&entry.name).is_some_and(|pinned| pinned.digest == entry.digest)
+            && let Err(error) = kept.put(entry)
+        {
+            tracing::debug!(%error, plugin = %entry.name, "a granted component could not be kept");
+        }
+    }
+
+    /// A plugin that changed since it was granted something is held, and the one that was granted goes on, where it was
+    /// kept. What is granted something now is kept.
+    fn serve_what_was_granted(&self, shelf: &mut Shelf) {
+        let Some(kept) = &self.kept else { return };
+        for (name, pinned) in &shelf.settings.grants {
+            let Some(entry) = shelf.plugins.get(name) else { continue };
+            if entry.digest == pinned.digest {
+                self.keep_if_granted(entry, &shelf.settings);
+                continue;
+            }
+            let Some(old) = kept.get(name, pinned.digest, &entry.path) else { continue };
+            let changed = Error::Changed { name: name.clone(), granted: pinned.digest, found: entry.digest };
+            tracing::warn!(
+                "`{name}` changed since it was granted something, and the one of then goes on: see `sandhog plugins diff {name}`"
+            );
+            let held = Held { entry: Arc::clone(entry), reason: changed.to_string().into() };
+            shelf.held.insert(name.clone(), held);
+            shelf.plugins.insert(name.clone(), Arc::new(old));
         }
     }
 
@@ -335,23 +382,26 @@ impl Registry {
                 Err(BadPlugin::Intake(intake::Error::NotReadable(error))) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(Error::NotFound { name: plugin.to_owned(), meant: None, searched: "; there is no such file".to_owned() })
                 }
-                Err(bad) => Err(Error::Bad { path, bad: Box::new(bad) }),
+                Err(bad) => Err(Error::Bad { path, bad: Arc::new(bad) }),
             };
         }
-        if let Some(entry) = self.plugins.get(plugin) {
+        let shelf = self.shelf();
+        if let Some(entry) = shelf.plugins.get(plugin) {
             return Ok(Arc::clone(entry));
         }
-        if let Some((path, bad)) = self.bad.iter().find(|(path, bad)| {
-            path.file_stem().is_some_and(|stem| stem == plugin) || matches!(bad, BadPlugin::Clash { name, .. } if name == plugin)
-        }) {
-            let bad = examine(path).err().unwrap_or_else(|| match bad {
-                BadPlugin::Clash { name, other } => BadPlugin::Clash { name: name.clone(), other: other.clone() },
-                _ => BadPlugin::Intake(intake::Error::Unfinished),
-            });
-            return Err(Error::Bad { path: path.clone(), bad: Box::new(bad) });
+        if shelf.disabled.contains_key(plugin) {
+            return Err(Error::Disabled { name: plugin.to_owned() });
         }
-        let meant = did_you_mean(plugin, self.plugins.keys().map(String::as_str)).map(str::to_owned);
-        let folders: Vec<String> = self.settings.plugins.iter().map(|folder| folder.display().to_string()).collect();
+        if let Some(held) = shelf.held.get(plugin) {
+            return Err(Error::Held { name: plugin.to_owned(), reason: Arc::clone(&held.reason) });
+        }
+        if let Some((path, bad)) = shelf.bad.iter().find(|(path, bad)| {
+            path.file_stem().is_some_and(|stem| stem == plugin) || matches!(&**bad, BadPlugin::Clash { name, .. } if name == plugin)
+        }) {
+            return Err(Error::Bad { path: path.clone(), bad: Arc::clone(bad) });
+        }
+        let meant = did_you_mean(plugin, shelf.plugins.keys().map(String::as_str)).map(str::to_owned);
+        let folders: Vec<String> = shelf.settings.plugins.iter().map(|folder| folder.display().to_string()).collect();
         let searched = if folders.is_empty() {
             "; no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER".to_owned()
         } else {
@@ -360,23 +410,35 @@ impl Registry {
         Err(Error::NotFound { name: plugin.to_owned(), meant, searched })
     }
 
+    /// As [`Registry::find`], but what lies in the folders, where that does not serve.
+    ///
+    /// # Errors
+    /// As for [`Registry::find`].
+    pub fn find_newest(&self, plugin: &str) -> Result<Arc<Entry>, Error> {
+        let shelf = self.shelf();
+        let held = shelf.held.get(plugin).map(|held| &held.entry);
+        held.or_else(|| shelf.disabled.get(plugin)).map_or_else(|| self.find(plugin), |entry| Ok(Arc::clone(entry)))
+    }
+
     /// The plugins that do the work of a name: that of the name itself, and those that say they provide it.
     #[must_use]
     pub fn providers(&self, name: &str) -> Vec<Arc<Entry>> {
-        let named = self.plugins.get(name).cloned().or_else(|| self.find(name).ok());
-        let others = self.plugins.values().filter(|entry| entry.name != name && entry.manifest.provides.as_deref() == Some(name));
+        let shelf = self.shelf();
+        let named = shelf.plugins.get(name).cloned().or_else(|| self.find(name).ok());
+        let others = shelf.plugins.values().filter(|entry| entry.name != name && entry.manifest.provides.as_deref() == Some(name));
         named.into_iter().chain(others.cloned()).collect()
     }
 
     /// The gates of a set that judge by themselves, by name; none where there is no such set, or a plugin has its name.
     #[must_use]
     pub fn set(&self, name: &str) -> Vec<Arc<Entry>> {
-        if self.plugins.contains_key(name) {
+        let shelf = self.shelf();
+        if shelf.plugins.contains_key(name) {
             return Vec::new();
         }
         let is_of =
             |entry: &&Arc<Entry>| entry.kind != Kind::Worker && entry.manifest.automatic && entry.manifest.set.as_deref() == Some(name);
-        self.plugins.values().filter(is_of).cloned().collect()
+        shelf.plugins.values().filter(is_of).cloned().collect()
     }
 
     /// What a plugin may touch: its requests, its grant and the ceiling together.
@@ -385,17 +447,18 @@ impl Registry {
     /// When it asks for more than it is granted, changed since it was granted something, or a granted directory cannot be
     /// given to a guest.
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
-        let granted = match self.settings.grants.get(&entry.name) {
+        let settings = self.settings();
+        let granted = match settings.grants.get(&entry.name) {
             Some(pinned) if pinned.digest != entry.digest => {
                 return Err(Error::Changed { name: entry.name.clone(), granted: pinned.digest, found: entry.digest });
             }
             Some(pinned) => pinned.grant.clone(),
             None => Grant::default(),
         };
-        let granted = Grant { secrets: self.secrets(entry, &granted)?, ..granted };
+        let granted = Grant { secrets: secrets(&settings, entry, &granted)?, ..granted };
         let requests = entry.manifest.requests.as_deref();
         let wanted = requests.map_or_else(|| granted.clone(), |requests| granted.within(requests));
-        let effective = self.settings.ceiling.cap(&wanted);
+        let effective = settings.ceiling.cap(&wanted);
         let missing: Vec<Request> = requests.unwrap_or_default().iter().filter(|r| !effective.covers(r)).cloned().collect();
         if !missing.is_empty() {
             return Err(Error::NotGranted { name: entry.name.clone(), grant: grant_lines(entry), missing });
@@ -406,28 +469,6 @@ impl Registry {
         Ok(effective)
     }
 
-    /// The secrets that go with a plugin's requests; none where it may make none.
-    fn secrets(&self, entry: &Entry, granted: &Grant) -> Result<Vec<Secret>, Error> {
-        let mut secrets = Vec::new();
-        let sources = self.settings.secrets.iter().filter(|source| source.plugins.contains(&entry.name));
-        for source in sources.filter(|_| !granted.outbound.is_empty()) {
-            let mut secret = source.secret.clone();
-            let missing = |reason: String| Error::Secret { name: source.secret.name.clone(), reason };
-            if let Some(file) = &source.file {
-                let bytes = intake::read(file, SECRET_BYTES_MAX).map_err(|error| missing(format!("{}: {error}", file.display())))?;
-                let text = String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8", file.display())))?;
-                text.trim().clone_into(&mut secret.value);
-            }
-            if secret.value.is_empty() {
-                let place =
-                    source.variable.as_ref().map_or("its file is empty".to_owned(), |name| format!("the variable {name} is not set"));
-                return Err(missing(place));
-            }
-            secrets.push(secret);
-        }
-        Ok(secrets)
-    }
-
     /// The data that a gate is given: what its manifest asks for, as far as the operator named it.
     ///
     /// # Errors
@@ -436,13 +477,14 @@ impl Registry {
         if let Some(given) = self.data.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.path) {
             return Ok(Arc::clone(given));
         }
+        let settings = self.settings();
         let mut snapshot = Snapshot::default();
         for (name, request) in &entry.manifest.data {
             if name == DATA_TODAY {
                 data::add_text(&mut snapshot, "today/date", &self.today);
                 continue;
             }
-            match self.settings.data.get(name) {
+            match settings.data.get(name) {
                 Some(path) => {
                     data::add(&mut snapshot, name, path).map_err(|reason| Error::Data { name: name.clone(), path: path.clone(), reason })?
                 }
@@ -462,8 +504,9 @@ impl Registry {
     /// # Errors
     /// [`Error::AboveCeiling`].
     pub fn limits(&self, entry: &Entry, over: &LimitsPatch) -> Result<Limits, Error> {
-        let limits = Limits::default().with(&entry.manifest.limits.then(&self.settings.limits).then(over));
-        let above = limits.above(&self.settings.limits_ceiling);
+        let settings = self.settings();
+        let limits = Limits::default().with(&entry.manifest.limits.then(&settings.limits).then(over));
+        let above = limits.above(&settings.limits_ceiling);
         if above.is_empty() { Ok(limits) } else { Err(Error::AboveCeiling { name: entry.name.clone(), above }) }
     }
 
@@ -472,15 +515,32 @@ impl Registry {
     /// # Errors
     /// See [`Error`].
     pub fn load(&self, entry: &Arc<Entry>) -> Result<Loaded, Error> {
-        if let Some(loaded) = self.loaded().get(&entry.path) {
+        let settings = self.settings();
+        let known = self.loaded().get(&entry.path).and_then(|all| all.iter().find(|loaded| loaded.is_of(entry))).cloned();
+        if let Some(loaded) = known.as_ref().filter(|loaded| Arc::ptr_eq(&loaded.settings, &settings)) {
             return Ok(loaded.clone());
         }
         let grant = Arc::new(self.grant(entry)?);
         let limits = self.limits(entry, &LimitsPatch::default())?;
-        let plugin = Arc::new(self.code(entry)?.with_command(entry.manifest.command).with_name(&entry.name));
-        let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits };
-        self.loaded().insert(entry.path.clone(), loaded.clone());
+        let plugin = match known {
+            Some(known) => known.plugin,
+            None => Arc::new(self.code(entry)?.with_command(entry.manifest.command).with_name(&entry.name)),
+        };
+        let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits, settings };
+        let mut all = self.loaded();
+        let of_file = all.entry(entry.path.clone()).or_default();
+        // Nobody but us has the code of a file that was replaced: nothing runs on it any more.
+        of_file.retain(|other| !other.is_of(entry) && Arc::strong_count(&other.plugin) > 1);
+        of_file.push(loaded.clone());
         Ok(loaded)
+    }
+
+    /// As [`Registry::load`], only where that takes no time: what is in memory already.
+    #[must_use]
+    pub fn at_hand(&self, entry: &Entry) -> Option<Loaded> {
+        let settings = self.settings();
+        let all = self.loaded();
+        all.get(&entry.path)?.iter().find(|loaded| loaded.is_of(entry) && Arc::ptr_eq(&loaded.settings, &settings)).cloned()
     }
 
     /// Whether a plugin's compiled code is at hand, so that loading it will not take long.
@@ -493,7 +553,8 @@ impl Registry {
     /// belong to whom the program belongs to, and nobody else may write there.
     fn ahead(&self, entry: &Entry) -> Option<PathBuf> {
         use std::os::unix::fs::MetadataExt as _;
-        let standard = self.settings.standard.as_ref().filter(|standard| entry.path.parent() == Some(standard))?;
+        let settings = self.settings();
+        let standard = settings.standard.as_ref().filter(|standard| entry.path.parent() == Some(standard))?;
         let real = standard.canonicalize().ok()?;
         standard_folders().iter().find(|folder| folder.canonicalize().is_ok_and(|folder| folder == real))?;
         let path = standard.join(COMPILED_AHEAD).join(format!("{}.compiled", self.cache_name(entry)));
@@ -511,11 +572,12 @@ impl Registry {
     /// When one does not compile, or the folder cannot be written.
     pub fn compile_ahead(&self) -> Result<usize, Error> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let Some(standard) = &self.settings.standard else { return Ok(0) };
+        let settings = self.settings();
+        let Some(standard) = &settings.standard else { return Ok(0) };
         let folder = standard.join(COMPILED_AHEAD);
         let cannot = |error: std::io::Error| Error::Directory { path: folder.clone(), reason: error.to_string() };
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(cannot)?;
-        let entries: Vec<&Arc<Entry>> = self.plugins().filter(|entry| entry.path.parent() == Some(standard)).collect();
+        let entries: Vec<Arc<Entry>> = self.plugins().into_iter().filter(|entry| entry.path.parent() == Some(standard)).collect();
         let names: std::collections::BTreeSet<String> =
             entries.iter().map(|entry| format!("{}.compiled", self.cache_name(entry))).collect();
         for old in std::fs::read_dir(&folder).map_err(cannot)?.flatten() {
@@ -525,12 +587,12 @@ impl Registry {
         }
         let mut compiled = 0;
         for entry in entries {
-            let path = folder.join(format!("{}.compiled", self.cache_name(entry)));
+            let path = folder.join(format!("{}.compiled", self.cache_name(&entry)));
             if path.exists() {
                 continue;
             }
             let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX)
-                .map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
+                .map_err(|error| Error::Bad { path: entry.path.clone(), bad: Arc::new(error.into()) })?;
             let code = self.runtime.compile(&bytes).map_err(|error| Error::Runtime { name: entry.name.clone(), error })?;
             let write = || {
                 use std::io::Write as _;
@@ -567,14 +629,18 @@ impl Registry {
                 Err(error) => return Err(Error::Runtime { name: entry.name.clone(), error }),
             }
         }
-        let bytes = intake::read(&entry.path, COMPONENT_BYTES_MAX)
-            .map_err(|error| Error::Bad { path: entry.path.clone(), bad: Box::new(error.into()) })?;
-        if Digest::of(&bytes) != entry.digest {
-            return Err(Error::Replaced { path: entry.path.clone() });
-        }
         let runtime = |error| Error::Runtime { name: entry.name.clone(), error };
+        if let Some(reason) = self.uncompiled.lock().unwrap_or_else(PoisonError::into_inner).get(&entry.digest) {
+            return Err(runtime(runtime::Error::Compile(reason.clone())));
+        }
+        let bytes = self.bytes(entry)?;
         tracing::debug!(plugin = %entry.name, "compiling");
-        let code = self.runtime.compile(&bytes).map_err(runtime)?;
+        let code = self.compiler.compile(&self.runtime, &bytes).map_err(|error| {
+            if let runtime::Error::Compile(reason) = &error {
+                self.uncompiled.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.digest, reason.clone());
+            }
+            runtime(error)
+        })?;
         let plugin = self.runtime.load(&code, entry.digest).map_err(runtime)?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.put(&name, &code)
@@ -584,12 +650,28 @@ impl Registry {
         Ok(plugin)
     }
 
+    /// The component that an entry is of, or what was kept of it where the file is another by now.
+    fn bytes(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let instead = match intake::read(&entry.path, COMPONENT_BYTES_MAX) {
+            Ok(bytes) if Digest::of(&bytes) == entry.digest => return Ok(bytes),
+            Ok(_) => Error::Replaced { path: entry.path.clone() },
+            Err(error) => Error::Bad { path: entry.path.clone(), bad: Arc::new(error.into()) },
+        };
+        self.kept.as_ref().and_then(|kept| kept.bytes(entry.digest)).ok_or(instead)
+    }
+
     fn cache_name(&self, entry: &Entry) -> String {
         format!("{}-{}", entry.digest.to_hex(), self.runtime.compatibility())
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Loaded>> {
+    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Vec<Loaded>>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loaded {
+    fn is_of(&self, entry: &Entry) -> bool {
+        std::ptr::eq(&raw const *self.entry, entry) || (self.entry.digest == entry.digest && *self.entry == *entry)
     }
 }
 
@@ -637,140 +719,6 @@ pub fn grant_lines(entry: &Entry) -> String {
     lines.join("\n")
 }
 
-/// Reads one file as a plugin.
-///
-/// # Errors
-/// See [`BadPlugin`].
-pub fn examine(path: &Path) -> Result<Entry, BadPlugin> {
-    examine_known(path, None)
-}
-
-/// What is known of a component's bytes.
-#[derive(Serialize, Deserialize)]
-struct Examined {
-    digest: Digest,
-    size_bytes: u64,
-    component: Component,
-}
-
-/// As [`examine`]; what was known of exactly this file is not read again: large components take a while to hash.
-fn examine_known(path: &Path, cache: Option<&Cache>) -> Result<Entry, BadPlugin> {
-    let stamp = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file).map(|metadata| Stamp::of(path, &metadata));
-    let known = cache.zip(stamp.as_ref()).and_then(|(cache, stamp)| serde_json::from_slice::<Examined>(&cache.get(&stamp.name())?).ok());
-    let Examined { digest, size_bytes, component } = match known {
-        Some(known) => known,
-        None => {
-            let bytes = intake::read(path, COMPONENT_BYTES_MAX)?;
-            let examined = Examined { digest: Digest::of(&bytes), size_bytes: bytes.len() as u64, component: component::read(&bytes)? };
-            if let (Some(cache), Some(stamp)) = (cache, stamp)
-                && stamp.is_settled()
-                && stamp.is_of(path)
-                && let Ok(text) = serde_json::to_vec(&examined)
-                && let Err(error) = cache.put(&stamp.name(), &text)
-            {
-                tracing::debug!(%error, "what is known of a component could not be kept");
-            }
-            examined
-        }
-    };
-    let (kind, manifest) = match (component.kind(), read_manifest(path, &component)) {
-        (Ok(kind), Ok(manifest)) => (kind, manifest),
-        (Err(problem), Ok(_)) => return Err(problem.into()),
-        (Ok(_), Err(problem)) => return Err(problem),
-        (Err(first), Err(second)) => return Err(BadPlugin::Both(first, Box::new(second))),
-    };
-    let stem = path.file_stem().unwrap_or_default();
-    let fits = |name: &String| check_name(name).is_ok();
-    let name = match manifest.name.clone().or_else(|| component.name.clone().filter(fits)) {
-        Some(name) => name,
-        None => {
-            let stem = stem.to_string_lossy().into_owned();
-            check_name(&stem).map_err(|expected| BadPlugin::Name { found: sanitize(&stem, 200), expected })?;
-            stem
-        }
-    };
-    Ok(Entry {
-        name,
-        path: path.to_owned(),
-        kind,
-        digest,
-        size_bytes,
-        manifest: Manifest {
-            version: manifest.version.clone().or_else(|| component.version.clone()),
-            description: manifest.description.clone().or_else(|| component.description.clone()),
-            license: manifest.license.clone().or_else(|| component.license.clone()),
-            source: manifest.source.clone().or_else(|| component.source.clone()),
-            authors: match manifest.authors.as_slice() {
-                [] => component.authors.iter().cloned().collect(),
-                named => named.to_vec(),
-            },
-            ..manifest
-        },
-        component,
-    })
-}
-
-/// What a file is known by without reading it. Its change time cannot be set by whoever writes it.
-#[derive(PartialEq)]
-struct Stamp {
-    path: PathBuf,
-    numbers: [i128; 7],
-    changed_at: i64,
-}
-
-impl Stamp {
-    fn of(path: &Path, metadata: &std::fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let numbers = [
-            i128::from(metadata.dev()),
-            i128::from(metadata.ino()),
-            i128::from(metadata.len()),
-            i128::from(metadata.mtime()),
-            i128::from(metadata.mtime_nsec()),
-            i128::from(metadata.ctime()),
-            i128::from(metadata.ctime_nsec()),
-        ];
-        Self { path, numbers, changed_at: metadata.ctime() }
-    }
-
-    /// Whether it is still so.
-    fn is_of(&self, path: &Path) -> bool {
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| Self::of(path, &metadata) == *self)
-    }
-
-    /// Whether a later change would have another time: clocks of file systems are coarse.
-    fn is_settled(&self) -> bool {
-        SystemClock.now().as_second() > self.changed_at + 2
-    }
-
-    /// The name under which it is remembered.
-    fn name(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"examined 2 ").update(env!("CARGO_PKG_VERSION").as_bytes()).update(self.path.as_os_str().as_encoded_bytes());
-        for number in self.numbers {
-            hasher.update(&number.to_le_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
-}
-
-/// What is written about a plugin: beside it, or else inside it.
-fn read_manifest(path: &Path, component: &Component) -> Result<Manifest, BadPlugin> {
-    let beside = path.with_extension("toml");
-    let text = match intake::read(&beside, MANIFEST_BYTES_MAX) {
-        Ok(bytes) => Some((beside.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())),
-        Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            component.manifest.clone().map(|text| (format!("{} (embedded manifest)", path.display()), text))
-        }
-        Err(error) => return Err(BadPlugin::Intake(error)),
-    };
-    match text {
-        Some((file, text)) => manifest::read(&file, &text).map_err(BadPlugin::Manifest),
-        None => Ok(Manifest::default()),
-    }
-}
-
 /// A directory that a guest may be given: one in which opening a file never blocks.
 fn check_directory(path: &Path) -> Result<(), String> {
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
@@ -789,4 +737,25 @@ fn check_directory(path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The secrets that go with a plugin's requests; none where it may make none.
+fn secrets(settings: &Settings, entry: &Entry, granted: &Grant) -> Result<Vec<Secret>, Error> {
+    let mut secrets = Vec::new();
+    let sources = settings.secrets.iter().filter(|source| source.plugins.contains(&entry.name));
+    for source in sources.filter(|_| !granted.outbound.is_empty()) {
+        let mut secret = source.secret.clone();
+        let missing = |reason: String| Error::Secret { name: source.secret.name.clone(), reason };
+        if let Some(file) = &source.file {
+            let bytes = intake::read(file, SECRET_BYTES_MAX).map_err(|error| missing(format!("{}: {error}", file.display())))?;
+            let text = String::from_utf8(bytes).map_err(|_| missing(format!("{} is not UTF-8", file.display())))?;
+            text.trim().clone_into(&mut secret.value);
+        }
+        if secret.value.is_empty() {
+            let place = source.variable.as_ref().map_or("its file is empty".to_owned(), |name| format!("the variable {name} is not set"));
+            return Err(missing(place));
+        }
+        secrets.push(secret);
+    }
+    Ok(secrets)
 }

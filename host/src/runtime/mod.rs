@@ -97,9 +97,12 @@ pub enum Error {
     /// No thread or runtime could be made.
     #[error("failed to start a thread")]
     Thread(#[source] std::io::Error),
-    /// The component does not compile.
+    /// The component does not compile, or would take more for it than it may.
     #[error("failed to compile the component: {0}")]
     Compile(String),
+    /// The compiler could not be started. Trying again may help.
+    #[error("failed to start the compiler: {0}")]
+    Compiler(String),
     /// The compiled code is of another engine or version, or is damaged. Compiling anew helps.
     #[error("failed to load compiled code: {0}")]
     Compiled(String),
@@ -128,6 +131,7 @@ pub struct Runtime {
 
 struct Inner {
     engine: Engine,
+    stack_bytes: usize,
     linker: Linker<state::State>,
     pooled: bool,
     ticker: engine::Ticker,
@@ -162,6 +166,7 @@ impl Runtime {
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
+                stack_bytes: settings.stack_bytes,
                 linker,
                 pooled,
                 ticker,
@@ -212,16 +217,35 @@ impl Runtime {
         format!("{:016x}-{}", hasher.finish(), env!("CARGO_PKG_VERSION"))
     }
 
-    /// Compiles a component to native code, in this process and thread. Sizes must have been checked before.
+    /// The guest's call stack, in bytes. Compiled code depends on it.
+    #[must_use]
+    pub fn stack_bytes(&self) -> usize {
+        self.inner.stack_bytes
+    }
+
+    /// Compiles a component to native code, in this process and thread, with no bound on what that takes.
     ///
     /// # Errors
     /// When the bytes are no component that this engine takes.
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, Error> {
-        // A defect of the compiler is one file's, and not the end of the host: it keeps nothing between two calls.
-        std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.engine.precompile_component(component)))
-            .map_err(|_| Error::Compile("the compiler panicked on it: please report it with the component".to_owned()))?
-            .map_err(|error| Error::Compile(format!("{error:#}")))
+        compile(&self.inner.engine, component)
     }
+}
+
+/// Compiles a component as [`Runtime::compile`] does, without a runtime: for a process that does nothing else.
+///
+/// # Errors
+/// As for [`Runtime::compile`].
+pub fn compile_alone(stack_bytes: usize, component: &[u8]) -> Result<Vec<u8>, Error> {
+    let settings = Settings { stack_bytes, allocator: Allocator::OnDemand, ..Settings::default() };
+    compile(&engine::engine(&settings)?.0, component)
+}
+
+fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, Error> {
+    // A defect of the compiler is one file's, and not the end of the host: it keeps nothing between two calls.
+    std::panic::catch_unwind(AssertUnwindSafe(|| engine.precompile_component(component)))
+        .map_err(|_| Error::Compile("the compiler panicked on it: please report it with the component".to_owned()))?
+        .map_err(|error| Error::Compile(format!("{error:#}")))
 }
 
 impl Drop for Inner {
