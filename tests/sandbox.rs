@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sandhog::model::snapshot::{Look, Looks};
 use sandhog::model::{Access, Artifact, Attempt, Blame, Decision, Digest, FailureKind, FileGrant, Grant, Limits, Receipt, Subject, Task};
-use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, Plugin, Runtime, Settings};
+use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, CommandProtocol, Plugin, Runtime, Settings};
 use tokio_util::sync::CancellationToken;
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
@@ -679,10 +679,38 @@ fn command_cat() {
     // Read the other way round, as a search tool is.
     let bytes = component("command_cat");
     let compiled = runtime().compile(&bytes).expect("compiles");
-    let command = Command { pass: CommandPass::Failure, findings: CommandFindings::None };
+    let command = Command { pass: CommandPass::Failure, findings: CommandFindings::None, ..Command::default() };
     let finder = Arc::new(runtime().load(&compiled, Digest::of(&bytes)).expect("loads").with_command(command));
     let verdict = judge("find", &finder).expect("a verdict");
     assert_eq!((verdict.decision, verdict.findings.len()), (Decision::Pass, 0));
+}
+
+#[test]
+fn command_lines() {
+    let bytes = component("command_lines");
+    let compiled = runtime().compile(&bytes).expect("compiles");
+    let command = Command { protocol: CommandProtocol::Jsonl, args: vec!["--loud".into()], ..Command::default() };
+    let plugin = Arc::new(runtime().load(&compiled, Digest::of(&bytes)).expect("loads").with_command(command));
+    let run = |params: &str, limits: Call| block_on(runtime().run(&plugin, task(params), limits));
+    let ended = run("{\"mode\": \"answer\"}", defaults());
+    assert_eq!(text(&ended), "[\"--loud\"] in.txt HELLO");
+    assert_eq!(ended.log.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["thinking"]);
+    let kind = |mode: &str| run(&format!("{{\"mode\": \"{mode}\"}}"), defaults()).result.expect_err("no answer").kind;
+    assert_eq!(kind("later"), FailureKind::Transient);
+    assert_eq!(kind("silent"), FailureKind::ContractViolation);
+    assert_eq!(kind("twice"), FailureKind::ContractViolation);
+    assert_eq!(kind("babble"), FailureKind::ContractViolation);
+    // One that answers and fails then has failed.
+    assert_eq!(kind("stumble"), FailureKind::Permanent);
+    assert_eq!(kind("trap"), FailureKind::Trapped);
+    let flood = run("{\"mode\": \"flood\"}", limits(|l| l.output = 100_000)).result.expect_err("floods");
+    assert_eq!(flood.kind, FailureKind::OutputLimit);
+    let judged = Subject { params: "{\"mode\": \"judge\"}".into(), ..subject(&[("a.txt", "fine\nTODO: mend"), ("b.txt", "fine")]) };
+    let verdict = block_on(runtime().check(&plugin, judged, defaults())).result.expect("a verdict");
+    assert_eq!((verdict.decision, verdict.findings.len(), verdict.summary.as_str()), (Decision::Fail, 1, "2 files"));
+    assert_eq!(verdict.findings[0].location.as_ref().map(|place| place.path.as_str()), Some("a.txt"));
+    // A bare program that is given no protocol is none of these.
+    assert!(run_with("command_lines", "{}", defaults()).result.is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::check::read_globs;
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
 use crate::model::{Access, LimitsPatch, Origin, Request};
-use crate::runtime::{Command, CommandFindings, CommandPass};
+use crate::runtime::{Command, CommandFindings, CommandPass, CommandProtocol};
 
 /// How long a reason may be that a plugin gives, in bytes.
 const WHY_BYTES_MAX: usize = 400;
@@ -185,7 +185,16 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
         }
     }
     if let Some(table) = fields.table(&mut out, "command") {
-        let command = out.fields(table, &["pass", "findings"]);
+        let command = out.fields(table, &["protocol", "args", "pass", "findings"]);
+        manifest.command.args = command.strings(&mut out, "args").into_iter().map(|(argument, _)| argument.to_owned()).collect();
+        manifest.command.protocol = match command.string(&mut out, "protocol") {
+            Some(("streams", _)) | None => CommandProtocol::Streams,
+            Some(("jsonl", _)) => CommandProtocol::Jsonl,
+            Some((word, span)) => {
+                out.push(span, format!("unknown word `{word}`"), Some("one of streams, jsonl".to_owned()));
+                CommandProtocol::Streams
+            }
+        };
         manifest.command.pass = match command.string(&mut out, "pass") {
             Some(("success", _)) | None => CommandPass::Success,
             Some(("failure", _)) => CommandPass::Failure,
@@ -197,9 +206,10 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
         manifest.command.findings = match command.string(&mut out, "findings") {
             Some(("lines", _)) | None => CommandFindings::Lines,
             Some(("jsonl", _)) => CommandFindings::Jsonl,
+            Some(("sarif", _)) => CommandFindings::Sarif,
             Some(("none", _)) => CommandFindings::None,
             Some((word, span)) => {
-                out.push(span, format!("unknown word `{word}`"), Some("one of lines, jsonl, none".to_owned()));
+                out.push(span, format!("unknown word `{word}`"), Some("one of lines, jsonl, sarif, none".to_owned()));
                 CommandFindings::None
             }
         };

@@ -15,16 +15,17 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings;
-use super::capture::{Capture, OutputCapture};
+use super::capture::OutputCapture;
+use super::command;
 use super::filesystem::{self, Mount};
-use super::plugin::{CommandFindings, CommandPass, Entry};
-use super::state::{CommandIo, Parts, Progress, State};
+use super::plugin::Entry;
+use super::state::{Parts, Progress, State};
 use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
 use crate::clock::Stopwatch;
+use crate::model::outbound::Canned;
 use crate::model::snapshot::Looks;
 use crate::model::{
-    Artifact, Attempt, Decision, Failure, FailureKind, Finding, Grant, Limits, Location, Log, Receipt, Severity, Span, Subject,
-    SubjectFile, Task, Verdict, artifact,
+    Artifact, Attempt, Failure, FailureKind, Finding, Grant, Limits, Log, Receipt, Subject, SubjectFile, Task, Verdict, artifact,
 };
 
 /// How long a cancelled guest has to notice by itself, before it is ended.
@@ -34,8 +35,6 @@ const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
 /// How exact the fuel of an attempt is that the host ended: a guest hands over what it has used each time it has used so
 /// much (about a millisecond's work).
 const FUEL_REPORT: u64 = 10_000_000;
-/// How many findings the output of a command is read for.
-const COMMAND_FINDINGS_MAX: usize = 10_000;
 
 /// What one attempt may use and touch, and how its caller hears of it.
 #[derive(Clone)]
@@ -50,17 +49,19 @@ pub struct Call {
     pub progress: Option<Progress>,
     /// Is told what a gate looks at in its subject.
     pub looks: Option<Looks>,
+    /// What answers its requests over HTTP in place of the network, if anything does.
+    pub canned: Option<Arc<[Canned]>>,
 }
 
 /// What is to be called.
-enum Entrance {
+pub(super) enum Entrance {
     Worker(Task),
     Gate(Subject),
     Units(Subject),
 }
 
 /// What came back.
-enum Answer {
+pub(super) enum Answer {
     Artifacts(Vec<Artifact>),
     Verdict(Verdict),
     Units(Vec<String>),
@@ -185,7 +186,9 @@ impl<'a> Execution<'a> {
             let message = format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
             return refuse(Failure::new(FailureKind::InvalidInput, message), receipt);
         }
-        let command = match self.command_io(&entrance) {
+        let command =
+            (self.plugin.kind() == Kind::Command).then(|| command::io(&self.plugin.command, &entrance, limits.output)).transpose();
+        let command = match command {
             Ok(command) => command,
             Err(failure) => return refuse(failure, receipt),
         };
@@ -195,6 +198,7 @@ impl<'a> Execution<'a> {
             grant: &self.call.grant,
             plugin: self.plugin.name.clone(),
             outbound: Arc::clone(&self.inner.outbound),
+            canned: self.call.canned.clone(),
             cancel: self.call.cancel.clone(),
             progress: self.call.progress.clone(),
             seed: self.seed(&entrance),
@@ -315,20 +319,6 @@ impl<'a> Execution<'a> {
         vec![mount(filesystem::SUBJECT, &subject.snapshot), mount(filesystem::DATA, &subject.data)]
     }
 
-    /// Arguments and streams, when the plugin is a command.
-    fn command_io(&self, entrance: &Entrance) -> Result<Option<CommandIo>, Failure> {
-        if self.plugin.kind() != Kind::Command {
-            return Ok(None);
-        }
-        let (params, stdin) = match entrance {
-            Entrance::Worker(task) => (&task.params, join(&task.inputs)),
-            Entrance::Gate(subject) | Entrance::Units(subject) => (&subject.params, bytes::Bytes::new()),
-        };
-        let mut arguments = vec!["plugin".to_owned()];
-        arguments.extend(command_arguments(params)?);
-        Ok(Some(CommandIo { arguments, stdin, stdout: OutputCapture::new(self.call.limits.output) }))
-    }
-
     fn store(&self, state: State) -> wasmtime::Result<Store<State>> {
         let limits = &self.call.limits;
         let mut store = Store::new(&self.inner.engine, state);
@@ -370,46 +360,11 @@ impl<'a> Execution<'a> {
                     },
                 };
                 let stdout = stdout.map_or_else(bytes::Bytes::new, |stdout| stdout.take());
-                self.command_answer(&entrance, success, stdout, &store.data().capture)
+                command::answer(&self.plugin.command, &entrance, success, &stdout, &store.data().capture).map_err(Ended::Failure)
             }
             (Entry::Worker(_) | Entry::Gate { .. }, Entrance::Worker(_) | Entrance::Gate(_) | Entrance::Units(_)) => {
                 Err(Ended::Failure(wrong_kind(self.plugin, "plugin of another kind")))
             }
-        }
-    }
-
-    /// What a command's success or failure and its output mean.
-    fn command_answer(&self, entrance: &Entrance, success: bool, stdout: bytes::Bytes, capture: &Capture) -> Result<Answer, Ended> {
-        let complaint = || {
-            let tail = capture.stderr_tail(3).join("\n");
-            if tail.is_empty() { "the command failed without a word".to_owned() } else { format!("the command failed: {tail}") }
-        };
-        match entrance {
-            Entrance::Worker(_) if success => {
-                Ok(Answer::Artifacts(vec![Artifact { name: "stdout".to_owned(), media_type: String::new(), content: stdout }]))
-            }
-            Entrance::Worker(_) => Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))),
-            Entrance::Gate(_) => {
-                let command = self.plugin.command;
-                let Some(findings) = command_findings(command.findings, &stdout) else {
-                    let message = format!("the command says more than the {COMMAND_FINDINGS_MAX} findings that are read");
-                    return Err(Ended::Failure(Failure::new(FailureKind::OutputLimit, message)));
-                };
-                if !success && stdout.is_empty() && !capture.stderr_tail(1).is_empty() {
-                    return Err(Ended::Failure(Failure::new(FailureKind::Permanent, complaint()))); // it could not answer
-                }
-                let passes = match command.pass {
-                    CommandPass::Success => success,
-                    CommandPass::Failure => !success,
-                };
-                Ok(Answer::Verdict(Verdict {
-                    decision: if passes { Decision::Pass } else { Decision::Fail },
-                    summary: format!("{} findings", findings.len()),
-                    findings,
-                    metrics: Vec::new(),
-                }))
-            }
-            Entrance::Units(_) => Err(Ended::Failure(wrong_kind(self.plugin, "gate with units"))),
         }
     }
 }
@@ -450,74 +405,6 @@ fn cost_bytes(entrance: &Entrance) -> u64 {
             files + task + subject.params.len() as u64
         }
     }
-}
-
-/// The inputs of a command, one behind the other.
-fn join(inputs: &[Artifact]) -> bytes::Bytes {
-    match inputs {
-        [] => bytes::Bytes::new(),
-        [one] => one.content.clone(),
-        many => many.iter().flat_map(|artifact| artifact.content.iter().copied()).collect(),
-    }
-}
-
-/// The arguments of a command: `params.args`, a list of strings.
-fn command_arguments(params: &str) -> Result<Vec<String>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Params {
-        #[serde(default)]
-        args: Vec<String>,
-    }
-    if params.is_empty() {
-        return Ok(Vec::new());
-    }
-    serde_json::from_str::<Params>(params)
-        .map(|params| params.args)
-        .map_err(|error| Failure::new(FailureKind::InvalidInput, format!("a command's `args` must be a list of strings: {error}")))
-}
-
-/// What the output of a command says, as findings; none where there are too many of them.
-fn command_findings(form: CommandFindings, stdout: &[u8]) -> Option<Vec<Finding>> {
-    let text = String::from_utf8_lossy(stdout);
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    if form != CommandFindings::None && lines.clone().nth(COMMAND_FINDINGS_MAX).is_some() {
-        return None;
-    }
-    Some(match form {
-        CommandFindings::None => Vec::new(),
-        CommandFindings::Lines => lines.map(line_finding).collect(),
-        CommandFindings::Jsonl => lines
-            .map(|line| {
-                serde_json::from_str(line).unwrap_or_else(|error| plain_finding(&format!("not a finding in JSON ({error}): {line}")))
-            })
-            .collect(),
-    })
-}
-
-fn plain_finding(message: &str) -> Finding {
-    Finding {
-        rule: "output".to_owned(),
-        severity: Severity::Medium,
-        message: message.to_owned(),
-        location: None,
-        suggestion: None,
-        help_url: None,
-        fix: None,
-    }
-}
-
-/// `path:line:column: message`, or `path:line:message`, as compilers and linters write; else the whole line.
-fn line_finding(line: &str) -> Finding {
-    let parts: Vec<&str> = line.splitn(4, ':').collect();
-    let place = |line: &str, column: &str| Some((line.parse::<u32>().ok()?, column.trim().parse::<u32>().ok()?));
-    let (path, at, message) = match parts.as_slice() {
-        [path, l, c, message] if place(l, c).is_some() => (path, place(l, c), (*message).to_owned()),
-        [path, l, rest @ ..] if l.parse::<u32>().is_ok() && !rest.is_empty() => (path, place(l, "1"), rest.join(":")),
-        _ => return plain_finding(line),
-    };
-    let span = at.map(|(line, column)| Span { start_line: line, start_column: column, end_line: line, end_column: column });
-    let path = path.strip_prefix("/subject/").unwrap_or(path).to_owned();
-    Finding { location: Some(Location { path, span }), ..plain_finding(message.trim()) }
 }
 
 impl Answer {
@@ -576,16 +463,6 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_linters_become_findings_with_a_place() {
-        let finding = line_finding("/subject/src/a.py:3:7: E501 line too long: 99");
-        assert_eq!(finding.message, "E501 line too long: 99");
-        let location = finding.location.expect("a place");
-        assert_eq!((location.path.as_str(), location.span.expect("a span").start_column), ("src/a.py", 7));
-        assert_eq!(line_finding("a.md:12:bad link").location.and_then(|l| l.span).map(|s| s.start_line), Some(12));
-        assert_eq!(line_finding("nothing of the kind").location, None);
-    }
 
     #[test]
     fn names_that_collide_on_disk_break_the_contract() {

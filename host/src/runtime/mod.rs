@@ -11,6 +11,7 @@
 mod attempt;
 mod bindings;
 mod capture;
+mod command;
 mod engine;
 mod filesystem;
 mod floor;
@@ -38,7 +39,7 @@ use crate::model::{Grant, Limits};
 pub use attempt::Call;
 pub use floor::Floor;
 pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
-pub use plugin::{Command, CommandFindings, CommandPass, Kind, Plugin};
+pub use plugin::{Command, CommandFindings, CommandPass, CommandProtocol, Kind, Plugin};
 pub use state::Progress;
 
 /// How much memory is counted in one permit of the memory budget.
@@ -270,6 +271,13 @@ pub type Cancel = CancellationToken;
 /// A call with nothing granted and the default limits.
 impl Default for Call {
     fn default() -> Self {
-        Self { limits: Limits::default(), grant: Arc::new(Grant::default()), cancel: CancellationToken::new(), progress: None, looks: None }
+        Self {
+            limits: Limits::default(),
+            grant: Arc::new(Grant::default()),
+            cancel: CancellationToken::new(),
+            progress: None,
+            looks: None,
+            canned: None,
+        }
     }
 }

@@ -23,7 +23,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpC
 
 use super::capture::Capture;
 use super::state::State;
-use crate::model::outbound::is_public;
+use crate::model::outbound::{Canned, is_public};
 use crate::model::text::sanitize;
 use crate::model::{Grant, LogSource, OutboundGrant, Secret};
 
@@ -134,6 +134,7 @@ impl Resolve for Lookup {
 /// What one attempt may send, and what it has sent.
 pub(super) struct Hooks {
     outbound: Arc<Outbound>,
+    canned: Option<Arc<[Canned]>>,
     grant: Arc<Grant>,
     plugin: String,
     capture: Capture,
@@ -146,9 +147,10 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn new(outbound: Arc<Outbound>, grant: Arc<Grant>, plugin: String, capture: Capture) -> Self {
+    pub(super) fn new(outbound: Arc<Outbound>, canned: Option<Arc<[Canned]>>, grant: Arc<Grant>, plugin: String, capture: Capture) -> Self {
         Self {
             outbound,
+            canned,
             grant,
             plugin,
             capture,
@@ -227,6 +229,14 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let (parts, body) = request.into_parts();
         let judged = self.judge(&parts.method, &parts.uri);
+        if let (Ok((url, ..)), Some(canned)) = (&judged, &self.canned) {
+            let answer = canned_answer(canned, &parts.method, url, &self.capture);
+            let sent = Arc::clone(&self.sent);
+            return Box::new(async move {
+                collect(body, &sent).await?;
+                answer
+            });
+        }
         let (outbound, in_flight) = (Arc::clone(&self.outbound), Arc::clone(&self.in_flight));
         let (sent_bytes, received) = (Arc::clone(&self.sent), Arc::clone(&self.received));
         // Whatever was sent along with this request or another: none of it comes back.
@@ -281,6 +291,25 @@ impl WasiHttpHooks for Hooks {
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         64 << 10
     }
+}
+
+/// The response that stands in for a service.
+fn canned_answer(canned: &[Canned], method: &Method, url: &Url, capture: &Capture) -> Sent {
+    let Some(answer) = canned.iter().find(|canned| canned.method == method.as_str() && canned.url == url.as_str()) else {
+        capture.line(
+            LogSource::Warn,
+            &format!("{method} {} has no answer here: no [[http]] of the case names it", sanitize(url.as_str(), 400)),
+        );
+        return Err(Error::DestinationUnavailable);
+    };
+    capture.line(LogSource::Debug, &format!("{method} {} was answered {} by the case", sanitize(url.as_str(), 400), answer.status));
+    let mut response = http::Response::builder().status(answer.status);
+    for (name, value) in &answer.headers {
+        response = response.header(name, value);
+    }
+    let body = http_body_util::Full::new(answer.body.clone()).map_err(|never| match never {}).boxed_unsync();
+    let response = response.body(body).map_err(|error| Error::InternalError(Some(error.to_string())))?;
+    Ok((response, Box::new(async { Ok(()) }) as Box<_>))
 }
 
 /// A body, in one piece: what is counted is what it takes, however small the pieces are in which it comes.
@@ -423,7 +452,7 @@ mod tests {
     fn hooks(origins: &[&str], secrets: Vec<Secret>) -> Hooks {
         let outbound = origins.iter().map(|origin| OutboundGrant { origin: origin.parse().expect("an origin"), private: false }).collect();
         let grant = Grant { outbound, secrets, ..Grant::default() };
-        Hooks::new(Arc::default(), Arc::new(grant), "p".to_owned(), Capture::new(1 << 16))
+        Hooks::new(Arc::default(), None, Arc::new(grant), "p".to_owned(), Capture::new(1 << 16))
     }
 
     fn secret(host: &str) -> Secret {

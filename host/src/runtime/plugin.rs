@@ -55,15 +55,33 @@ pub enum CommandFindings {
     Lines,
     /// One JSON object a line, with the fields of a finding.
     Jsonl,
+    /// A SARIF log.
+    Sarif,
     /// Nothing that is a finding.
     None,
 }
 
-/// How a command is read when it serves as a gate.
+/// How a command is given its task, and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[expect(missing_docs, reason = "the types say it")]
+#[serde(rename_all = "snake_case")]
+pub enum CommandProtocol {
+    /// Arguments from its params, inputs on standard input, and what it writes is the answer.
+    #[default]
+    Streams,
+    /// A line of JSON on standard input is the task or the subject, and a line of JSON on standard output is the answer.
+    Jsonl,
+}
+
+/// How a command is called, and how it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Command {
+    /// How it is given its task, and answers.
+    pub protocol: CommandProtocol,
+    /// Arguments before those of its params.
+    pub args: Vec<String>,
+    /// How it passes as a gate.
     pub pass: CommandPass,
+    /// What it writes as a gate.
     pub findings: CommandFindings,
 }
 

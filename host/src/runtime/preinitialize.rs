@@ -38,6 +38,7 @@ impl Runtime {
             grant: &Arc::new(Grant::default()),
             plugin: INITIALIZE.to_owned(),
             outbound: Arc::clone(&self.inner.outbound),
+            canned: None,
             cancel: CancellationToken::new(),
             progress: None,
             seed: blake3::hash(component),

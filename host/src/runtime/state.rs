@@ -13,6 +13,7 @@ use super::filesystem::{Folder, Mount, SCRATCH};
 use super::limits::Limiter;
 use super::outbound::{self, Hooks, Outbound};
 use super::time::VirtualClock;
+use crate::model::outbound::Canned;
 use crate::model::{Access, Grant, Limits, LogSource};
 
 /// How many bytes of randomness one call may ask for.
@@ -55,6 +56,7 @@ pub(super) struct Parts<'a> {
     /// The plugin's name as its operator knows it, for advice.
     pub(super) plugin: String,
     pub(super) outbound: Arc<Outbound>,
+    pub(super) canned: Option<Arc<[Canned]>>,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<Progress>,
     /// Seeds the randomness of a guest that was granted none: component and input.
@@ -70,7 +72,7 @@ impl State {
     /// # Errors
     /// When a granted directory cannot be opened.
     pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
-        let Parts { limits, grant, plugin, outbound, cancel, progress, seed, command, mounts } = parts;
+        let Parts { limits, grant, plugin, outbound, canned, cancel, progress, seed, command, mounts } = parts;
         let capture = Capture::new(limits.log);
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
@@ -106,7 +108,7 @@ impl State {
         let takes_its_place = grant.files.iter().any(|directory| directory.at == SCRATCH);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
-        let hooks = Hooks::new(outbound, Arc::clone(grant), plugin, capture.clone());
+        let hooks = Hooks::new(outbound, canned, Arc::clone(grant), plugin, capture.clone());
         Ok(Self {
             http: outbound::context(),
             hooks,
