@@ -349,7 +349,8 @@ fn grants_are_shown_written_held_and_taken_away() {
     // Another file of the same name is held, until somebody looks.
     pack("2.0.0");
     assert!(world.run(&["plugins", "diff", "counts"], 1).out.contains("held:"));
-    assert!(world.run(&["plugins", "list"], 0).out.contains("held: counts ("));
+    assert!(world.run(&["plugins", "list"], 0).err.contains("held: counts ("));
+    assert!(world.run(&["plugins", "inspect", "counts"], 0).out.contains("state     held; sha256:"));
     assert!(world.run(&["plugins", "check"], 2).out.contains("bad: counts: `counts` changed since it was granted something"));
     assert!(world.run(&["call", "counts"], 0).err.contains("the one of then goes on"));
     // One who has never seen the one that was granted has nothing that could go on.
@@ -366,6 +367,203 @@ fn grants_are_shown_written_held_and_taken_away() {
     world.run(&["plugins", "grant", "counts", "--files", "/docs=docs:read-write"], 0);
     let notes = world.json(&["--gate", "lint-markdown"], 0)["notes"].to_string();
     assert!(!notes.contains("not trusted") && !notes.contains("does not count"), "{notes}");
+}
+
+#[test]
+fn what_a_person_wrote_around_a_grant_stays_and_what_is_granted_is_said() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    world.write("plugin.toml", "name = \"counts\"\n[requests]\nclock = \"dates it\"\n");
+    world.write("plugins/x", "");
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let before = format!(
+        "plugins = [\"plugins\"] # ours\r\n\r\n# of all grants\r\n[grants.counts]\r\n# by whom\r\ndigest = \"{digest}\" # when\r\n# why\r\nclock = true # until\r\n"
+    );
+    world.write("sandhog.toml", &before);
+    let ran = world.run(&["plugins", "grant", "counts", "--randomness"], 0);
+    assert!(ran.err.contains("counts is granted, all in all:\n  clock = true # until\n  randomness = true\n"), "{}", ran.err);
+    assert!(ran.err.contains("note: counts does not ask for randomness, and will not have it"), "{}", ran.err);
+    let after = world.read("sandhog.toml");
+    let found = after.split('"').nth(3).expect("a digest").to_owned();
+    assert_eq!(after, before.replace(&digest, &found) + "randomness = true\r\n");
+    let missing = world.run(&["plugins", "grant", "counts", "--files", "/docs=nowhere"], 2).err;
+    assert!(missing.contains("nowhere is no folder; nothing was written"), "{missing}");
+}
+
+/// A worker that says nothing and takes params of a schema.
+fn with_schema(world: &World) {
+    world.write("counts.wat", COUNTS);
+    world.write("schema.json", r#"{"type": "object", "required": ["style"], "properties": {"style": {"enum": ["short", "long"]}}}"#);
+    world.write("plugin.toml", "name = \"counts\"\nparams = \"schema.json\"\n");
+    world.write("sandhog.toml", "plugins = [\"plugins\"]\n");
+    world.write("plugins/x", "");
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+}
+
+#[test]
+fn params_are_held_against_the_schema_that_a_plugin_has() {
+    let world = World::new();
+    with_schema(&world);
+    world.run(&["call", "counts", "--param", "style=long"], 0);
+    let refused = world.run(&["call", "counts", "--param", "style=wide"], 2).err;
+    assert!(refused.contains("`counts` does not take these params:\n  params.style: value must be one of 'short', 'long'"), "{refused}");
+    assert!(refused.contains("`sandhog plugins inspect counts` shows the schema"), "{refused}");
+    let step = |more: &str| format!("name = \"w\"\n[[step]]\nid = \"a\"\nworker = \"counts\"\n{more}");
+    world.write("workflow.toml", step("params = { style = \"short\" }\n"));
+    world.run(&["plan", "workflow.toml"], 0);
+    world.write("workflow.toml", step("params = { style = 3 }\n"));
+    let refused = world.run(&["plan", "workflow.toml"], 2).err;
+    assert!(refused.contains("workflow.toml:5") && refused.contains("`counts`: params.style: value must be one of"), "{refused}");
+    world.write("workflow.toml", step(""));
+    let refused = world.run(&["run", "workflow.toml"], 2).err;
+    assert!(refused.contains("workflow.toml:4") && refused.contains("missing properties 'style'"), "{refused}");
+
+    // A schema may be made so that it takes for ever: that is the plugin's fault, and found out in time.
+    let steps: Vec<String> = (0..40)
+        .map(|n| format!("\"s{n}\": {{\"allOf\": [{{\"$ref\": \"#/$defs/s{m}\"}}, {{\"$ref\": \"#/$defs/s{m}\"}}]}}", m = n + 1))
+        .collect();
+    world.write("schema.json", format!("{{\"$defs\": {{{}, \"s40\": {{}}}}, \"$ref\": \"#/$defs/s0\"}}", steps.join(", ")));
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    let refused = world.run(&["call", "counts"], 2).err;
+    assert!(refused.contains("the params of `counts` cannot be checked: it needs more than"), "{refused}");
+}
+
+#[test]
+fn a_plugin_counts_only_with_a_signature_where_keys_are_named() {
+    let data = root().join("tests/data/signed");
+    let world = World::new();
+    let key = |name: &str| std::fs::read_to_string(data.join(name)).expect("reads").lines().nth(1).expect("a key").to_owned();
+    let configure = |key: &str| world.write("sandhog.toml", format!("plugins = [\"plugins\"]\n[signatures]\nkeys = [\"{key}\"]\n"));
+    configure(&key("minisign.pub"));
+    let source = data.to_str().expect("UTF-8");
+    world.run(&["plugins", "add", source, "--to", "plugins"], 0);
+    world.run(&["call", "signed"], 0);
+    world.run(&["call", "./plugins/signed.wasm"], 0);
+    let list = world.run(&["plugins", "list"], 0);
+    assert!(list.out.contains("Signed, and so is this") && list.err.is_empty(), "{}{}", list.out, list.err);
+
+    // Its manifest is a part of what was signed; and no signature is as bad as a wrong one.
+    world.write("plugins/signed.toml", "description = \"Signed, and so is that\"\n");
+    assert!(world.run(&["call", "signed"], 2).err.contains("signed.toml.minisig: it is by none of the keys of [signatures]"));
+    std::fs::remove_file(world.path().join("plugins/signed.toml")).expect("removes");
+    world.run(&["call", "signed"], 0);
+    std::fs::rename(world.path().join("plugins/signed.wasm.minisig"), world.path().join("away")).expect("renames");
+    let unsigned = world.run(&["call", "signed"], 2).err;
+    assert!(unsigned.contains("it is not signed: there is no") && unsigned.contains("[signatures] asks for one"), "{unsigned}");
+    assert!(world.run(&["call", "./plugins/signed.wasm"], 2).err.contains("it is not signed"));
+    world.write("plugins/signed.wasm.minisig", "no signature");
+    world.run(&["call", "signed"], 2);
+    std::fs::rename(world.path().join("away"), world.path().join("plugins/signed.wasm.minisig")).expect("renames");
+    world.run(&["call", "signed"], 0);
+    let mut bytes = std::fs::read(world.path().join("plugins/signed.wasm")).expect("reads");
+    bytes.extend([0, 2, 1, b'x']); // one more section, which says nothing
+    world.write("plugins/signed.wasm", &bytes);
+    assert!(world.run(&["call", "signed"], 2).err.contains("or of another file"));
+    assert!(world.run(&["plugins", "add", "plugins/signed.wasm", "--to", "more"], 2).err.contains("or of another file"));
+    assert!(!world.path().join("more").exists(), "a folder that was made for nothing");
+
+    configure(&key("another.pub"));
+    assert!(world.run(&["plugins", "add", source, "--to", "more"], 2).err.contains("it is by none of the keys"));
+    world.write("a.json", "{}");
+    world.run(&["trust"], 0);
+    world.json(&["--gate", "lint-json"], 0); // what comes with sandhog is as trusted as it is
+    configure("RWQ");
+    assert!(world.run(&["plugins", "list"], 2).err.contains("this is no public key of minisign"));
+}
+
+#[test]
+fn requests_of_a_test_are_answered_by_its_case_and_by_nobody_else() {
+    let world = World::new();
+    let guest = root().join("dist/guests/calls_out.wasm");
+    std::fs::copy(guest, world.path().join("asks.wasm")).expect("scripts/guests first");
+    let case = "params = { urls = [\"https://api.example.com/a\", \"https://api.example.com/b\", \"https://else.example.com/\"] }\n\
+                [grant]\noutbound = [\"https://api.example.com\"]\n\
+                [[http]]\nurl = \"https://api.example.com/a\"\nstatus = 201\nbody = \"one\"\n";
+    world.write("cases/asks/case.toml", case);
+    world.write("cases/asks/inputs/x", "");
+    world.run(&["test", "./asks.wasm", "--update"], 0);
+    assert_eq!(
+        world.read("cases/asks/expected/answers.txt").lines().map(|line| line.split(' ').next().unwrap_or("")).collect::<Vec<_>>(),
+        ["201", "failed", "denied"]
+    );
+    let expected = world.read("cases/asks/expected.txt");
+    assert!(expected.contains("https://api.example.com/b has no answer here: no [[http]] of the case names it"), "{expected}");
+    world.run(&["test", "./asks.wasm"], 0);
+    world.write("cases/asks/case.toml", case.replace("one", "two"));
+    assert!(world.run(&["test", "./asks.wasm"], 1).out.contains("two"));
+}
+
+#[test]
+fn a_module_is_optimized_by_the_program_that_others_use() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    let bin = world.path().join("bin");
+    // One that takes what follows --output, and copies the last argument there, as the real one does with less in it.
+    world.write("bin/wasm-opt", "#!/bin/sh\necho \"$@\" >> \"$0.log\"\nwhile [ $# -gt 2 ]; do if [ \"$1\" = --output ]; then to=$2; fi; shift; done\nfor from; do :; done\ncp \"$from\" \"$to\"\n");
+    std::fs::set_permissions(bin.join("wasm-opt"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let run = |arguments: &[&str], path: &str, code: i32| {
+        let mut command = world.command(env!("CARGO_BIN_EXE_sandhog"), arguments);
+        ran(command.env("PATH", path), code)
+    };
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    run(&["pack", "counts.wat", "--output", "a.wasm", "--optimize"], &path, 0);
+    run(&["pack", "counts.wat", "--output", "a.wasm", "--optimize", "3"], &path, 0);
+    let log = world.read("bin/wasm-opt.log");
+    assert!(log.starts_with("-Os --enable-bulk-memory") && log.lines().nth(1).is_some_and(|line| line.starts_with("-O3 ")), "{log}");
+    world.run(&["call", "./a.wasm"], 0);
+    assert!(run(&["pack", "a.wasm", "--output", "b.wasm", "--optimize"], &path, 2).err.contains("wasm-opt takes core modules"));
+    assert!(run(&["pack", "counts.wat", "--output", "b.wasm", "--optimize"], "/nowhere", 2).err.contains("wasm-opt cannot be run"));
+    assert!(!world.path().join("b.wasm").exists());
+}
+
+#[test]
+fn what_debuggers_need_is_taken_out_where_that_is_asked_for() {
+    let world = World::new();
+    world.write(
+        "counts.wat",
+        COUNTS.replace("(func (export \"sandhog_worker_run\")", "(func $a_name_of_a_function (export \"sandhog_worker_run\")"),
+    );
+    let packed = |arguments: &[&str]| {
+        world.run(&[&["pack", "counts.wat", "--output", "a.wasm"], arguments].concat(), 0);
+        std::fs::read(world.path().join("a.wasm")).expect("reads")
+    };
+    let has_name = |bytes: &[u8]| bytes.windows(20).any(|window| window == b"a_name_of_a_function");
+    assert!(has_name(&packed(&[])));
+    assert!(!has_name(&packed(&["--strip"])));
+    world.run(&["call", "./a.wasm"], 0);
+}
+
+#[test]
+fn a_plugin_is_switched_off_and_on_by_a_line_of_the_configuration() {
+    let world = World::new();
+    world.write("counts.wat", COUNTS);
+    world.write("sandhog.toml", "plugins = [\"plugins\"]\n\n[plugin.counts]\nconcurrency = 2 # at once\n");
+    world.write("plugins/x", "");
+    let before = world.read("sandhog.toml");
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    world.run(&["call", "counts"], 0);
+    world.run(&["plugins", "disable", "counts", "--dry-run"], 0);
+    world.run(&["call", "counts"], 0);
+    assert!(world.run(&["plugins", "disable", "counts"], 0).out.ends_with("+ enabled = false\n"));
+    let refused = world.run(&["call", "counts"], 2).err;
+    assert!(refused.contains("`counts` is disabled: `sandhog plugins enable counts` takes it back"), "{refused}");
+    assert!(world.run(&["plugins", "list"], 0).err.contains("disabled: counts ("));
+    assert!(world.run(&["plugins", "inspect", "counts"], 0).out.contains("disabled"));
+    assert!(world.run(&["plugins", "disable", "counts"], 0).out.contains("nothing changes"));
+    world.run(&["plugins", "enable", "counts"], 0);
+    assert_eq!(world.read("sandhog.toml"), before);
+    world.run(&["call", "counts"], 0);
+    assert!(world.run(&["plugins", "disable", "count"], 2).err.contains("did you mean `counts`"));
+    assert!(world.run(&["plugins", "enable", "count"], 2).err.contains("did you mean `counts`"));
+    world.write("sandhog.toml", "plugin = 1\n");
+    assert!(world.run(&["plugins", "disable", "counts", "--plugins", "plugins"], 2).err.contains("plugin"));
+    // One that comes with sandhog, too; and a check says so.
+    world.write("sandhog.toml", "[plugin.lint-json]\nenabled = false\n");
+    world.write("a.json", "{");
+    world.run(&["trust"], 0);
+    let report = world.json(&[], 0);
+    assert!(report["notes"].to_string().contains("lint-json is disabled, and judges nothing"), "{report}");
 }
 
 #[test]
@@ -415,8 +613,14 @@ fn plugins_are_added_from_where_they_are_kept_all_or_none() {
     };
     world.write("image/oci-layout", "{\"imageLayoutVersion\": \"1.0.0\"}");
     let layer = blob(&first);
-    let manifest = blob(format!("{{\"layers\": [{{\"mediaType\": \"application/wasm\", \"digest\": \"{layer}\"}}]}}").as_bytes());
-    world.write("image/index.json", format!("{{\"manifests\": [{{\"digest\": \"{manifest}\"}}]}}"));
+    let image = |said: usize| {
+        let text = format!("{{\"layers\": [{{\"mediaType\": \"application/wasm\", \"digest\": \"{layer}\", \"size\": {said}}}]}}");
+        let manifest = blob(text.as_bytes());
+        world.write("image/index.json", format!("{{\"manifests\": [{{\"digest\": \"{manifest}\", \"size\": {}}}]}}", text.len()));
+    };
+    image(first.len() - 1);
+    assert!(world.run(&["plugins", "add", "image", "--to", "other"], 2).err.contains("its descriptor says"));
+    image(first.len());
     assert!(world.run(&["plugins", "add", "image", "--to", "other"], 0).out.contains("from oci:image"));
     assert_eq!(std::fs::read(world.path().join("other/counts.wasm")).expect("reads"), first);
     world.write(&format!("image/blobs/sha256/{}", layer.trim_start_matches("sha256:")), &second);
@@ -444,6 +648,12 @@ fn a_program_of_a_crate_is_built_by_cargo_and_added() {
     let told = world.read("told");
     assert!(told.starts_with("install ripgrep --locked --target wasm32-wasip2 --root ") && told.ends_with("--version 15.2.0\n"), "{told}");
     assert!(world.run(&["plugins", "inspect", "rg", "--plugins", "plugins"], 0).out.starts_with("rg 15.2.0\n"));
+    let more = ["--target", "wasm32-wasip1", "--no-default-features", "--features", "wasi"];
+    let mut command =
+        world.command(env!("CARGO_BIN_EXE_sandhog"), &[&["plugins", "add", "--cargo", "ripgrep", "--to", "plugins"][..], &more].concat());
+    ran(command.env("PATH", format!("{}:/usr/bin:/bin", world.path().join("bin").display())), 0);
+    let told = world.read("told");
+    assert!(told.contains("--target wasm32-wasip1 ") && told.ends_with("--features wasi --no-default-features\n"), "{told}");
     assert!(add("broken", 2).err.contains("cargo could not build broken; nothing was added"));
     assert!(add("rip grep", 2).err.contains("NAME or NAME@VERSION"));
 }

@@ -80,7 +80,7 @@ impl World {
         let configuration = folder.path().join("sandhog.toml");
         std::fs::write(&configuration, "0").expect("writes");
         let runtime = Runtime::new(sandhog::runtime::Settings::default()).expect("a runtime");
-        let compiler = Compiler::child(env!("CARGO_BIN_EXE_sandhog").into(), settings.compile, 2);
+        let compiler = Compiler::child(env!("CARGO_BIN_EXE_sandhog").into(), 2);
         let kept = Cache::open(cache.path()).expect("a cache");
         let today = jiff::civil::date(2027, 1, 31);
         let registry = Arc::new(Registry::open(runtime.clone(), Some(kept), compiler, settings.clone(), today));

@@ -120,6 +120,7 @@ pub fn refusal(error: &crate::registry::Error) -> Failure {
         Error::NotFound { .. }
         | Error::Bad { .. }
         | Error::Held { .. }
+        | Error::Schema { .. }
         | Error::WrongKind { .. }
         | Error::Replaced { .. }
         | Error::Directory { .. }

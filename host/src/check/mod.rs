@@ -86,6 +86,14 @@ pub enum PlanError {
     /// A plugin that is named as a gate is none, or is bad.
     #[error(transparent)]
     Plugin(#[from] RegistryError),
+    /// Params that its schema does not allow.
+    #[error("`{gate}` does not take these params: {}", problems.join("; "))]
+    Unfit {
+        /// The gate.
+        gate: String,
+        /// What is wrong with them.
+        problems: Vec<String>,
+    },
     /// What is wrong with a `[[gate]]`, and where that is written.
     #[error("{place}: {error}")]
     At {
@@ -150,6 +158,10 @@ impl Plan {
                 return Err(RegistryError::WrongKind { name: entry.name.clone(), found: entry.kind, needed: "gate" }.into());
             }
             registry.data(&entry)?;
+            let problems = registry.params_problems(&entry, &gate.params)?;
+            if !problems.is_empty() {
+                return Err(PlanError::Unfit { gate: entry.name.clone(), problems });
+            }
             return self.add(registry, entry, gate.clone(), tree, None);
         }
         let given = [("params", !gate.params.is_empty()), ("name", gate.name.is_some()), ("files", !gate.files.is_empty())];

@@ -22,6 +22,8 @@ use crate::registry::{Entry, examine};
 pub const ORIGINS: &str = "origins.toml";
 /// The largest index or manifest of an image that is read, in bytes.
 const JSON_BYTES_MAX: u64 = 4 << 20;
+/// The endings of the signatures of a component, and of its manifest.
+const SIGNATURES: [&str; 2] = ["wasm.minisig", "toml.minisig"];
 /// Media types of a layer that is a component.
 const LAYERS: [&str; 2] = ["application/wasm", "application/vnd.wasm.content.layer.v1+wasm"];
 
@@ -38,6 +40,15 @@ pub struct AddArguments {
     /// A program of a published crate, built for WebAssembly by cargo: a command plugin; may be repeated
     #[arg(long, value_name = "NAME[@VERSION]")]
     cargo: Vec<String>,
+    /// Features to build the crates with, as for cargo
+    #[arg(long, value_name = "FEATURES", requires = "cargo")]
+    features: Option<String>,
+    /// Build the crates without their default features
+    #[arg(long, requires = "cargo")]
+    no_default_features: bool,
+    /// The target to build the crates for; what does not build for WASI 0.2 may for preview 1
+    #[arg(long, requires = "cargo", default_value = "wasm32-wasip2", value_parser = ["wasm32-wasip2", "wasm32-wasip1"])]
+    target: String,
     /// The plugin folder [default: the first that the configuration or --plugins names]
     #[arg(long, value_name = "FOLDER")]
     to: Option<PathBuf>,
@@ -61,6 +72,8 @@ pub struct Origin {
 struct Found {
     bytes: Vec<u8>,
     manifest: Option<Vec<u8>>,
+    /// Signatures of both, by the ending of the file that each is in.
+    signatures: Vec<(&'static str, Vec<u8>)>,
     /// What it is called where it says nothing itself.
     stem: String,
     origin: String,
@@ -68,25 +81,39 @@ struct Found {
 
 /// Adds: all of it, or nothing.
 pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
-    let settings = context.registry.settings();
-    let folder = match (&arguments.to, settings.plugins.first()) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(first)) if Some(first) != settings.standard.as_ref() => first.clone(),
-        (None, _) => {
-            return Err(Error::usage("no plugin folder is named")
-                .help("name one with --to FOLDER, or write plugins = [\"FOLDER\"] into sandhog.toml"));
+    let folder = folder(context, arguments)?;
+    let was_there = folder.exists();
+    add_to(&folder, context, arguments).inspect_err(|_| {
+        if !was_there {
+            let _ = std::fs::remove_dir(&folder); // only where nothing is in it
         }
-    };
+    })
+}
+
+/// The folder that they are added to.
+fn folder(context: &Context, arguments: &AddArguments) -> Result<PathBuf, Error> {
+    let settings = context.registry.settings();
+    match (&arguments.to, settings.plugins.first()) {
+        (Some(folder), _) => Ok(folder.clone()),
+        (None, Some(first)) if Some(first) != settings.standard.as_ref() => Ok(first.clone()),
+        (None, _) => {
+            Err(Error::usage("no plugin folder is named")
+                .help("name one with --to FOLDER, or write plugins = [\"FOLDER\"] into sandhog.toml"))
+        }
+    }
+}
+
+fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
     let mut all = Vec::new();
     for source in &arguments.source {
         all.extend(found_in(source)?);
     }
     for package in &arguments.cargo {
-        all.extend(built(package)?);
+        all.extend(built(package, arguments)?);
     }
     // Everything is checked where nobody looks for plugins, and moved then.
-    std::fs::create_dir_all(&folder).map_err(|error| cannot(&folder, &error))?;
-    let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(&folder).map_err(|error| cannot(&folder, &error))?;
+    std::fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(folder).map_err(|error| cannot(folder, &error))?;
     let mut ready: BTreeMap<String, (Entry, Found)> = BTreeMap::new();
     for (at, found) in all.into_iter().enumerate() {
         let place = staging.path().join(at.to_string());
@@ -96,11 +123,16 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
         if let Some(manifest) = &found.manifest {
             std::fs::write(component.with_extension("toml"), manifest).map_err(|error| cannot(&component, &error))?;
         }
-        let entry = examine(&component).map_err(|bad| Error::usage(format!("{}: {bad}; nothing was added", found.origin)))?;
+        for (ending, signature) in &found.signatures {
+            std::fs::write(component.with_extension(ending), signature).map_err(|error| cannot(&component, &error))?;
+        }
+        let entry = examine(&component).and_then(|entry| context.registry.check_signature(&entry).map(|()| entry));
+        let entry = entry.map_err(|bad| Error::usage(format!("{}: {bad}; nothing was added", found.origin)))?;
         let there = folder.join(format!("{}.wasm", entry.name));
         let is_other = there.exists() && !intake::read(&there, COMPONENT_BYTES_MAX).is_ok_and(|bytes| Digest::of(&bytes) == entry.digest);
         let beside = there.with_extension("toml");
-        if [&there, &beside].into_iter().any(|path| path.is_symlink()) {
+        let signed = SIGNATURES.map(|ending| there.with_extension(ending));
+        if [&there, &beside].into_iter().chain(&signed).any(|path| path.is_symlink()) {
             return Err(Error::usage(format!("{} or what is beside it is a link; nothing was added", there.display()))
                 .help("remove the link first"));
         }
@@ -121,7 +153,7 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
     if ready.is_empty() {
         return Err(Error::usage("there is no component in it; nothing was added"));
     }
-    let mut origins = read_origins(&folder)?;
+    let mut origins = read_origins(folder)?;
     for (name, (entry, found)) in &ready {
         let place = folder.join(format!("{name}.wasm"));
         // What is written about it first: a plugin is never seen with another's manifest.
@@ -130,6 +162,17 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
             // Somebody wrote it here, for the plugin of this name.
             None if place.with_extension("toml").exists() => eprintln!("{} stays, and counts", place.with_extension("toml").display()),
             None => {}
+        }
+        for ending in SIGNATURES {
+            let signature = place.with_extension(ending);
+            match found.signatures.iter().find(|(of, _)| *of == ending) {
+                Some((_, bytes)) => replace(&signature, bytes)?,
+                // That of a component which this one replaces says nothing any more.
+                None if ending == SIGNATURES[0] && signature.exists() => {
+                    std::fs::remove_file(&signature).map_err(|error| cannot(&signature, &error))?;
+                }
+                None => {}
+            }
         }
         replace(&place, &found.bytes)?;
         let origin = Origin { origin: found.origin.clone(), digest: entry.digest.to_string(), added: super::context::today().to_string() };
@@ -189,7 +232,9 @@ fn file(path: &Path) -> Result<Found, Error> {
         intake::read(path, COMPONENT_BYTES_MAX).map_err(|error| Error::usage(format!("{}: {error}; nothing was added", path.display())))?;
     let manifest = std::fs::read(path.with_extension("toml")).ok();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Found { bytes, manifest, stem, origin: format!("file:{}", path.display()) })
+    let signature = |ending: &'static str| Some((ending, std::fs::read(path.with_extension(ending)).ok()?));
+    let signatures = SIGNATURES.into_iter().filter_map(signature).collect();
+    Ok(Found { bytes, manifest, signatures, stem, origin: format!("file:{}", path.display()) })
 }
 
 /// The components of an OCI image layout, each the one layer of a manifest, held to its digest.
@@ -204,6 +249,11 @@ fn image(folder: &Path) -> Result<Vec<Found>, Error> {
             intake::read(&folder.join("blobs/sha256").join(hash), bytes_max).map_err(|error| failed(&format!("{digest}: {error}")))?;
         if Digest::of(&bytes).to_string() != digest {
             return Err(failed(&format!("{digest} is another file than its name says")));
+        }
+        let size = descriptor.get("size").and_then(Value::as_u64);
+        if size != Some(bytes.len() as u64) {
+            let said = size.map_or_else(|| "no size".to_owned(), |size| format!("{size} bytes"));
+            return Err(failed(&format!("{digest} has {} bytes, and its descriptor says {said}", bytes.len())));
         }
         Ok(bytes)
     };
@@ -222,6 +272,7 @@ fn image(folder: &Path) -> Result<Vec<Found>, Error> {
             all.push(Found {
                 bytes: blob(&layer, COMPONENT_BYTES_MAX)?,
                 manifest: None,
+                signatures: Vec::new(),
                 stem,
                 origin: format!("oci:{}", folder.display()),
             });
@@ -231,7 +282,7 @@ fn image(folder: &Path) -> Result<Vec<Found>, Error> {
 }
 
 /// The programs of a published crate, built for the target of components.
-fn built(package: &str) -> Result<Vec<Found>, Error> {
+fn built(package: &str, arguments: &AddArguments) -> Result<Vec<Found>, Error> {
     let (name, version) = package.split_once('@').map_or((package, None), |(name, version)| (name, Some(version)));
     let fits = |text: &str| {
         !text.is_empty() && text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.+".contains(sign)) && !text.starts_with('-')
@@ -241,17 +292,23 @@ fn built(package: &str) -> Result<Vec<Found>, Error> {
     }
     let place = tempfile::tempdir().map_err(|error| Error::engine(format!("no temporary folder: {error}")))?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["install", name, "--locked", "--target", "wasm32-wasip2", "--root"]).arg(place.path()).stdin(Stdio::null());
+    cargo.args(["install", name, "--locked", "--target", &arguments.target, "--root"]).arg(place.path()).stdin(Stdio::null());
     // What it builds is nobody's but this crate's.
     cargo.arg("--target-dir").arg(place.path().join("target")).env_remove("CARGO_TARGET_DIR");
     if let Some(version) = version {
         cargo.args(["--version", version]);
     }
-    eprintln!("cargo builds {package} for wasm32-wasip2: its build scripts run on this machine");
+    if let Some(features) = &arguments.features {
+        cargo.args(["--features", features]);
+    }
+    if arguments.no_default_features {
+        cargo.arg("--no-default-features");
+    }
+    eprintln!("cargo builds {package} for {}: its build scripts run on this machine", arguments.target);
     let status =
         cargo.status().map_err(|error| Error::usage(format!("cargo cannot be run: {error}")).help("https://rustup.rs installs it"))?;
     if !status.success() {
-        let help = "not every program builds for WebAssembly; `rustup target add wasm32-wasip2` adds the target";
+        let help = format!("not every program builds for WebAssembly; `rustup target add {}` adds the target", arguments.target);
         return Err(Error::usage(format!("cargo could not build {package}; nothing was added")).help(help));
     }
     let listed = std::fs::read_to_string(place.path().join(".crates.toml")).unwrap_or_default();

@@ -66,6 +66,12 @@ pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
     let context = common.open(Some(1))?;
     let entry = context.registry.find(&arguments.plugin)?;
     let limits = context.registry.limits(&entry, &patch)?;
+    let unfit = context.registry.params_problems(&entry, &params)?;
+    if !unfit.is_empty() {
+        let help = format!("`sandhog plugins inspect {}` shows the schema of its params", entry.name);
+        return Err(Error::usage(format!("`{}` does not take these params:\n  {}", entry.name, unfit.join("\n  "))).help(help));
+    }
+    let params: Arc<str> = Value::Object(params).to_string().into();
     let inputs = read_inputs(&arguments.input)?;
     let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
     let loaded = context.registry.load(&entry)?;
@@ -214,7 +220,7 @@ fn limits(arguments: &CallArguments) -> Result<LimitsPatch, Error> {
     Ok(patch)
 }
 
-fn params(arguments: &CallArguments) -> Result<Arc<str>, Error> {
+fn params(arguments: &CallArguments) -> Result<Map<String, Value>, Error> {
     let mut params = match &arguments.params {
         Some(text) => serde_json::from_str::<Map<String, Value>>(text)
             .map_err(|error| Error::usage(format!("--params: expected a JSON object: {error}")))?,
@@ -225,7 +231,7 @@ fn params(arguments: &CallArguments) -> Result<Arc<str>, Error> {
         let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
         params.insert(name.to_owned(), value);
     }
-    Ok(Value::Object(params).to_string().into())
+    Ok(params)
 }
 
 fn read_inputs(paths: &[PathBuf]) -> Result<Vec<Artifact>, Error> {

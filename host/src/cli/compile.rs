@@ -1,9 +1,10 @@
-//! The hidden command with which this program compiles a component for another process of its own.
+//! The hidden commands with which this program does for another process of its own what may take too long.
 
 use std::time::Duration;
 
 use super::exit::{Error, Exit};
-use crate::registry::compiler::{Budget, serve};
+use crate::registry::child::Budget;
+use crate::registry::{compiler, params};
 
 /// How, and with which budget.
 #[derive(Debug, clap::Args)]
@@ -11,6 +12,13 @@ pub struct CompileArguments {
     /// The guest's call stack, in bytes
     #[arg(long)]
     stack_bytes: usize,
+    #[command(flatten)]
+    budget: BudgetArguments,
+}
+
+/// With which budget.
+#[derive(Debug, clap::Args)]
+pub struct BudgetArguments {
     /// Processor time, in seconds
     #[arg(long)]
     cpu_seconds: u64,
@@ -19,9 +27,20 @@ pub struct CompileArguments {
     memory_bytes: u64,
 }
 
+impl BudgetArguments {
+    fn budget(&self) -> Budget {
+        Budget { cpu: Duration::from_secs(self.cpu_seconds), memory: self.memory_bytes }
+    }
+}
+
 /// Compiles what comes on standard input.
 pub fn compile(arguments: &CompileArguments) -> Result<Exit, Error> {
-    let budget = Budget { cpu: Duration::from_secs(arguments.cpu_seconds), memory: arguments.memory_bytes };
-    serve(arguments.stack_bytes, budget).map_err(Error::engine)?;
+    compiler::serve(arguments.stack_bytes, arguments.budget.budget()).map_err(Error::engine)?;
+    Ok(Exit::Passed)
+}
+
+/// Holds the params on standard input against the schema there.
+pub fn validate(arguments: &BudgetArguments) -> Result<Exit, Error> {
+    params::serve(arguments.budget()).map_err(Error::engine)?;
     Ok(Exit::Passed)
 }

@@ -146,7 +146,7 @@ impl Common {
             }
         });
         let program = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
-        let compiler = Compiler::child(program, settings.compile, defaults.threads);
+        let compiler = Compiler::child(program, defaults.threads);
         let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, compiler, settings, today()));
         Ok(Context { runtime, registry, concurrency })
     }

@@ -1,5 +1,5 @@
-//! `sandhog plugins grant`, `revoke` and `diff`: the grants in `sandhog.toml`, shown before they are changed; the rest of the file is
-//! kept. What a plugin runs with is still decided where it is read: a grant is a line that somebody could have written.
+//! `sandhog plugins grant`, `revoke`, `diff`, `enable` and `disable`: what `sandhog.toml` says of a plugin, shown before it is changed; the
+//! rest of the file is kept. What a plugin runs with is still decided where it is read: a grant is a line that somebody could have written.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::trust;
 use crate::config::settings::FILE_NAME;
 use crate::model::text::sanitize;
 use crate::model::{Access, Request};
-use crate::registry::Entry;
+use crate::registry::{self, Entry};
 
 /// What is granted beside what the plugin asks for, and where its folders are.
 #[derive(Debug, clap::Args)]
@@ -39,9 +39,9 @@ pub struct GrantArguments {
     dry_run: bool,
 }
 
-/// Whose grants are taken away.
+/// Whose grants are taken away, or who is switched off or on.
 #[derive(Debug, clap::Args)]
-pub struct RevokeArguments {
+pub struct NameArguments {
     /// The plugin, by its name
     plugin: String,
     /// Say what would change, and change nothing
@@ -49,52 +49,66 @@ pub struct RevokeArguments {
     dry_run: bool,
 }
 
-/// The file with the grants, and what is in it.
-struct Grants {
+/// The name of the tables of grants.
+const GRANTS: &str = "grants";
+/// The name of the tables of what else is said of plugins.
+const PLUGIN: &str = "plugin";
+
+/// The configuration file, and what is in it.
+struct Document {
     file: PathBuf,
     before: String,
     document: DocumentMut,
 }
 
-impl Grants {
+impl Document {
     fn open(common: &Common) -> Result<Self, Error> {
         let file = common.config_file()?.unwrap_or_else(|| PathBuf::from(FILE_NAME));
         let before = if file.exists() { read_text(&file)? } else { String::new() };
         let document = before.parse().map_err(|error: toml_edit::TomlError| Error::usage(format!("{}: {error}", file.display())))?;
-        let grants: Self = Self { file, before, document };
-        match grants.document.get("grants") {
-            Some(item) if !item.is_table() => {
-                Err(Error::usage(format!("{}: `grants` is no table", grants.file.display())).help("write it as [grants.NAME]"))
+        let document: Self = Self { file, before, document };
+        for group in [GRANTS, PLUGIN] {
+            let all = document.document.get(group);
+            let tables = all.and_then(Item::as_table).into_iter().flat_map(Table::iter);
+            if all.is_some_and(|item| !item.is_table()) || tables.into_iter().any(|(_, item)| !item.is_table()) {
+                let message = format!("{}: `{group}` has what is no table of its own", document.file.display());
+                return Err(Error::usage(message).help(format!("write it as [{group}.NAME], and its fields in lines below")));
             }
-            Some(_) | None => Ok(grants),
         }
+        Ok(document)
     }
 
-    fn of(&self, plugin: &str) -> Option<Table> {
-        self.document.get("grants")?.as_table()?.get(plugin)?.clone().into_table().ok()
+    /// The folder of the file, to which its paths are relative.
+    fn folder(&self) -> PathBuf {
+        self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
     }
 
-    /// Puts a table in the place of a plugin's, or takes it out.
-    fn set(&mut self, plugin: &str, table: Option<Table>) {
-        let Some(table) = table else {
-            if let Some(grants) = self.document.get_mut("grants").and_then(Item::as_table_mut) {
-                grants.remove(plugin);
-            }
-            return;
-        };
-        let grants = self.document.entry("grants").or_insert_with(|| {
-            let mut grants = Table::new();
-            grants.set_implicit(true);
-            Item::Table(grants)
+    fn of(&self, group: &str, plugin: &str) -> Option<&Table> {
+        self.document.get(group)?.as_table()?.get(plugin)?.as_table()
+    }
+
+    /// The table of a plugin, made where there is none.
+    fn of_mut(&mut self, group: &str, plugin: &str) -> Option<&mut Table> {
+        let tables = self.document.entry(group).or_insert_with(|| {
+            let mut tables = Table::new();
+            tables.set_implicit(true);
+            Item::Table(tables)
         });
-        if let Some(grants) = grants.as_table_mut() {
-            grants.insert(plugin, Item::Table(table));
+        tables.as_table_mut()?.entry(plugin).or_insert_with(|| Item::Table(Table::new())).as_table_mut()
+    }
+
+    fn remove(&mut self, group: &str, plugin: &str) {
+        if let Some(tables) = self.document.get_mut(group).and_then(Item::as_table_mut) {
+            tables.remove(plugin);
         }
     }
 
     /// Shows what changes, and writes it. A directory whose owner trusted it stays so: he is who grants.
     fn finish(self, dry_run: bool) -> Result<(), Error> {
-        let after = self.document.to_string();
+        let mut after = self.document.to_string();
+        if self.before.contains("\r\n") {
+            after = after.replace("\r\n", "\n").replace('\n', "\r\n"); // lines end as they did
+        }
         let changes = line_changes(&self.before, &after);
         if changes.is_empty() {
             outln!("nothing changes in {}", self.file.display());
@@ -105,7 +119,7 @@ impl Grants {
         if dry_run {
             return Ok(());
         }
-        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let folder = self.folder();
         let was_trusted = self.file.is_file() && trust::is_trusted(&folder).unwrap_or(false);
         replace(&self.file, after.as_bytes())?;
         if was_trusted {
@@ -118,21 +132,59 @@ impl Grants {
 /// Grants a plugin what it asks for, as it is now, and what is named beside.
 pub fn grant(common: &Common, context: &Context, arguments: &GrantArguments) -> Result<Exit, Error> {
     let entry = context.registry.find_newest(&arguments.plugin)?;
-    let mut grants = Grants::open(common)?;
-    let table = granted(&entry, grants.of(&entry.name).unwrap_or_default(), arguments)?;
-    grants.set(&entry.name, Some(table));
-    grants.finish(arguments.dry_run)?;
+    let mut document = Document::open(common)?;
+    let folder = document.folder();
+    let mut table = document.of(GRANTS, &entry.name).cloned().unwrap_or_default();
+    grant_in(&mut table, &entry, arguments, &folder)?;
+    let summary = summary(&entry.name, &table);
+    if let Some(place) = document.of_mut(GRANTS, &entry.name) {
+        *place = table;
+    }
+    document.finish(arguments.dry_run)?;
+    eprintln!("{summary}");
+    for unasked in unasked(&entry, arguments) {
+        eprintln!("note: {} does not ask for {unasked}, and will not have it", entry.name);
+    }
     Ok(Exit::Passed)
 }
 
 /// Takes a plugin's grants away.
-pub fn revoke(common: &Common, arguments: &RevokeArguments) -> Result<Exit, Error> {
-    let mut grants = Grants::open(common)?;
-    if grants.of(&arguments.plugin).is_none() {
-        return Err(Error::usage(format!("{}: nothing is granted to {:?}", grants.file.display(), arguments.plugin)));
+pub fn revoke(common: &Common, arguments: &NameArguments) -> Result<Exit, Error> {
+    let mut document = Document::open(common)?;
+    if document.of(GRANTS, &arguments.plugin).is_none() {
+        return Err(Error::usage(format!("{}: nothing is granted to {:?}", document.file.display(), arguments.plugin)));
     }
-    grants.set(&arguments.plugin, None);
-    grants.finish(arguments.dry_run)?;
+    document.remove(GRANTS, &arguments.plugin);
+    document.finish(arguments.dry_run)?;
+    Ok(Exit::Passed)
+}
+
+/// Switches a plugin off, or on again.
+pub fn enable(common: &Common, context: &Context, arguments: &NameArguments, enabled: bool) -> Result<Exit, Error> {
+    let plugin = &arguments.plugin;
+    let known = match context.registry.find_newest(plugin) {
+        Ok(entry) if entry.name == *plugin => true,
+        Ok(_) => false,
+        // A bad one may be switched off; and one that is no more, on.
+        Err(registry::Error::NotFound { .. }) => enabled && context.registry.settings().disabled.contains(plugin),
+        Err(_) => true,
+    };
+    if !known {
+        context.registry.find_newest(plugin)?;
+        return Err(Error::usage(format!("{plugin:?} is no plugin's name")).help("`sandhog plugins list` shows the names"));
+    }
+    let mut document = Document::open(common)?;
+    if let Some(table) = document.of_mut(PLUGIN, plugin) {
+        if !enabled {
+            put(table, "enabled", false.into());
+        } else {
+            table.remove("enabled");
+        }
+    }
+    if document.of(PLUGIN, plugin).is_some_and(Table::is_empty) {
+        document.remove(PLUGIN, plugin);
+    }
+    document.finish(arguments.dry_run)?;
     Ok(Exit::Passed)
 }
 
@@ -175,25 +227,29 @@ pub fn diff(context: &Context, names: &[String]) -> Result<Exit, Error> {
     Ok(if held > 0 { Exit::Failed } else { Exit::Passed })
 }
 
-/// The table of a plugin: what is there already, the digest of today, and what it asks for.
-fn granted(entry: &Entry, before: Table, arguments: &GrantArguments) -> Result<Table, Error> {
-    let mut table = before;
-    table.insert("digest", keeping(&table, "digest", entry.digest.to_string().into()));
+/// Adds to the table of a plugin the digest of today, and what it asks for; what is there already stays.
+fn grant_in(table: &mut Table, entry: &Entry, arguments: &GrantArguments, base: &Path) -> Result<(), Error> {
+    put(table, "digest", entry.digest.to_string().into());
     let mut folders = arguments.files.iter().map(|text| folder(text)).collect::<Result<Vec<_>, _>>()?;
+    for folder in &folders {
+        if !base.join(&folder.path).is_dir() {
+            return Err(Error::usage(format!("--files: {} is no folder; nothing was written", base.join(&folder.path).display())));
+        }
+    }
     let (mut missing, mut environment, mut outbound) = (Vec::new(), arguments.environment.clone(), arguments.outbound.clone());
     let (mut clock, mut randomness) = (arguments.clock, arguments.randomness);
     for request in entry.manifest.requests.as_deref().unwrap_or_default() {
         match request {
             Request::Files { at, access, .. } => match folders.iter_mut().find(|folder| folder.at == *at) {
                 Some(folder) => folder.access = folder.access.or(Some(*access)),
-                None if list_has(&table, "files", |value| text_of(value, "at") == Some(at)) => {}
+                None if list_has(table, "files", |value| text_of(value, "at") == Some(at)) => {}
                 None => missing.push(format!("--files {at}=PATH  ({})", sanitize(request.why(), 200))),
             },
             Request::Environment { name, .. } => environment.push(name.clone()),
             Request::Clock { .. } => clock = true,
             Request::Randomness { .. } => randomness = true,
             Request::Outbound { origin, .. } if origin == "*" => {
-                if outbound.is_empty() && !list_has(&table, "outbound", |_| true) {
+                if outbound.is_empty() && !list_has(table, "outbound", |_| true) {
                     missing.push(format!("--outbound ORIGIN  ({})", sanitize(request.why(), 200)));
                 }
             }
@@ -205,7 +261,7 @@ fn granted(entry: &Entry, before: Table, arguments: &GrantArguments) -> Result<T
         return Err(Error::usage(message));
     }
     for folder in folders {
-        let list = list_mut(&mut table, "files");
+        let list = list_mut(table, "files");
         list.retain(|value| text_of(value, "at") != Some(&folder.at));
         let mut value = InlineTable::new();
         value.insert("path", folder.path.into());
@@ -216,17 +272,52 @@ fn granted(entry: &Entry, before: Table, arguments: &GrantArguments) -> Result<T
     for (key, names) in [("environment", environment), ("outbound", outbound)] {
         for name in names {
             let is_it = |value: &Value| value.as_str() == Some(&name) || text_of(value, "origin") == Some(&name);
-            if !list_has(&table, key, is_it) {
-                list_mut(&mut table, key).push(name);
+            if !list_has(table, key, is_it) {
+                list_mut(table, key).push(name);
             }
         }
     }
     for (key, is_granted) in [("clock", clock), ("randomness", randomness)] {
         if is_granted {
-            table.insert(key, keeping(&table, key, true.into()));
+            put(table, key, true.into());
         }
     }
-    Ok(table)
+    Ok(())
+}
+
+/// All that a plugin is granted then, what was granted before included.
+fn summary(plugin: &str, table: &Table) -> String {
+    let granted = table.iter().filter(|(key, item)| *key != "digest" && item.as_bool() != Some(false));
+    let lines: Vec<String> = granted.map(|(key, item)| format!("\n  {key} = {}", sanitize(item.to_string().trim(), 1000))).collect();
+    match lines.as_slice() {
+        [] => format!("{plugin} is granted nothing, and known by its digest"),
+        lines => format!("{plugin} is granted, all in all:{}", lines.concat()),
+    }
+}
+
+/// What was named and not asked for, by one that says what it asks for: it runs with what is in both.
+fn unasked(entry: &Entry, arguments: &GrantArguments) -> Vec<String> {
+    let Some(requests) = entry.manifest.requests.as_deref() else { return Vec::new() };
+    let asks = |is_it: &dyn Fn(&Request) -> bool| requests.iter().any(is_it);
+    let mut unasked = Vec::new();
+    let paths = arguments.files.iter().filter_map(|text| text.split_once('=')).map(|(at, _)| at);
+    unasked.extend(
+        paths.filter(|at| !asks(&|r| matches!(r, Request::Files { at: asked, .. } if asked == at))).map(|at| format!("files at {at}")),
+    );
+    let variables = arguments.environment.iter();
+    unasked.extend(
+        variables.filter(|n| !asks(&|r| matches!(r, Request::Environment { name, .. } if name == *n))).map(|n| format!("the variable {n}")),
+    );
+    if arguments.clock && !asks(&|r| matches!(r, Request::Clock { .. })) {
+        unasked.push("the clock".to_owned());
+    }
+    if arguments.randomness && !asks(&|r| matches!(r, Request::Randomness { .. })) {
+        unasked.push("randomness".to_owned());
+    }
+    if !arguments.outbound.is_empty() && !asks(&|r| matches!(r, Request::Outbound { .. })) {
+        unasked.push("requests over HTTP".to_owned());
+    }
+    unasked
 }
 
 struct Folder {
@@ -250,13 +341,18 @@ fn folder(text: &str) -> Result<Folder, Error> {
     Ok(Folder { at: at.to_owned(), path: path.to_owned(), access })
 }
 
-/// A value in the place of another, with the comment that stands behind that.
-fn keeping(table: &Table, key: &str, new: Value) -> Item {
-    let mut item = value(new);
-    if let (Some(new), Some(old)) = (item.as_value_mut(), table.get(key).and_then(Item::as_value)) {
-        *new.decor_mut() = old.decor().clone();
+/// Puts a value under a key. Where there is one already, the comments around it stay.
+fn put(table: &mut Table, key: &str, new: Value) {
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            let decor = old.decor().clone();
+            *old = new;
+            *old.decor_mut() = decor;
+        }
+        None => {
+            table.insert(key, value(new));
+        }
     }
-    item
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> Option<&'a String> {

@@ -118,6 +118,9 @@ enum Command {
     /// Compile a component for another process
     #[command(hide = true)]
     Compile(compile::CompileArguments),
+    /// Hold params against a schema for another process
+    #[command(hide = true)]
+    Validate(compile::BudgetArguments),
     /// Measure what a task costs, against bare wasmtime on the same component
     Bench(bench::BenchArguments),
     /// Print the completions of a shell
@@ -163,7 +166,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Runs(runs) => runs.json(),
         Command::DeadLetters(letters) => letters.json(),
         Command::Journal(journal) => journal.json(),
-        Command::Host | Command::Compile(_) => false,
+        Command::Host | Command::Compile(_) | Command::Validate(_) => false,
         Command::Completions { .. } => false,
     };
     let result = match command {
@@ -185,6 +188,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Journal(command) => journal::journal(&common, command),
         Command::Host => background::background(&common),
         Command::Compile(arguments) => compile::compile(&arguments),
+        Command::Validate(arguments) => compile::validate(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sandhog", &mut script);

@@ -6,8 +6,10 @@ use super::exit::{Error, Exit};
 use super::output::replace;
 use crate::config::{Manifest, manifest};
 use crate::model::limits::show_bytes;
+use crate::model::text::sanitize;
 use crate::registry::intake::{self, COMPONENT_BYTES_MAX};
 use crate::registry::pack::{About, pack as make};
+use crate::registry::params;
 
 /// The largest manifest or schema that is read, in bytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -32,6 +34,43 @@ pub struct PackArguments {
     /// Take names of functions and what debuggers need out: smaller, and traces have no names
     #[arg(long)]
     strip: bool,
+    /// Have wasm-opt (of Binaryen, which must be installed) optimise a core module first: for speed (1 to 4) or for size (s, z)
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "s", value_parser = ["1", "2", "3", "4", "s", "z"])]
+    optimize: Option<String>,
+}
+
+/// What every compiler that is known here may use, and this host runs.
+const FEATURES: [&str; 7] = [
+    "--enable-bulk-memory",
+    "--enable-sign-ext",
+    "--enable-nontrapping-float-to-int",
+    "--enable-mutable-globals",
+    "--enable-multivalue",
+    "--enable-reference-types",
+    "--enable-simd",
+];
+
+/// A core module, as wasm-opt makes it of one.
+fn optimized(module: &[u8], level: &str) -> Result<Vec<u8>, Error> {
+    if wasmparser::Parser::is_component(module) {
+        let help = "wasm-opt takes core modules: give --optimize what your compiler wrote, before it is a component";
+        return Err(Error::usage("it is a component already").help(help));
+    }
+    let place = tempfile::tempdir().map_err(|error| Error::engine(format!("no temporary folder: {error}")))?;
+    let (before, after) = (place.path().join("in.wasm"), place.path().join("out.wasm"));
+    let failed = |error: std::io::Error| Error::engine(format!("{}: {error}", place.path().display()));
+    std::fs::write(&before, module).map_err(failed)?;
+    let mut command = std::process::Command::new("wasm-opt");
+    command.arg(format!("-O{level}")).args(FEATURES).arg("--output").arg(&after).arg(&before).stdin(std::process::Stdio::null());
+    let output = command.output().map_err(|error| {
+        Error::usage(format!("wasm-opt cannot be run: {error}")).help("it is in the package `binaryen` of most systems, and of npm")
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said: Vec<String> = said.lines().take(5).map(|line| sanitize(line, 400)).collect();
+        return Err(Error::usage(format!("wasm-opt failed: {}", said.join("\n  "))));
+    }
+    std::fs::read(&after).map_err(failed)
 }
 
 /// Packs.
@@ -56,15 +95,19 @@ pub fn pack(arguments: &PackArguments) -> Result<Exit, Error> {
         (Some(place), Some(file)) => {
             let file = place.with_file_name(file);
             let schema = text(&file)?;
-            let value: serde_json::Value = serde_json::from_str(&schema).map_err(|error| failed(&file, &error))?;
-            if !(value.is_object() || value.is_boolean()) {
-                return Err(failed(&file, &"a JSON schema is an object, or true or false"));
-            }
+            params::check_schema(&schema).map_err(|error| failed(&file, &error))?;
             Some(schema)
         }
         (_, None) | (None, _) => None,
     };
     let about = About { text: manifest_text.as_deref(), params: schema.as_deref(), manifest };
+    let bytes = match &arguments.optimize {
+        Some(level) => {
+            let module = wat::parse_bytes(&bytes).map_err(|error| failed(&arguments.input, &error))?;
+            optimized(&module, level)?
+        }
+        None => bytes,
+    };
     let packed = make(&bytes, &about, arguments.strip).map_err(|error| failed(&arguments.input, &error))?;
     let output = match &arguments.output {
         Some(output) => output.clone(),

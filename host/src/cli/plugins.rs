@@ -1,6 +1,7 @@
 //! `sandhog plugins`: looks at plugins.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -46,7 +47,11 @@ pub enum PluginsCommand {
     /// Grant a plugin what it asks for, as it is now: a table in sandhog.toml, pinned to its digest
     Grant(grants::GrantArguments),
     /// Take a plugin's grants away
-    Revoke(grants::RevokeArguments),
+    Revoke(grants::NameArguments),
+    /// Switch a plugin on again
+    Enable(grants::NameArguments),
+    /// Switch a plugin off: a line in sandhog.toml, which counts in hosts that are running, too
+    Disable(grants::NameArguments),
     /// Say which plugins fit their grants, and what those that are held lack; 1 when one is held
     Diff {
         /// Names in the plugin folders; all of them when none is named
@@ -67,7 +72,8 @@ pub enum PluginsCommand {
 impl PluginsCommand {
     pub fn json(&self) -> bool {
         match self {
-            Self::CompileAhead | Self::PreInitialize { .. } | Self::Add(_) | Self::Grant(_) | Self::Revoke(_) | Self::Diff { .. } => false,
+            Self::CompileAhead | Self::PreInitialize { .. } | Self::Add(_) | Self::Grant(_) | Self::Revoke(_) => false,
+            Self::Enable(_) | Self::Disable(_) | Self::Diff { .. } => false,
             Self::List { json } | Self::Inspect { json, .. } | Self::Check { json, .. } => *json,
         }
     }
@@ -94,6 +100,8 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
         PluginsCommand::Add(arguments) => add::add(&context, &arguments),
         PluginsCommand::Grant(arguments) => grants::grant(common, &context, &arguments),
         PluginsCommand::Revoke(arguments) => grants::revoke(common, &arguments),
+        PluginsCommand::Enable(arguments) => grants::enable(common, &context, &arguments, true),
+        PluginsCommand::Disable(arguments) => grants::enable(common, &context, &arguments, false),
         PluginsCommand::Diff { names } => grants::diff(&context, &names),
         PluginsCommand::Check { names, json } => check(&context.registry, names, json),
     }
@@ -151,10 +159,10 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         eprintln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
     }
     for (name, held) in &shelf.held {
-        outln!("held: {name} ({}): {}", held.entry.path.display(), sanitize(&held.reason, 2000));
+        eprintln!("held: {name} ({}): {}", held.entry.path.display(), sanitize(&held.reason, 2000));
     }
     for (name, entry) in &shelf.disabled {
-        outln!("disabled: {name} ({})", entry.path.display());
+        eprintln!("disabled: {name} ({})", entry.path.display());
     }
     for (path, bad) in &shelf.bad {
         eprintln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
@@ -175,7 +183,15 @@ fn entry_json(entry: &Entry) -> Value {
 }
 
 fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Error> {
-    let entry = registry.find(plugin)?;
+    let entry = registry.find_newest(plugin)?;
+    let shelf = registry.shelf();
+    let is_there = |other: Option<&Arc<Entry>>| other.is_some_and(|other| Arc::ptr_eq(other, &entry));
+    let state = match () {
+        () if is_there(shelf.disabled.get(&entry.name)) => "disabled",
+        () if is_there(shelf.held.get(&entry.name).map(|held| &held.entry)) => "held",
+        () => "serves",
+    };
+    let budget = registry.compile_budget(&entry);
     let limits = registry.limits(&entry, &LimitsPatch::default())?;
     let grant = registry.grant(&entry);
     let requests = entry.manifest.requests.as_deref().unwrap_or_default();
@@ -183,6 +199,8 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         let mut object = entry_json(&entry);
         let covered = |request: &Request| grant.as_ref().is_ok_and(|grant| grant.covers(request));
         object["schema_version"] = SCHEMA_VERSION.into();
+        object["state"] = state.into();
+        object["compile"] = json!({ "cpu_seconds": budget.cpu.as_secs(), "memory_bytes": budget.memory });
         object["origin"] = json!(origin(&entry));
         object["authors"] = json!(entry.manifest.authors);
         object["license"] = json!(entry.manifest.license);
@@ -223,7 +241,12 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         let since = if origin.digest == entry.digest.to_string() { "" } else { ", and changed since" };
         outln!("origin    {}, added {}{since}", sanitize(&origin.origin, 400), sanitize(&origin.added, 40));
     }
+    if state != "serves" {
+        let before = shelf.plugins.get(&entry.name).map_or_else(String::new, |old| format!("; {} serves", old.digest));
+        outln!("state     {state}{before}");
+    }
     outln!("limits    {limits}");
+    outln!("compiling {:?} of processor time, {} of memory at most", budget.cpu, show_bytes(budget.memory));
     if let Some(scope) = &entry.manifest.scope {
         outln!("scope     {scope}");
     }

@@ -161,6 +161,9 @@ fn of_settings() -> Value {
             "ceiling": ceiling,
             "grants": by_name("what plugins are granted, by name", &grant),
             "secrets": by_name("secrets, by name", &secret),
+            "signatures": table("whose plugins count", &["keys"], json!({
+                "keys": list("public keys of minisign", &json!({ "type": "string" })),
+            })),
             "data": by_name("files and folders that gates are given, by the name under which they ask for it", &text("a path")),
             "check": table("what `sandhog check` does", &[], json!({
                 "exclude": globs("files that nobody judges"),
@@ -190,6 +193,7 @@ mod tests {
         let places = [
             ("", "", ""),
             ("breaker", "/breaker", "[breaker]"),
+            ("signatures", "/signatures", "[signatures]"),
             ("compile", "/compile", "[compile]"),
             ("ceiling", "/ceiling", "[ceiling]"),
             ("limits", "/limits", "[limits]"),

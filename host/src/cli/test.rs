@@ -20,7 +20,7 @@ use crate::config::manifest;
 use crate::judge::Judge;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
 use crate::model::text::{counted, sanitize};
-use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Limits, Log, Receipt, Subject, Task, Verdict, artifact};
+use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Grant, Limits, Log, Receipt, Subject, Task, Verdict, artifact};
 use crate::registry::{Entry, Registry, intake};
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{Call, Kind, Plugin, Runtime};
@@ -35,7 +35,7 @@ const CASE: &str = "case.toml";
 /// Arguments of `test`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A case is a folder in cases/: case.toml (params, limits, grant, feedback; all optional), and inputs/ for a worker or\n\
+    after_help = "A case is a folder in cases/: case.toml (params, limits, grant, http, feedback; all optional), and inputs/ for a worker or\n\
                   subject/ for a gate. What comes of it stands in expected.txt and expected/, which --update writes: review and commit it.\n\n\
                   Examples:\n  sandhog test\n  sandhog test --update\n  sandhog test shout.wasm --conformance"
 )]
@@ -102,7 +102,7 @@ pub fn test(common: &Common, arguments: &TestArguments) -> Result<Exit, Error> {
     };
     let entry = context.registry.find(&plugin)?;
     let judge = Judge::new(context.runtime.clone(), Arc::clone(&context.registry), 1, None);
-    let plugin = Arc::new(context.registry.code(&entry)?.with_command(entry.manifest.command).with_name(&entry.name));
+    let plugin = Arc::new(context.registry.code(&entry)?.with_command(entry.manifest.command.clone()).with_name(&entry.name));
     let bench = Bench { registry: context.registry, runtime: context.runtime, judge, entry, plugin };
     let folders = cases(&arguments.cases, &arguments.only)?;
     let mut all = Vec::new();
@@ -215,7 +215,8 @@ impl Bench {
         let Given { is_gate, files, previous, case } = given.clone();
         let requests = self.entry.manifest.requests.as_deref();
         let grant = requests.map_or_else(|| case.grant.clone(), |requests| case.grant.within(requests));
-        let call = Call { limits, grant: Arc::new(grant), ..Call::default() };
+        // No test of an author's asks the network: the case answers, or nobody does.
+        let call = Call { limits, grant: Arc::new(grant), canned: Some(case.http.clone().into()), ..Call::default() };
         if is_cancelled {
             call.cancel.cancel();
         }
@@ -253,8 +254,8 @@ impl Bench {
             return Err(Error::engine(transcript));
         }
         // Not where it ended by time, or saw some.
-        let is_exact =
-            given.case.grant.is_deterministic() && !matches!(&first.result, Err(failure) if failure.kind == FailureKind::DeadlineExceeded);
+        let is_exact = Grant { outbound: Vec::new(), ..given.case.grant.clone() }.is_deterministic()
+            && !matches!(&first.result, Err(failure) if failure.kind == FailureKind::DeadlineExceeded);
         if is_exact {
             let second = self.run(&given, limits, false)?;
             if second.receipt.fuel != first.receipt.fuel {

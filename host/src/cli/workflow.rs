@@ -63,7 +63,11 @@ pub fn check_plugins(source: &Source, registry: &Registry) -> Result<(), Problem
         Ok(entry) => above(&entry, patch),
         Err(_) => registry.set(plugin.name()).iter().flat_map(|entry| above(entry, patch)).collect(),
     };
-    source.plugin_problems(judge, over)
+    let unfit = |plugin: &Use, params: &serde_json::Map<String, serde_json::Value>| match registry.find(plugin.name()) {
+        Ok(entry) => registry.params_problems(&entry, params).unwrap_or_else(|error| vec![error.to_string()]),
+        Err(_) => Vec::new(), // said before; or a set, which takes none
+    };
+    source.plugin_problems(judge, over, unfit)
 }
 
 /// Loads every plugin that the workflow names, with a word where that takes a while.

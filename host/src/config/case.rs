@@ -8,9 +8,13 @@ use super::reader::{Collector, Problems, to_json_map};
 use super::settings::read_capabilities;
 use super::workflow::read_limits;
 use crate::model::finding::Span;
+use crate::model::outbound::Canned;
 use crate::model::{Finding, Grant, LimitsPatch, Location, Severity};
 
-const FIELDS: &[&str] = &["params", "limits", "grant", "feedback", "criteria"];
+const FIELDS: &[&str] = &["params", "limits", "grant", "feedback", "criteria", "http"];
+const HTTP_FIELDS: &[&str] = &["method", "url", "status", "headers", "body"];
+/// The methods that plugins may use.
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 const GRANT_FIELDS: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
 const FEEDBACK_FIELDS: &[&str] = &["rule", "severity", "message", "path", "line", "column"];
 
@@ -27,6 +31,8 @@ pub struct Case {
     pub feedback: Vec<Finding>,
     /// What the work will be judged by.
     pub criteria: Vec<String>,
+    /// What services answer: nothing else does.
+    pub http: Vec<Canned>,
 }
 
 /// Reads a case. Folders that it grants are relative to `base`.
@@ -53,6 +59,12 @@ pub fn read(file: &str, text: &str, base: &Path) -> Result<Case, Problems> {
                 }
                 None => out.wrong_type(value, name.get_ref(), "a string: the value of the variable"),
             }
+        }
+    }
+    for value in fields.list(&mut out, "http") {
+        match value.get_ref().as_table() {
+            Some(table) => case.http.extend(read_http(&mut out, table, value.span())),
+            None => out.wrong_type(value, "http", "a list of tables ([[http]]) such as { url = \"https://example.com/\", body = \"...\" }"),
         }
     }
     for value in fields.list(&mut out, "feedback") {
@@ -86,6 +98,49 @@ pub fn read(file: &str, text: &str, base: &Path) -> Result<Case, Problems> {
     out.finish(case)
 }
 
+fn read_http(out: &mut Collector, table: &toml::de::DeTable<'_>, place: std::ops::Range<usize>) -> Option<Canned> {
+    let fields = out.fields(table, HTTP_FIELDS);
+    let method = match fields.string(out, "method") {
+        None => "GET",
+        Some((word, _)) if METHODS.contains(&word) => word,
+        Some((word, span)) => {
+            out.push(span, format!("unknown method `{word}`"), Some(format!("one of {}", METHODS.join(", "))));
+            "GET"
+        }
+    };
+    let url = match fields.string(out, "url") {
+        Some((text, span)) => match url::Url::parse(text) {
+            Ok(url) if ["http", "https"].contains(&url.scheme()) => Some(url.to_string()),
+            Ok(_) => {
+                out.push(span, "expected a URL of http or https", None);
+                None
+            }
+            Err(error) => {
+                out.push(span, format!("`url`: {error}"), None);
+                None
+            }
+        },
+        None => {
+            if fields.get("url").is_none() {
+                out.push(place, "an answer without its `url`", Some("add url = \"https://example.com/\"".to_owned()));
+            }
+            None
+        }
+    };
+    let status = fields.whole(out, "status", 200..=599).unwrap_or(200);
+    let mut headers = Vec::new();
+    for (name, value) in fields.table(out, "headers").into_iter().flatten() {
+        let text = value.get_ref().as_str();
+        match (name.get_ref().parse::<http::HeaderName>(), text.map(http::HeaderValue::from_str)) {
+            (Ok(_), Some(Ok(_))) => headers.push((name.get_ref().to_string(), text.unwrap_or_default().to_owned())),
+            (Err(_), _) => out.push(name.span(), "this is not the name of a header", None),
+            (Ok(_), Some(Err(_)) | None) => out.wrong_type(value, name.get_ref(), "the text of a header"),
+        }
+    }
+    let body = fields.string(out, "body").map(|(body, _)| body.to_owned()).unwrap_or_default();
+    Some(Canned { method: method.to_owned(), url: url?, status: u16::try_from(status).unwrap_or(200), headers, body: body.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +154,11 @@ mod tests {
         assert_eq!(case.grant.environment["LANG"], "C");
         assert_eq!(case.grant.files[0].path, Path::new("/cases/one/docs"));
         assert_eq!((case.feedback[0].rule.as_str(), case.criteria.len()), ("E1", 1));
+        let text = "[[http]]\nurl = \"https://example.com\"\nstatus = 404\nheaders = { x-a = \"b\" }\nbody = \"no\"\n";
+        let answer = read("case.toml", text, Path::new("/")).expect("reads").http.remove(0);
+        assert_eq!((answer.method.as_str(), answer.url.as_str(), answer.status), ("GET", "https://example.com/", 404));
+        let text = "[[http]]\nmethod = \"get\"\n[[http]]\nurl = \"file:///x\"\nstatus = 99\nheaders = { \"a b\" = \"c\", d = 1 }\n";
+        assert_eq!(read("case.toml", text, Path::new("/")).expect_err("refused").problems.len(), 6);
         let problems = read("case.toml", "param = 1\n[grant]\nenvironment = [\"LANG\"]\n", Path::new("/")).expect_err("refused");
         assert_eq!(problems.problems.len(), 2, "{problems:?}");
     }

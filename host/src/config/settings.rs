@@ -29,6 +29,7 @@ const FIELDS: &[&str] = &[
     "grants",
     "data",
     "secrets",
+    "signatures",
     "check",
     "gate",
     "ignore",
@@ -99,6 +100,8 @@ pub struct Settings {
     pub grants: BTreeMap<String, PinnedGrant>,
     /// Secrets that the host adds to requests of plugins.
     pub secrets: Vec<SecretSource>,
+    /// Public keys of minisign. Where there are any, plugins count only with a signature by one of them.
+    pub keys: Vec<String>,
     /// Files and folders that gates are given as data, by the names under which they ask for it.
     pub data: BTreeMap<String, PathBuf>,
     /// The folder of the gates that come with sandhog: as trusted as the program itself, their compiled code too. Never read
@@ -127,6 +130,7 @@ impl Default for Settings {
             ceiling: Ceiling::default(),
             grants: BTreeMap::new(),
             secrets: Vec::new(),
+            keys: Vec::new(),
             data: BTreeMap::new(),
             standard: None,
             check: CheckSettings::default(),
@@ -248,6 +252,21 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                 Some(table) => settings.secrets.extend(read_secret(&mut out, name, table, base, &variable)),
                 None => out.wrong_type(value, name.get_ref(), "a table ([secrets.NAME])"),
             }
+        }
+    }
+    if let Some(table) = fields.table(&mut out, "signatures") {
+        let signatures = out.fields(table, &["keys"]);
+        for (key, span) in signatures.strings(&mut out, "keys") {
+            match minisign_verify::PublicKey::from_base64(key) {
+                Ok(_) => settings.keys.push(key.to_owned()),
+                Err(error) => {
+                    let help = "the second line of a minisign.pub".to_owned();
+                    out.push(span, format!("this is no public key of minisign: {error}"), Some(help));
+                }
+            }
+        }
+        if settings.keys.is_empty() && signatures.get("keys").is_none() {
+            out.push(0..0, "[signatures] without `keys`", Some("add keys = [\"RW…\"]".to_owned()));
         }
     }
     if let Some(table) = fields.table(&mut out, "data") {

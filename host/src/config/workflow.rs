@@ -59,6 +59,7 @@ pub struct Source {
     text: String,
     plugins: Vec<(Use, Range<usize>)>,
     limits: Vec<(Use, LimitsPatch, Range<usize>)>,
+    params: Vec<(Use, serde_json::Map<String, serde_json::Value>, Range<usize>)>,
 }
 
 /// A plugin that a workflow names, and what for.
@@ -114,9 +115,9 @@ pub fn read_all(file: &str, text: &str) -> (Source, Option<Problems>) {
     let mut reading = Reading::new(out, false);
     reading.all_steps(fields);
     reading.fill_expansions();
-    let Reading { out, steps, plugins, limits, .. } = reading;
+    let Reading { out, steps, plugins, limits, params, .. } = reading;
     let workflow = Workflow { name, priority, concurrency, steps };
-    (Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits }, out.finish(()).err())
+    (Source { workflow, file: file.to_owned(), text: text.to_owned(), plugins, limits, params }, out.finish(()).err())
 }
 
 impl Source {
@@ -140,6 +141,7 @@ impl Source {
         &self,
         judge: impl Fn(&Use) -> Option<(String, Option<String>)>,
         over_ceiling: impl Fn(&Use, &LimitsPatch) -> Vec<String>,
+        unfit: impl Fn(&Use, &serde_json::Map<String, serde_json::Value>) -> Vec<String>,
     ) -> Result<(), Problems> {
         let mut out = Collector::new(&self.file, &self.text);
         for (plugin, span) in &self.plugins {
@@ -150,6 +152,12 @@ impl Source {
         for (plugin, patch, span) in &self.limits {
             for message in over_ceiling(plugin, patch) {
                 out.push(span.clone(), message, Some("lower it, or raise [ceiling] in sandhog.toml".to_owned()));
+            }
+        }
+        for (plugin, params, span) in &self.params {
+            for message in unfit(plugin, params) {
+                let help = format!("`sandhog plugins inspect {}` shows the schema of its params", plugin.name());
+                out.push(span.clone(), format!("`{}`: {message}", plugin.name()), Some(help));
             }
         }
         out.finish(())
@@ -176,6 +184,7 @@ pub(super) struct Reading {
     pub(super) places: Vec<Places>,
     pub(super) plugins: Vec<(Use, Range<usize>)>,
     limits: Vec<(Use, LimitsPatch, Range<usize>)>,
+    params: Vec<(Use, serde_json::Map<String, serde_json::Value>, Range<usize>)>,
     of_plan: bool,
 }
 
@@ -192,7 +201,7 @@ pub(super) struct Places {
 
 impl Reading {
     pub(super) fn new(out: Collector, of_plan: bool) -> Self {
-        Self { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new(), of_plan }
+        Self { out, steps: Vec::new(), places: Vec::new(), plugins: Vec::new(), limits: Vec::new(), params: Vec::new(), of_plan }
     }
 
     /// Reads the field `step`, and checks how its steps hang together.
@@ -313,6 +322,8 @@ impl Reading {
         let needs = fields.strings(out, "needs");
         let (inputs, from, globs) = inputs(out, fields);
         let params = fields.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default();
+        let span = fields.get("params").map(toml::Spanned::span).or_else(|| fields.get("worker").map(toml::Spanned::span));
+        self.params.push((Use::Worker(worker.clone()), params.clone(), span.unwrap_or_default()));
         let retry = fields.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default();
         let limits = fields.table(out, "limits").map(|table| limits(out, table)).unwrap_or_default();
         if !limits.0.is_empty()
@@ -392,6 +403,7 @@ impl Reading {
             let out = &mut self.out;
             if let Some(name) = value.get_ref().as_str() {
                 self.plugins.push((Use::Gate(name.to_owned()), value.span()));
+                self.params.push((Use::Gate(name.to_owned()), serde_json::Map::new(), value.span()));
                 gates.push(GateUse {
                     gate: name.to_owned(),
                     fail_on: None,
@@ -426,10 +438,13 @@ impl Reading {
             if let Some(value) = gate.get("limits") {
                 self.limits.push((Use::Gate(name.clone()), limits.1, value.span()));
             }
+            let params = gate.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default();
+            let span = gate.get("params").map_or_else(|| value.span(), toml::Spanned::span);
+            self.params.push((Use::Gate(name.clone()), params.clone(), span));
             gates.push(GateUse {
                 gate: name,
                 fail_on,
-                params: gate.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default(),
+                params,
                 usage: gate.boolean(out, "usage").unwrap_or(false),
                 retry: gate.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default(),
                 limits: limits.0,

@@ -169,6 +169,21 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// A response that stands in for a service, in an author's test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canned {
+    /// The method that it answers, in capitals.
+    pub method: String,
+    /// The URL that it answers, in full.
+    pub url: String,
+    /// The status, from 200 to 599.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: bytes::Bytes,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

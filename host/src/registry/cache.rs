@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::intake;
@@ -17,12 +18,16 @@ const MAC_BYTES: usize = blake3::OUT_LEN;
 const ENTRY_BYTES_MAX: u64 = 1 << 30;
 /// The folder's files together are kept below this; the least recently written go first.
 const TOTAL_BYTES_MAX: u64 = 4 << 30;
+/// How much a process stores before it looks again whether that is kept: listing the folder each time would take longer and longer.
+const LOOK_EVERY_BYTES: u64 = 64 << 20;
 
 /// The cache of compiled code.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
     key: [u8; blake3::KEY_LEN],
+    /// How many bytes were stored since the folder's size was looked at.
+    unseen_bytes: AtomicU64,
 }
 
 impl Cache {
@@ -38,7 +43,7 @@ impl Cache {
             return Err(std::io::Error::other(format!("{} is not a folder that only its user can write", compiled.display())));
         }
         let key = key(&compiled.join("key"))?;
-        Ok(Self { folder: compiled, key })
+        Ok(Self { folder: compiled, key, unseen_bytes: LOOK_EVERY_BYTES.into() })
     }
 
     /// A cache of other things, with the same key, in a folder of its own beside this one.
@@ -48,7 +53,7 @@ impl Cache {
     pub fn beside(&self, name: &str) -> std::io::Result<Self> {
         let folder = self.folder.with_file_name(name);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder, key: self.key })
+        Ok(Self { folder, key: self.key, unseen_bytes: LOOK_EVERY_BYTES.into() })
     }
 
     /// The code that was stored under a name, if it is there and is what was stored.
@@ -93,7 +98,11 @@ impl Cache {
         file.write_all(self.mac(name, code).as_bytes())?;
         file.write_all(code)?;
         file.persist(self.path(name)).map_err(|error| error.error)?;
-        self.make_room();
+        let unseen = self.unseen_bytes.fetch_add(code.len() as u64, Ordering::Relaxed);
+        if unseen >= LOOK_EVERY_BYTES {
+            self.unseen_bytes.store(0, Ordering::Relaxed);
+            self.make_room();
+        }
         Ok(())
     }
 

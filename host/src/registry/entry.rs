@@ -67,6 +67,9 @@ pub enum BadPlugin {
         /// The other file.
         other: PathBuf,
     },
+    /// It is not signed as the configuration asks for.
+    #[error("{0}")]
+    Signature(String),
     /// A folder that cannot be listed.
     #[error("the folder cannot be listed: {0}")]
     Folder(#[source] std::io::Error),

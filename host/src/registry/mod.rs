@@ -4,6 +4,7 @@
 //! plugins of one name in one folder are both reported, and neither is chosen.
 
 pub mod cache;
+pub mod child;
 pub mod compiler;
 pub mod component;
 mod data;
@@ -11,7 +12,9 @@ mod entry;
 pub mod intake;
 mod kept;
 pub mod pack;
+pub mod params;
 mod shelf;
+pub mod signature;
 pub mod verdicts;
 pub mod watch;
 
@@ -27,6 +30,7 @@ use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
 use cache::Cache;
+use child::Budget;
 use compiler::Compiler;
 use intake::COMPONENT_BYTES_MAX;
 use kept::Kept;
@@ -154,6 +158,14 @@ pub enum Error {
     #[error("the secret `{name}` cannot be read: {reason}")]
     Secret {
         /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The schema of its params cannot be used.
+    #[error("the params of `{name}` cannot be checked: {reason}")]
+    Schema {
+        /// The plugin.
         name: String,
         /// Why.
         reason: String,
@@ -377,7 +389,7 @@ impl Registry {
     pub fn find(&self, plugin: &str) -> Result<Arc<Entry>, Error> {
         if is_path(plugin) {
             let path = PathBuf::from(plugin);
-            return match examine(&path) {
+            return match examine(&path).and_then(|entry| self.check_signature(&entry).map(|()| entry)) {
                 Ok(entry) => Ok(Arc::new(entry)),
                 Err(BadPlugin::Intake(intake::Error::NotReadable(error))) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(Error::NotFound { name: plugin.to_owned(), meant: None, searched: "; there is no such file".to_owned() })
@@ -524,7 +536,7 @@ impl Registry {
         let limits = self.limits(entry, &LimitsPatch::default())?;
         let plugin = match known {
             Some(known) => known.plugin,
-            None => Arc::new(self.code(entry)?.with_command(entry.manifest.command).with_name(&entry.name)),
+            None => Arc::new(self.code(entry)?.with_command(entry.manifest.command.clone()).with_name(&entry.name)),
         };
         let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits, settings };
         let mut all = self.loaded();
@@ -541,6 +553,29 @@ impl Registry {
         let settings = self.settings();
         let all = self.loaded();
         all.get(&entry.path)?.iter().find(|loaded| loaded.is_of(entry) && Arc::ptr_eq(&loaded.settings, &settings)).cloned()
+    }
+
+    /// Whether a plugin, wherever its file is, is signed as the configuration asks for.
+    ///
+    /// # Errors
+    /// [`BadPlugin::Signature`].
+    pub fn check_signature(&self, entry: &Entry) -> Result<(), BadPlugin> {
+        shelf::check_signature(entry, &self.settings(), self.examined().as_ref())
+    }
+
+    /// What is wrong with params for a plugin, by the schema that it has; nothing where they fit, or there is none.
+    ///
+    /// # Errors
+    /// When its schema is none, or takes too long.
+    pub fn params_problems(&self, entry: &Entry, params: &serde_json::Map<String, serde_json::Value>) -> Result<Vec<String>, Error> {
+        let Some(schema) = &entry.component.params else { return Ok(Vec::new()) };
+        params::problems(self.compiler.program(), schema, params).map_err(|reason| Error::Schema { name: entry.name.clone(), reason })
+    }
+
+    /// What compiling a plugin may take.
+    #[must_use]
+    pub fn compile_budget(&self, entry: &Entry) -> Budget {
+        compiler::budget(entry.size_bytes, self.settings().compile)
     }
 
     /// Whether a plugin's compiled code is at hand, so that loading it will not take long.
@@ -635,7 +670,7 @@ impl Registry {
         }
         let bytes = self.bytes(entry)?;
         tracing::debug!(plugin = %entry.name, "compiling");
-        let code = self.compiler.compile(&self.runtime, &bytes).map_err(|error| {
+        let code = self.compiler.compile(&self.runtime, &bytes, self.compile_budget(entry)).map_err(|error| {
             if let runtime::Error::Compile(reason) = &error {
                 self.uncompiled.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.digest, reason.clone());
             }

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::Cache;
-use super::entry::{BadPlugin, Entry, examine_known};
+use super::entry::{self, BadPlugin, Entry, examine_known};
+use super::signature;
 use crate::config::Settings;
+use crate::model::Digest;
 
 /// How many files of one plugin folder are looked at.
 pub(super) const FOLDER_ENTRIES_MAX: usize = 100_000;
@@ -60,7 +62,8 @@ impl Shelf {
         match components(folder) {
             Ok(paths) => {
                 for path in paths {
-                    match examine_known(&path, examined) {
+                    let signed = |entry: &Entry| check_signature(entry, &self.settings, examined);
+                    match examine_known(&path, examined).and_then(|entry| signed(&entry).map(|()| entry)) {
                         Ok(entry) => found.entry(entry.name.clone()).or_default().push(entry),
                         Err(bad) => self.bad.push((path, Arc::new(bad))),
                     }
@@ -148,6 +151,19 @@ impl Shelf {
         };
         Arc::ptr_eq(&self.settings, &other.settings) && same(&self.plugins, &other.plugins)
     }
+}
+
+/// Whether a plugin is signed as the configuration asks for. Those that come with sandhog are as trusted as it is.
+pub(super) fn check_signature(entry: &Entry, settings: &Settings, known: Option<&Cache>) -> Result<(), BadPlugin> {
+    let comes_along = settings.standard.as_deref().is_some_and(|standard| entry.path.parent() == Some(standard));
+    if settings.keys.is_empty() || comes_along {
+        return Ok(());
+    }
+    signature::check(&entry.path, entry.digest, &settings.keys, known).map_err(BadPlugin::Signature)?;
+    // What is written beside it can change its name and what it asks for.
+    let Some(manifest) = entry::beside(&entry.path)? else { return Ok(()) };
+    let (path, digest) = (entry.path.with_extension("toml"), Digest::of(manifest.as_bytes()));
+    signature::check(&path, digest, &settings.keys, known).map_err(BadPlugin::Signature)
 }
 
 /// The files of a folder that may be plugins, by their names.

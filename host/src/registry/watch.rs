@@ -52,27 +52,22 @@ impl Watch {
         }
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("sandhog-folders".to_owned()).spawn(move || {
-            let mut acted = None;
-            let mut seen = Seen::look(&registry, configuration.as_deref());
+            let mut acted: Option<Seen> = None;
+            let mut before = Seen::look(&registry, configuration.as_deref());
             while !stopped.load(Ordering::SeqCst) {
-                if acted.as_ref() != Some(&seen) {
-                    let configured = acted.as_ref().map(|acted: &Seen| &acted.configuration) != Some(&seen.configuration);
-                    let settings = if configured { read_again(&registry, &reread) } else { None };
+                let now = Seen::look(&registry, configuration.as_deref());
+                if now == before && acted.as_ref() != Some(&now) {
+                    let same_configuration = acted.as_ref().is_some_and(|acted| acted.configuration == now.configuration);
+                    let settings = if same_configuration { None } else { read_again(&registry, &reread) };
                     let (new, is_changed) = registry.refresh(settings);
                     new.into_iter().for_each(|entry| drop(to_compile.try_send(entry)));
                     if is_changed {
                         changed();
                     }
-                    acted = Some(seen);
+                    acted = Some(before);
                 }
-                seen = loop {
-                    let before = Seen::look(&registry, configuration.as_deref());
-                    std::thread::park_timeout(LOOK);
-                    let now = Seen::look(&registry, configuration.as_deref());
-                    if stopped.load(Ordering::SeqCst) || now == before {
-                        break now;
-                    }
-                };
+                before = now;
+                std::thread::park_timeout(LOOK);
             }
         })?;
         Ok(Self { stop, thread: Some(thread) })
@@ -115,7 +110,9 @@ impl Seen {
                 files.insert(folder.clone(), None);
                 continue;
             };
-            let is_ours = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wasm" || extension == "toml");
+            let is_ours = |path: &PathBuf| {
+                path.extension().is_some_and(|extension| ["wasm", "toml", "minisig"].iter().any(|ours| extension == *ours))
+            };
             let paths = entries.take(super::shelf::FOLDER_ENTRIES_MAX).flatten().map(|entry| entry.path());
             files.extend(paths.filter(is_ours).map(|path| (path.clone(), Stamp::of(&path))));
         }
