@@ -649,8 +649,10 @@ fn a_program_of_a_crate_is_built_by_cargo_and_added() {
     assert!(told.starts_with("install ripgrep --locked --target wasm32-wasip2 --root ") && told.ends_with("--version 15.2.0\n"), "{told}");
     assert!(world.run(&["plugins", "inspect", "rg", "--plugins", "plugins"], 0).out.starts_with("rg 15.2.0\n"));
     let more = ["--target", "wasm32-wasip1", "--no-default-features", "--features", "wasi"];
-    let mut command =
-        world.command(env!("CARGO_BIN_EXE_sandhog"), &[&["plugins", "add", "--cargo", "ripgrep", "--to", "plugins"][..], &more].concat());
+    let mut command = world.command(
+        env!("CARGO_BIN_EXE_sandhog"),
+        &[&["plugins", "add", "--replace", "--cargo", "ripgrep", "--to", "plugins"][..], &more].concat(),
+    );
     ran(command.env("PATH", format!("{}:/usr/bin:/bin", world.path().join("bin").display())), 0);
     let told = world.read("told");
     assert!(told.contains("--target wasm32-wasip1 ") && told.ends_with("--features wasi --no-default-features\n"), "{told}");
