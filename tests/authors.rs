@@ -178,6 +178,90 @@ const COUNTS: &str = r#"(module
     (i32.store (i32.const 8) (i32.const 0))
     (i32.const 0)))"#;
 
+/// Runs each command of a page in a folder, and compares what it says and how it ends: `…` stands for anything, and a command
+/// that is to fail says so in a comment behind it.
+fn run_page(world: &World, page: &str) -> usize {
+    let guide = std::fs::read_to_string(root().join("docs/guide").join(page)).expect("reads");
+    let bin = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut ran_commands = 0;
+    for block in guide.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()) {
+        for command in block.split("$ ").skip(1) {
+            let (line, expected) = command.split_once('\n').unwrap_or((command, ""));
+            let code = line.split_once("# exits with ").map_or(0, |(_, code)| code.trim().parse().expect("a code"));
+            let mut shell = world.command("sh", &["-c", line]);
+            shell.env("PATH", &path).env("SANDHOG_CACHE_DIR", world.home.path().join("cache"));
+            let Ran { out, err, .. } = ran(&mut shell, code);
+            let said = format!("{err}{out}");
+            for line in expected.lines() {
+                let mut rest = said.as_str();
+                for part in line.split('…') {
+                    let at = rest.find(part).unwrap_or_else(|| panic!("{page}: `{line}` is not in\n{said}"));
+                    rest = &rest[at + part.len()..];
+                }
+            }
+            ran_commands += 1;
+        }
+    }
+    ran_commands
+}
+
+#[test]
+fn the_commands_of_the_guide_to_debugging_run() {
+    let world = World::new();
+    world.write("broken.wasm", "no wasm");
+    let division = "(func $shares_equally (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))\n  (func (export \"sandhog_worker_run\") (param i32) (result i32)\n    (drop (call $shares_equally (i32.const 0)))";
+    world.write("divides.wat", COUNTS.replace("(func (export \"sandhog_worker_run\") (param i32) (result i32)", division));
+    assert_eq!(run_page(&world, "debugging.md"), 3);
+}
+
+#[test]
+fn the_commands_of_the_guide_to_performance_run() {
+    let world = World::new();
+    std::fs::copy(root().join("dist/languages/wat-worker.wasm"), world.path().join("worker.wasm")).expect("scripts/languages first");
+    world.write("in.txt", "some text\n");
+    assert_eq!(run_page(&world, "performance.md"), 2);
+}
+
+#[test]
+fn the_commands_of_the_guide_to_the_contract_run() {
+    let world = World::new();
+    world.write("later.wat", COUNTS.replace("sandhog_worker_run", "sandhog:plugin/worker@0.9.0#run"));
+    world.write("now.wat", COUNTS);
+    world.run(&["pack", "now.wat"], 0);
+    let mut bytes = std::fs::read(world.path().join("now.wasm")).expect("reads");
+    for at in 0..bytes.len() - 5 {
+        if &bytes[at..at + 5] == b"0.1.0" {
+            bytes[at + 2] = b'9';
+        }
+    }
+    world.write("later.wasm", bytes);
+    assert_eq!(run_page(&world, "contract.md"), 2);
+}
+
+#[test]
+fn real_programs_are_gates_and_workers_as_the_guide_to_porting_says() {
+    let world = World::new();
+    let example = root().join("examples/commands");
+    for file in ["policy.toml", "plugins/rg.toml", "plugins/typos.toml", "plugins/rg.wasm", "plugins/typos.wasm"] {
+        let bytes = std::fs::read(example.join(file)).expect("scripts/commands first");
+        world.write(&format!("commands/{file}"), bytes);
+    }
+    let guide = std::fs::read_to_string(root().join("docs/guide/porting.md")).expect("reads");
+    let manifest = world.read("commands/plugins/rg.toml");
+    let shown = manifest.split_once('\n').expect("a comment first").1;
+    assert!(guide.contains(&format!("```toml\n{shown}```")), "the guide shows another manifest than examples/commands has");
+    world.write("texts/a.md", "the teh word\n");
+    world.write("texts/b.md", "TODO: the rest\n");
+    assert_eq!(run_page(&world, "porting.md"), 2);
+    let policy = ["check", "texts", "--policy", "commands/policy.toml", "--format", "json"];
+    let report: serde_json::Value = serde_json::from_str(&world.run(&policy, 1).out).expect("JSON");
+    assert_eq!(common::findings(&report), ["texts/b.md:1:1 output", "texts/a.md:1:5 output"]);
+    world.write("texts/a.md", "the word\n");
+    world.write("texts/b.md", "the rest\n");
+    world.run(&policy, 0);
+}
+
 #[test]
 fn what_cannot_be_packed_says_why() {
     let world = World::new();
@@ -208,6 +292,8 @@ fn what_cannot_be_packed_says_why() {
     world.write("schema.json", "[1]");
     assert!(refused(COUNTS, &["--manifest", "schema.toml"]).contains("a JSON schema is an object"));
     world.run(&["pack", "nowhere.wasm"], 2);
+    world.write("counts.wat", COUNTS);
+    assert!(world.run(&["pack", "counts.wat", "--output", "nowhere/counts.wasm"], 2).err.contains("nowhere/counts.wasm cannot be written"));
 }
 
 #[test]

@@ -74,7 +74,12 @@ impl OutFolder {
 
 /// A file, whole or as it was; where a link leads to. What is no file (a device, a pipe) is written.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let cannot = |error: std::io::Error| Error::engine(format!("{} cannot be written: {error}", path.display()));
+    let cannot = |error: std::io::Error| {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let message = format!("{} cannot be written: {error}", path.display());
+        let is_theirs = [NotFound, NotADirectory, IsADirectory, PermissionDenied].contains(&error.kind());
+        if is_theirs { Error::usage(message) } else { Error::engine(message) }
+    };
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let path = real.as_path();
     if path.metadata().is_ok_and(|there| !there.is_file()) {
