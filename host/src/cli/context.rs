@@ -145,11 +145,20 @@ impl Common {
                 None
             }
         });
-        let program = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
+        let program = this_program()?;
         let compiler = Compiler::child(program, defaults.threads);
         let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, compiler, settings, today()));
         Ok(Context { runtime, registry, concurrency })
     }
+}
+
+/// This program, for children of its own. Where the system can say so, the very file that runs, even if another took its place.
+fn this_program() -> Result<PathBuf, Error> {
+    let running = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && running.exists() {
+        return Ok(running);
+    }
+    std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))
 }
 
 /// The day, in UTC.

@@ -1,4 +1,4 @@
-//! Compiles components, in a process of its own for each: see [`child`](super::child).
+//! Compiles components, in a process of its own for each: see [`child`].
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -294,6 +294,7 @@ impl Registry {
             next.held.insert(name, held);
         }
         if !Arc::ptr_eq(&before.settings, &next.settings) {
+            self.uncompiled.lock().unwrap_or_else(PoisonError::into_inner).clear(); // they may have another budget
             next.plugins.values().for_each(|entry| self.keep_if_granted(entry, &next.settings));
         }
         let to_compile = to_compile.into_iter().filter(|entry| next.awaited.contains_key(&entry.name)).collect();
@@ -317,12 +318,15 @@ impl Registry {
             ) if !serves => self.code(entry).map(drop),
             loaded => loaded.map(drop),
         };
-        if matches!(ready, Err(Error::Replaced { .. })) {
-            return false; // the next look finds what is there now
-        }
-        let held = ready.err().map(|error| error.to_string());
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = (*self.shelf()).clone();
+        if matches!(ready, Err(Error::Replaced { .. } | Error::Bad { .. })) {
+            // The file is another by now, or gone: the next look finds what is there, and that may be this one again.
+            next.awaited.retain(|_, awaited| awaited != entry);
+            self.replace(next);
+            return false;
+        }
+        let held = ready.err().map(|error| error.to_string());
         if !next.settle(entry, held.clone()) {
             return false;
         }
