@@ -95,7 +95,12 @@ impl Host {
 fn watch(common: &Common, context: &Context, handle: Handle) -> Result<Watch, Error> {
     let registry = Arc::clone(&context.registry);
     let (common, configuration) = (common.clone(), registry.settings().file.clone());
-    let reread = Box::new(move || common.settings_again().map_err(|error| error.text()));
+    let known = configuration.clone();
+    let reread = Box::new(move || match known.as_deref().filter(|file| !file.is_file()) {
+        // One that vanished says nothing; least of all that ceilings, signatures and limits are no more.
+        Some(gone) => Err(format!("{} is no file any more", gone.display())),
+        None => common.settings_again().map_err(|error| error.text()),
+    });
     let started = Watch::start(registry, configuration, reread, Arc::new(move || handle.plugins_changed()));
     started.map_err(|error| Error::engine(format!("failed to start a thread: {error}")))
 }

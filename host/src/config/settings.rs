@@ -265,7 +265,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
                 }
             }
         }
-        if settings.keys.is_empty() && signatures.get("keys").is_none() {
+        if signatures.get("keys").is_none_or(|keys| keys.get_ref().as_array().is_some_and(|keys| keys.is_empty())) {
             out.push(0..0, "[signatures] without `keys`", Some("add keys = [\"RW…\"]".to_owned()));
         }
     }
