@@ -473,6 +473,33 @@ fn what_a_person_wrote_around_a_grant_stays_and_what_is_granted_is_said() {
     let after = world.read("sandhog.toml");
     let found = after.split('"').nth(3).expect("a digest").to_owned();
     assert_eq!(after, before.replace(&digest, &found) + "randomness = true\r\n");
+    // Nothing is written that would not be read, and who may read it stays so.
+    for (bad, said) in [
+        (["--outbound", "notaurl"], "notaurl"),
+        (["--environment", "NOT_SET_ANYWHERE"], "granted, and not set"),
+        (["--files", "/docs="], "a folder behind"),
+    ] {
+        assert!(world.run(&[&["plugins", "grant", "counts"][..], &bad].concat(), 2).err.contains(said), "{bad:?}");
+        assert_eq!(world.read("sandhog.toml"), after);
+    }
+    let file = world.path().join("sandhog.toml");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    world.run(&["plugins", "disable", "counts"], 0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    world.run(&["plugins", "enable", "counts"], 0);
+    // Many at once wait for each other.
+    let names: Vec<String> = (0..8).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        world.write(&format!("plugins/{name}.toml"), format!("name = \"{name}\"\n"));
+        std::fs::copy(world.path().join("plugins/counts.wasm"), world.path().join(format!("plugins/{name}.wasm"))).expect("copies");
+    }
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| world.run(&["plugins", "disable", name], 0));
+        }
+    });
+    assert_eq!(world.read("sandhog.toml").matches("enabled = false").count(), 8);
     let missing = world.run(&["plugins", "grant", "counts", "--files", "/docs=nowhere"], 2).err;
     assert!(missing.contains("nowhere is no folder; nothing was written"), "{missing}");
 }
@@ -576,6 +603,9 @@ fn requests_of_a_test_are_answered_by_its_case_and_by_nobody_else() {
     let expected = world.read("cases/asks/expected.txt");
     assert!(expected.contains("https://api.example.com/b has no answer here: no [[http]] of the case names it"), "{expected}");
     world.run(&["test", "./asks.wasm"], 0);
+    world.write("outside/secret", "");
+    world.write("cases/asks/case.toml", case.replace("[grant]\n", "[grant]\nfiles = [{ path = \"../../outside\", at = \"/x\" }]\n"));
+    assert!(world.run(&["test", "./asks.wasm"], 2).err.contains("is not in the folder of the cases"));
     world.write("cases/asks/case.toml", case.replace("one", "two"));
     assert!(world.run(&["test", "./asks.wasm"], 1).out.contains("two"));
 }

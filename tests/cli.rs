@@ -108,6 +108,24 @@ fn tree(folder: &Path) -> Vec<String> {
 // --- What the README shows, and the examples.
 
 #[test]
+fn what_is_named_like_a_configuration_and_is_none_is_told_and_not_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sandhog.toml");
+    let list = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sandhog"));
+        command.args(["plugins", "list"]).current_dir(folder.path()).env("SANDHOG_CACHE_DIR", folder.path().join("cache"));
+        command.output().expect("runs").status.code()
+    };
+    std::fs::create_dir(&file).expect("makes");
+    assert_eq!(list(), Some(2));
+    std::fs::remove_dir(&file).expect("removes");
+    std::os::unix::fs::symlink("nowhere", &file).expect("links");
+    assert_eq!(list(), Some(2));
+    std::fs::remove_file(&file).expect("removes");
+    assert_eq!(list(), Some(0));
+}
+
+#[test]
 fn every_command_in_the_readme_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["docs", "dist", "examples", "sandhog.toml"] {

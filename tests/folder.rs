@@ -335,6 +335,12 @@ fn one_that_asks_for_more_is_held_until_it_is_granted_and_the_old_one_serves_ove
     world.wait("it is revoked", |registry| registry.find("asks").is_ok_and(|entry| registry.grant(&entry).is_err()));
     assert!(world.call("asks").is_err_and(|failure| failure.starts_with("denied")));
 
+    // Where signatures are asked for, one without does not go on.
+    world.configure(|settings| settings.keys.push(include_str!("data/signed/minisign.pub").lines().nth(1).expect("a key").to_owned()));
+    world.wait("it is not signed", |registry| matches!(registry.find("asks"), Err(Error::Bad { .. })));
+    world.configure(|settings| settings.keys.clear());
+    world.wait("nobody asks any more", |registry| registry.find("asks").is_ok());
+
     // Switched off and on again.
     world.configure(|settings| settings.disabled.extend(["asks".to_owned()]));
     world.wait("it is disabled", |registry| matches!(registry.find("asks"), Err(Error::Disabled { .. })));

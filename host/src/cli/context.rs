@@ -76,7 +76,8 @@ impl Common {
             return Ok(Some(path.clone()));
         }
         let here = std::env::current_dir().map_err(|error| Error::usage(format!("the current folder cannot be read: {error}")))?;
-        Ok(here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file()))
+        // What is there and no file is found, too: reading it tells so, where passing it over would be as if nothing were configured.
+        Ok(here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.symlink_metadata().is_ok()))
     }
 
     /// The folder for what must not be lost: the journal.

@@ -9,7 +9,7 @@ use super::context::{Common, Context, read_text};
 use super::exit::{Error, Exit};
 use super::output::{line_changes, replace};
 use super::trust;
-use crate::config::settings::FILE_NAME;
+use crate::config::settings::{self, FILE_NAME};
 use crate::model::text::sanitize;
 use crate::model::{Access, Request};
 use crate::registry::{self, Entry};
@@ -59,14 +59,18 @@ struct Document {
     file: PathBuf,
     before: String,
     document: DocumentMut,
+    /// Held until the file is written: whoever else edits it waits.
+    _lock: Option<std::fs::File>,
 }
 
 impl Document {
     fn open(common: &Common) -> Result<Self, Error> {
         let file = common.config_file()?.unwrap_or_else(|| PathBuf::from(FILE_NAME));
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let lock = std::fs::File::open(folder).ok().filter(|folder| folder.lock().is_ok());
         let before = if file.exists() { read_text(&file)? } else { String::new() };
         let document = before.parse().map_err(|error: toml_edit::TomlError| Error::usage(format!("{}: {error}", file.display())))?;
-        let document: Self = Self { file, before, document };
+        let document: Self = Self { file, before, document, _lock: lock };
         for group in [GRANTS, PLUGIN] {
             let all = document.document.get(group);
             let tables = all.and_then(Item::as_table).into_iter().flat_map(Table::iter);
@@ -109,6 +113,9 @@ impl Document {
         if self.before.contains("\r\n") {
             after = after.replace("\r\n", "\n").replace('\n', "\r\n"); // lines end as they did
         }
+        let base = std::path::absolute(self.folder()).map_err(|error| Error::usage(format!("{}: {error}", self.file.display())))?;
+        // Nothing is written that would not be read.
+        settings::read(&self.file, &after, &base, |name| std::env::var(name).ok())?;
         let changes = line_changes(&self.before, &after);
         if changes.is_empty() {
             outln!("nothing changes in {}", self.file.display());
@@ -338,6 +345,9 @@ fn folder(text: &str) -> Result<Folder, Error> {
         }
         Some(_) | None => (rest, None),
     };
+    if path.is_empty() {
+        return Err(Error::usage(format!("--files: expected a folder behind `=`, found `{text}`")));
+    }
     Ok(Folder { at: at.to_owned(), path: path.to_owned(), access })
 }
 

@@ -87,10 +87,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mut file =
-            tempfile::Builder::new().prefix(".sandhog-").permissions(std::fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        // As it was: whose it is, and who may read it.
+        let before = path.metadata().ok();
+        let mode = before.as_ref().map_or(0o644, |before| before.mode() & 0o777);
+        let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(folder)?;
         file.write_all(bytes)?;
+        if let Some(before) = &before {
+            let _ = std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid())); // only root may
+        }
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.persist(path).map_err(|error| error.error)?;
         std::io::Result::Ok(())
     };

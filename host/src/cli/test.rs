@@ -160,7 +160,15 @@ fn read(folder: &Path, bench: &Bench) -> Result<Given, Error> {
     let file = folder.join(CASE);
     let case = if file.exists() {
         let base = std::path::absolute(folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))?;
-        case::read(&file.display().to_string(), &read_text(&file)?, &base)?
+        let case = case::read(&file.display().to_string(), &read_text(&file)?, &base)?;
+        // A plugin's author writes its cases: they name no folder of whoever runs them.
+        let cases = base.parent().unwrap_or(&base).canonicalize().ok();
+        let is_inside = |path: &Path| cases.as_ref().is_some_and(|cases| path.canonicalize().is_ok_and(|path| path.starts_with(cases)));
+        if let Some(outside) = case.grant.files.iter().find(|granted| granted.path.exists() && !is_inside(&granted.path)) {
+            let message = format!("{}: {} is not in the folder of the cases", file.display(), outside.path.display());
+            return Err(Error::usage(message).help("a case is granted folders of the cases alone"));
+        }
+        case
     } else {
         Case::default()
     };

@@ -53,6 +53,8 @@ const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "random
 const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness", "outbound"];
 const SECRET_FIELDS: &[&str] = &["env", "file", "host", "header", "prefix", "plugins"];
 
+/// The least memory that a compiler may be given, in bytes.
+const COMPILE_MEMORY_MIN: u64 = 64 << 20;
 /// The most tasks at once that a configuration may ask for.
 const CONCURRENCY_MAX: u32 = 10_000;
 
@@ -200,7 +202,8 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         }
         if let Some((text, span)) = compile.quantity(&mut out, "memory") {
             match parse_bytes(&text) {
-                Ok(memory) => settings.compile.memory = Some(memory),
+                Ok(memory) if memory >= COMPILE_MEMORY_MIN => settings.compile.memory = Some(memory),
+                Ok(_) => out.push(span, "`memory` is less than compiling anything takes", Some("the least is 64MiB".to_owned())),
                 Err(error) => out.push(span, format!("`memory`: {error}"), None),
             }
         }

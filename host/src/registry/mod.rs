@@ -279,7 +279,7 @@ impl Registry {
         }
         for (path, bad) in &next.bad {
             if !before.bad.iter().any(|(known, why)| known == path && why.to_string() == bad.to_string()) {
-                tracing::warn!(file = %path.display(), "{}", sanitize(&bad.to_string(), 2000));
+                tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize(&bad.to_string(), 2000));
             }
         }
         // What is new here, and changed since it was granted something elsewhere.
@@ -305,7 +305,11 @@ impl Registry {
     /// Takes a plugin that [`Registry::refresh`] handed back into service, once it is compiled; or holds it, and what served
     /// before goes on. Takes as long as compiling does. Says whether anything changed.
     pub fn admit(&self, entry: &Arc<Entry>) -> bool {
-        let old = self.shelf().plugins.get(&entry.name).cloned();
+        let shelf = self.shelf();
+        if shelf.awaited.get(&entry.name) != Some(entry) {
+            return false; // nobody waits for it any more: it is gone, or another took its place
+        }
+        let old = shelf.plugins.get(&entry.name).cloned();
         let serves = old.is_some_and(|old| self.grant(&old).is_ok());
         let ready = match self.load(entry) {
             // Nothing served: whoever calls it is told what it lacks.

@@ -92,11 +92,13 @@ impl Shelf {
     /// What serves once the folders are as `found` says; and what has to be compiled before it does.
     pub(super) fn then(&self, found: Self) -> (Self, Vec<Arc<Entry>>) {
         let mut next = Self { plugins: BTreeMap::new(), ..found };
-        let bad: BTreeSet<&Path> = next.bad.iter().map(|(path, _)| path.as_path()).collect();
+        let same_settings = Arc::ptr_eq(&self.settings, &next.settings);
+        // But where signatures are asked for anew, one without does not go on.
+        let counts = |why: &BadPlugin| same_settings || !matches!(why, BadPlugin::Signature(_));
+        let bad: BTreeSet<&Path> = next.bad.iter().filter(|(_, why)| counts(why)).map(|(path, _)| path.as_path()).collect();
         // A file, or its whole folder, that cannot be read now says nothing about the one that was read before.
         let is_unknown = |old: &Entry| bad.contains(old.path.as_path()) || old.path.parent().is_some_and(|folder| bad.contains(folder));
         let is_configured = |old: &Entry| old.path.parent().is_some_and(|folder| next.settings.plugins.iter().any(|named| named == folder));
-        let same_settings = Arc::ptr_eq(&self.settings, &next.settings);
         let mut to_compile = Vec::new();
         for (name, old) in &self.plugins {
             if is_unknown(old) && is_configured(old) && !next.disabled.contains_key(name) {

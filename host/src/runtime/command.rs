@@ -347,6 +347,8 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
     let runs = log.get("runs").and_then(Value::as_array).ok_or_else(|| violation("its output is no SARIF: it has no `runs`"))?;
     let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut findings = Vec::new();
+    let failed =
+        |run: &Value| list(run, "/invocations").iter().any(|invocation| invocation.get("executionSuccessful") == Some(&Value::Bool(false)));
     for run in runs {
         let rules = list(run, "/tool/driver/rules");
         for result in list(run, "/results") {
@@ -359,6 +361,9 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
                 return Ok(findings); // one too many, which is told
             }
         }
+    }
+    if findings.is_empty() && runs.iter().any(failed) {
+        return Err(Failure::new(FailureKind::Permanent, "its SARIF says that the tool failed, and nothing of what it found"));
     }
     Ok(findings)
 }
@@ -448,7 +453,8 @@ mod tests {
         assert_eq!(place.path, "a b/c.py");
         assert_eq!(place.span, Some(Span { start_line: 3, start_column: 5, end_line: 3, end_column: 9 }));
         assert_eq!((found[1].severity, found[1].location.as_ref().map(|place| place.path.as_str())), (Severity::Low, Some("d.py")));
-        for text in ["", "[]", "{\"runs\": 1}", "{"] {
+        let failed = "{\"runs\": [{\"invocations\": [{\"executionSuccessful\": false}], \"results\": []}]}";
+        for text in [failed, "", "[]", "{\"runs\": 1}", "{"] {
             assert!(findings(CommandFindings::Sarif, text.as_bytes(), &subject(&[])).is_err(), "{text}");
         }
     }
