@@ -45,7 +45,7 @@ impl Host {
         let settings = context.registry.settings();
         (options.breaker, options.balance) = (settings.breaker, settings.balance);
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await.map_err(Error::from)?;
-        let watch = watch(common, &context, handle.clone())?;
+        let watch = watch(common, &context, &handle)?;
         let prepare: api::Prepare = Arc::new(move |path: &Path| prepare_again(&context, path).map_err(|error| error.text()));
         let served = api::serve(&folder, handle.clone(), prepare);
         let server = served.map_err(|error| Error::engine(format!("the socket in {} cannot be served: {error}", folder.display())))?;
@@ -92,7 +92,7 @@ impl Host {
 }
 
 /// Looks at the plugin folders, and at the configuration, as long as it is kept.
-fn watch(common: &Common, context: &Context, handle: Handle) -> Result<Watch, Error> {
+fn watch(common: &Common, context: &Context, handle: &Handle) -> Result<Watch, Error> {
     let registry = Arc::clone(&context.registry);
     let (common, configuration) = (common.clone(), registry.settings().file.clone());
     let known = configuration.clone();
@@ -101,7 +101,7 @@ fn watch(common: &Common, context: &Context, handle: Handle) -> Result<Watch, Er
         Some(gone) => Err(format!("{} is no file any more", gone.display())),
         None => common.settings_again().map_err(|error| error.text()),
     });
-    let started = Watch::start(registry, configuration, reread, Arc::new(move || handle.plugins_changed()));
+    let started = Watch::start(registry, configuration, reread, Arc::new(handle.plugins_changed()));
     started.map_err(|error| Error::engine(format!("failed to start a thread: {error}")))
 }
 

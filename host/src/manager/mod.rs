@@ -331,9 +331,15 @@ impl Handle {
         self.ask(|reply| Message::Drives { run, reply }).await
     }
 
-    /// Says that who does the work of a name may be another by now. Blocks while the mailbox is full: not for asynchronous work.
-    pub fn plugins_changed(&self) {
-        let _ = self.mailbox.blocking_send(Message::PluginsChanged); // one that has stopped asks nobody any more
+    /// What says that who does the work of a name may be another by now. It keeps neither the manager nor its journal open, and blocks
+    /// while the mailbox is full: not for asynchronous work.
+    pub fn plugins_changed(&self) -> impl Fn() + Send + Sync + 'static {
+        let mailbox = self.mailbox.downgrade();
+        move || {
+            if let Some(mailbox) = mailbox.upgrade() {
+                let _ = mailbox.blocking_send(Message::PluginsChanged); // one that has stopped asks nobody any more
+            }
+        }
     }
 
     /// Waits for the end of a run that is under way, and says how it ended.
