@@ -212,7 +212,8 @@ fn the_commands_of_the_guide_to_debugging_run() {
     world.write("broken.wasm", "no wasm");
     let division = "(func $shares_equally (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0)))\n  (func (export \"sandhog_worker_run\") (param i32) (result i32)\n    (drop (call $shares_equally (i32.const 0)))";
     world.write("divides.wat", COUNTS.replace("(func (export \"sandhog_worker_run\") (param i32) (result i32)", division));
-    assert_eq!(run_page(&world, "debugging.md"), 3);
+    std::fs::copy(root().join("dist/languages/c-worker.wasm"), world.path().join("worker.wasm")).expect("scripts/languages first");
+    assert_eq!(run_page(&world, "debugging.md"), 4);
 }
 
 #[test]
@@ -453,6 +454,66 @@ fn grants_are_shown_written_held_and_taken_away() {
     world.run(&["plugins", "grant", "counts", "--files", "/docs=docs:read-write"], 0);
     let notes = world.json(&["--gate", "lint-markdown"], 0)["notes"].to_string();
     assert!(!notes.contains("not trusted") && !notes.contains("does not count"), "{notes}");
+}
+
+#[test]
+fn an_instance_does_several_tasks_where_that_is_asked_for_and_granted() {
+    let world = World::new();
+    world.write("sandhog.toml", "plugins = [\"plugins\"]\n");
+    let asks =
+        |name: &str, reuse: &str| world.write(&format!("plugins/{name}.toml"), format!("name = \"{name}\"\n[requests]\nreuse = {reuse}\n"));
+    asks("remembers", "{ uses = 3, why = \"counts on\" }");
+    asks("judges", "{ uses = 3, why = \"counts on\" }");
+    world.write("plugins/other.toml", "name = \"other\"\n");
+    for (name, file) in [("remembers", "remembers"), ("judges", "remembers_verdicts"), ("other", "remembers_verdicts")] {
+        let built = root().join(format!("dist/guests/{file}.wasm"));
+        std::fs::copy(built, world.path().join(format!("plugins/{name}.wasm"))).expect("scripts/guests first");
+    }
+    (0..5).for_each(|n| world.write(&format!("in/{n}.txt"), "x"));
+    let step = "[[step]]\nid = \"count\"\nworker = \"remembers\"\ninputs = [\"in/*.txt\"]\nforeach = true\n";
+    world.write("count.toml", format!("name = \"count\"\n{step}"));
+    let told = || -> Vec<char> {
+        let _ = std::fs::remove_dir_all(world.path().join("out"));
+        world.run(&["run", "count.toml", "--concurrency", "1", "--out", "out"], 0);
+        let files = (0..5).map(|n| world.read(&format!("out/count/{n}/told")));
+        let mut told: Vec<char> = files.map(|text| text.chars().nth("task ".len()).expect("a number")).collect();
+        told.sort_unstable();
+        told
+    };
+    assert_eq!(told(), ['1'; 5], "without a grant each task has a fresh instance");
+    let dry = world.run(&["plugins", "grant", "remembers", "--dry-run"], 0).out;
+    assert!(dry.contains("+ reuse = 3"), "{dry}");
+    world.run(&["plugins", "grant", "remembers", "--reuse", "100"], 0);
+    assert_eq!(told(), ['1', '1', '2', '2', '3'], "no more than it asked for");
+    let inspected = world.run(&["plugins", "inspect", "remembers"], 0).out;
+    assert!(inspected.contains("up to 3 tasks for one instance\n") && inspected.contains("outputs may differ"), "{inspected}");
+    let config = world.read("sandhog.toml");
+    world.write("sandhog.toml", format!("{config}\n[ceiling]\nreuse = false\n"));
+    assert_eq!(told(), ['1'; 5], "the ceiling caps it");
+    // Never for gates: neither asked for, nor granted.
+    let bad = world.run(&["plugins", "check", "plugins/judges.wasm"], 2).out;
+    assert!(bad.contains("it is a gate, and asks for `reuse` in [requests], which is for workers alone"), "{bad}");
+    let refused = world.run(&["plugins", "grant", "other", "--reuse", "5"], 2).err;
+    assert!(refused.contains("--reuse: other is a gate"), "{refused}");
+    world.run(&["plugins", "grant", "other"], 0);
+    world.write("sandhog.toml", format!("{}reuse = 5\n", world.read("sandhog.toml").replace("[ceiling]\nreuse = false\n", "")));
+    let refused = world.run(&["call", "other"], 2).err;
+    assert!(refused.contains("`other` is a gate") && refused.contains("take `reuse` out of [grants.other]"), "{refused}");
+    for (line, problem) in [("reuse = 0", "whole number from 1 to 10000"), ("reuse = true", "whole number from 1 to 10000")] {
+        world.write("sandhog.toml", config.replace("reuse = 100", line));
+        assert!(world.run(&["plugins", "list"], 2).err.contains(problem), "{line}");
+    }
+    for (line, problem) in [
+        ("{ uses = 1, why = \"x\" }", "whole number from 2 to 10000"),
+        ("{ why = \"x\" }", "a request for reuse without `uses`"),
+        ("{ uses = 5 }", "a request without `why`"),
+        ("5", "expected `reuse` to be a table"),
+    ] {
+        world.write("sandhog.toml", &config);
+        asks("remembers", line);
+        let told = world.run(&["plugins", "check", "plugins/remembers.wasm"], 2).out;
+        assert!(told.contains(problem), "{line}: {told}");
+    }
 }
 
 #[test]

@@ -852,6 +852,92 @@ fn who_finds_no_place_waits_for_one() {
     });
 }
 
+fn reused(uses: u32, change: impl FnOnce(&mut Limits)) -> Call {
+    Call { grant: Arc::new(Grant { reuse: uses, ..Grant::default() }), ..limits(change) }
+}
+
+/// An instance that may do several tasks does them, one after another, as if each was its first but for what it remembers itself;
+/// and no more than it may.
+#[test]
+fn remembers() {
+    let runtime = Runtime::new(Settings { in_flight: 4, ..Settings::default() }).expect("a runtime");
+    let plugin = load_in(&runtime, "remembers").expect("loads");
+    let run = |params: &str, call: &Call| block_on(runtime.run(&plugin, task(params), call.clone()));
+    let call = reused(3, |l| l.scratch = 1 << 20);
+    let told: Vec<String> = (0..7).map(|_| text(&run("{}", &call)).to_owned()).collect();
+    let expected = [1, 2, 3, 1, 2, 3, 1].map(|n| format!("task {n}, {n} files, cancelled: false"));
+    assert_eq!(told, expected);
+    assert_eq!((runtime.live_instances(), runtime.idle_instances()), (0, 1), "it waits, and does not count as alive");
+
+    // The log is each task's own; so is the fuel, which is less without a start.
+    let call = reused(100, |l| l.fuel = 1_000_000_000);
+    let first = run("{}", &call);
+    for n in 2..50 {
+        let ended = run("{}", &call);
+        assert_eq!(ended.log.lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>(), [format!("task {n}")]);
+        assert!(ended.receipt.fuel > 100 && ended.receipt.fuel <= first.receipt.fuel + 100_000, "{}", ended.receipt.fuel);
+        assert!(ended.receipt.peak_memory_bytes >= 1 << 20, "what it holds already counts");
+    }
+
+    // Another grant, other limits, or a plugin of its own, even of the same code: another instance.
+    let others = [reused(100, |l| l.fuel = 2_000_000_000), reused(99, |l| l.fuel = 1_000_000_000), defaults()];
+    assert!(others.iter().all(|call| text(&run("{}", call)).starts_with("task 1,")));
+    let twin = load_in(&runtime, "remembers").expect("loads");
+    assert!(text(&block_on(runtime.run(&twin, task("{}"), call.clone()))).starts_with("task 1,"));
+    assert!(text(&run("{}", &call)).starts_with("task 50,"), "the first one still waits");
+
+    // What failed in any way, and what fills more than half of its memory, is not kept.
+    for params in [r#"{"end": "fail"}"#, r#"{"end": "panic"}"#, r#"{"keep": 40000000}"#] {
+        assert!(!text(&run("{}", &call)).starts_with("task 1,"), "one waits");
+        let ended = run(params, &call);
+        assert_eq!(ended.result.is_ok(), params.contains("keep"), "{params}");
+        assert!(text(&run("{}", &call)).starts_with("task 1,"), "after {params}");
+        run("{}", &call);
+    }
+    let cancelled = Call { cancel: CancellationToken::new(), ..call.clone() };
+    cancelled.cancel.cancel();
+    assert_eq!(run("{}", &cancelled).result.expect_err("cancelled").kind, FailureKind::Cancelled);
+    assert!(text(&run("{}", &call)).ends_with("cancelled: false"), "another task's cancellation is not told");
+}
+
+/// A gate never keeps its instance, whatever is granted.
+#[test]
+fn remembers_verdicts() {
+    let call = reused(100, |_| {});
+    for _ in 0..3 {
+        let ended = block_on(runtime().check(&load("remembers_verdicts"), Subject::default(), call.clone()));
+        assert_eq!(ended.result.expect("a verdict").summary, "judgement 1");
+    }
+}
+
+/// Nothing that would run waits for an instance that idles: neither for its place, nor for its memory.
+#[test]
+fn instances_that_idle_give_way() {
+    for settings in [Settings { in_flight: 1, ..Settings::default() }, Settings { memory_total_bytes: 64 << 20, ..Settings::default() }] {
+        let runtime = Runtime::new(Settings { threads: 2, ..settings }).expect("a runtime");
+        let (kept, good) = (load_in(&runtime, "remembers").expect("loads"), load_in(&runtime, "behaves").expect("loads"));
+        let call = reused(10_000, |l| l.memory = 48 << 20);
+        block_on(async {
+            for turn in 0..3 {
+                assert!(text(&runtime.run(&kept, task("{}"), call.clone()).await).starts_with("task 1,"), "turn {turn}");
+                assert_eq!(runtime.idle_instances(), 1);
+                assert!(runtime.run(&good, task("{}"), limits(|l| l.memory = 48 << 20)).await.result.is_ok());
+                assert_eq!(runtime.idle_instances(), 0);
+            }
+            // Both at once, many times over, each with the only place there is.
+            let tasks = (0..400).map(|n| {
+                let (runtime, plugin) = (runtime.clone(), if n % 2 == 0 { kept.clone() } else { good.clone() });
+                let call = if n % 2 == 0 { call.clone() } else { limits(|l| l.memory = 48 << 20) };
+                tokio::spawn(async move { runtime.run(&plugin, task("{}"), call).await })
+            });
+            for task in tasks.collect::<Vec<_>>() {
+                assert!(task.await.expect("no panic").result.is_ok());
+            }
+        });
+        assert_eq!(runtime.live_instances(), 0);
+    }
+}
+
 /// A component with any one of its bits flipped is loaded or refused, and never ends the host.
 #[test]
 fn no_flipped_bit_ends_the_host() {

@@ -126,6 +126,7 @@ pub fn refusal(error: &crate::registry::Error) -> Failure {
         | Error::Directory { .. }
         | Error::Data { .. }
         | Error::Runtime { .. }
+        | Error::Reuse { .. }
         | Error::AboveCeiling { .. } => FailureKind::Host,
     };
     Failure::new(kind, error.to_string())

@@ -1,8 +1,9 @@
 //! `sandhog bench`: what a task costs.
 //!
-//! Three ways to do the same tasks, in blocks that take turns within one process, so that whatever else the machine does
-//! hits all three alike: bare wasmtime, the library's sandbox, and a workflow run. Processor time is what counts; the
-//! ratios are medians over neighbouring blocks, and the spread is told with them.
+//! Several ways to do the same tasks, in blocks that take turns within one process, so that whatever else the machine does
+//! hits all of them alike: bare wasmtime, the library's sandbox (with fresh instances, and with one that is kept), and a
+//! workflow run. Processor time is what counts; the ratios are medians over neighbouring blocks, and the spread is told
+//! with them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use crate::clock::{Stopwatch, SystemClock, process_cpu_time};
 use crate::journal::Memory;
 use crate::machine::RunStatus;
 use crate::manager::{self, Crew, Options};
+use crate::model::capability::REUSE_MAX;
 use crate::model::workflow::PRIORITY;
-use crate::model::{Artifact, Failure, InputSource, Limits, Step, Task, Workflow};
+use crate::model::{Artifact, Failure, Grant, InputSource, Limits, Step, Task, Workflow};
 use crate::registry::{self, Loaded, intake};
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{Call, Floor};
@@ -107,6 +109,7 @@ struct Measured {
     wasmtime: Blocks,
     library: Blocks,
     across: Blocks,
+    reused: Blocks,
     run: Blocks,
 }
 
@@ -163,6 +166,7 @@ impl Measured {
             "wasmtime": self.wasmtime.to_json(),
             "library": self.library.to_json(),
             "library_across_threads": self.across.to_json(),
+            "library_reused": self.reused.to_json(),
             "run": self.run.to_json(),
             "ratios": { "library_over_wasmtime": self.ratio("library"), "run_over_wasmtime": self.ratio("run") },
         })
@@ -178,32 +182,37 @@ fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &Bench
         wasmtime: Blocks::default(),
         library: Blocks::default(),
         across: Blocks::default(),
+        reused: Blocks::default(),
         run: Blocks::default(),
     };
     let input = Artifact { name: "input".to_owned(), media_type: String::new(), content: Bytes::from(vec![b'x'; INPUT_BYTES]) };
     let task = Task { attempt: 1, params: "{}".into(), inputs: vec![input.clone()], ..Task::default() };
     let tasks = arguments.tasks - arguments.tasks % threads as u32;
     let floor_block = || Ok(floor.run(&task, &loaded.limits, tasks as usize / threads, threads)?);
-    let library_block = || super::block_on(library(context, loaded, &task, tasks as usize, threads))?;
+    let library_block = || super::block_on(library(context, loaded, 0, &task, tasks as usize, threads))?;
+    let reused_block = || super::block_on(library(context, loaded, REUSE_MAX, &task, tasks as usize, threads))?;
     let across_block = || super::block_on(across(context, loaded, &task, tasks as usize, threads))?;
     let run_block = || super::block_on(workflow_run(context, arguments, &input, tasks))?;
     // The first of each warms the pool and the caches, and does not count.
     floor_block()?;
     library_block()?;
     across_block()?;
+    reused_block()?;
     run_block()?;
     for _ in 0..arguments.blocks {
         measured.wasmtime.add(tasks, floor_block)?;
         measured.library.add(tasks, library_block)?;
         measured.across.add(tasks, across_block)?;
+        measured.reused.add(tasks, reused_block)?;
         measured.run.add(tasks, run_block)?;
     }
     Ok(measured)
 }
 
-/// Tasks by the library, awaited on the guests' threads.
-async fn library(context: &Context, loaded: &Loaded, task: &Task, tasks: usize, threads: usize) -> Result<(), Error> {
-    let call = Call { limits: loaded.limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+/// Tasks by the library, awaited on the guests' threads; so many of them by one instance.
+async fn library(context: &Context, loaded: &Loaded, reuse: u32, task: &Task, tasks: usize, threads: usize) -> Result<(), Error> {
+    let grant = Arc::new(Grant { reuse, ..Grant::clone(&loaded.grant) });
+    let call = Call { limits: loaded.limits, grant, ..Call::default() };
     let drivers = (0..threads).map(|_| {
         let (runtime, plugin, task, call) = (context.runtime.clone(), Arc::clone(&loaded.plugin), task.clone(), call.clone());
         context.runtime.spawn(async move {
@@ -280,6 +289,7 @@ fn text(by_threads: &[Measured], report: &Value) -> String {
             ("bare wasmtime", &measured.wasmtime),
             ("library", &measured.library),
             ("…with a hop", &measured.across),
+            ("…reused", &measured.reused),
             ("workflow run", &measured.run),
         ] {
             let told = blocks.to_json();

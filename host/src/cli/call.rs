@@ -54,6 +54,9 @@ pub struct CallArguments {
     /// Write the artifacts into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Show each call that the guest makes into the host, on standard error
+    #[arg(long)]
+    pub trace: bool,
     /// Print one JSON object: outcome, failure, blame, usage, artifacts or verdict, log
     #[arg(long)]
     pub json: bool,

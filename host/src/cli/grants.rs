@@ -10,9 +10,11 @@ use super::exit::{Error, Exit};
 use super::output::{line_changes, replace};
 use super::trust;
 use crate::config::settings::{self, FILE_NAME};
+use crate::model::capability::REUSE_MAX;
 use crate::model::text::sanitize;
 use crate::model::{Access, Request};
 use crate::registry::{self, Entry};
+use crate::runtime::Kind;
 
 /// What is granted beside what the plugin asks for, and where its folders are.
 #[derive(Debug, clap::Args)]
@@ -31,6 +33,9 @@ pub struct GrantArguments {
     /// Randomness
     #[arg(long)]
     randomness: bool,
+    /// How many tasks one instance of a worker may do, one after another
+    #[arg(long, value_name = "USES", value_parser = clap::value_parser!(u32).range(1..=i64::from(REUSE_MAX)))]
+    reuse: Option<u32>,
     /// An origin for requests over HTTP, such as https://api.example.com; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     outbound: Vec<String>,
@@ -244,7 +249,12 @@ fn grant_in(table: &mut Table, entry: &Entry, arguments: &GrantArguments, base: 
         }
     }
     let (mut missing, mut environment, mut outbound) = (Vec::new(), arguments.environment.clone(), arguments.outbound.clone());
-    let (mut clock, mut randomness) = (arguments.clock, arguments.randomness);
+    let (mut clock, mut randomness, mut reuse) = (arguments.clock, arguments.randomness, arguments.reuse);
+    if reuse.is_some() && entry.kind != Kind::Worker {
+        let message =
+            format!("--reuse: {} is a {}, and only a worker's instances may do more than one task", entry.name, entry.kind.as_str());
+        return Err(Error::usage(message));
+    }
     for request in entry.manifest.requests.as_deref().unwrap_or_default() {
         match request {
             Request::Files { at, access, .. } => match folders.iter_mut().find(|folder| folder.at == *at) {
@@ -255,6 +265,8 @@ fn grant_in(table: &mut Table, entry: &Entry, arguments: &GrantArguments, base: 
             Request::Environment { name, .. } => environment.push(name.clone()),
             Request::Clock { .. } => clock = true,
             Request::Randomness { .. } => randomness = true,
+            Request::Reuse { uses, .. } if !table.contains_key("reuse") => reuse = reuse.or(Some(*uses)),
+            Request::Reuse { .. } => {}
             Request::Outbound { origin, .. } if origin == "*" => {
                 if outbound.is_empty() && !list_has(table, "outbound", |_| true) {
                     missing.push(format!("--outbound ORIGIN  ({})", sanitize(request.why(), 200)));
@@ -289,6 +301,9 @@ fn grant_in(table: &mut Table, entry: &Entry, arguments: &GrantArguments, base: 
             put(table, key, true.into());
         }
     }
+    if let Some(uses) = reuse {
+        put(table, "reuse", i64::from(uses).into());
+    }
     Ok(())
 }
 
@@ -320,6 +335,9 @@ fn unasked(entry: &Entry, arguments: &GrantArguments) -> Vec<String> {
     }
     if arguments.randomness && !asks(&|r| matches!(r, Request::Randomness { .. })) {
         unasked.push("randomness".to_owned());
+    }
+    if arguments.reuse.is_some() && !asks(&|r| matches!(r, Request::Reuse { .. })) {
+        unasked.push("reuse of its instances".to_owned());
     }
     if !arguments.outbound.is_empty() && !asks(&|r| matches!(r, Request::Outbound { .. })) {
         unasked.push("requests over HTTP".to_owned());

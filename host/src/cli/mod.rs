@@ -42,6 +42,7 @@ mod run;
 mod runs;
 mod schema;
 mod test;
+mod trace;
 mod trust;
 mod workflow;
 
@@ -153,7 +154,8 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     let Arguments { command, common } = arguments;
-    trace(common.verbose);
+    let host_calls = matches!(&command, Command::Call(call) if call.trace);
+    trace::subscribe(common.verbose, host_calls);
     let json = match &command {
         Command::Run(run) => run.json,
         Command::Check(check) => check.json(),
@@ -203,19 +205,6 @@ pub fn main() -> std::process::ExitCode {
             error.exit().into()
         }
     }
-}
-
-fn trace(verbose: u8) {
-    let level = match verbose {
-        0 => "sandhog=warn",
-        1 => "sandhog=info",
-        _ => "sandhog=debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SANDHOG_LOG").unwrap_or_else(|_| level.into());
-    let stderr = std::io::stderr;
-    let ansi = colour(&std::io::stderr());
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(ansi).with_target(false).without_time().try_init();
 }
 
 fn write_out(text: &str) {

@@ -291,6 +291,7 @@ fn grant_text(grant: &Grant) -> String {
     lines.extend(grant.environment.keys().map(|name| format!("  environment variable {name}")));
     lines.extend(grant.clock.then(|| "  clock".to_owned()));
     lines.extend(grant.randomness.then(|| "  randomness".to_owned()));
+    lines.extend(grant.reuses().then(|| format!("  up to {} tasks for one instance", grant.reuse)));
     lines.extend(grant.outbound.iter().map(|outbound| {
         let private = if outbound.private { ", which may be a private address" } else { "" };
         format!("  requests to {}{private}", outbound.origin)

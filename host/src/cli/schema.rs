@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::exit::{Error, Exit};
+use crate::model::capability::REUSE_MAX;
 
 /// Prints the schema.
 pub fn schema() -> Result<Exit, Error> {
@@ -70,6 +71,7 @@ fn of_settings() -> Value {
             ("environment", "whether variables may be granted"),
             ("clock", "whether the real clocks may be granted"),
             ("randomness", "whether real randomness may be granted"),
+            ("reuse", "whether instances may do more than one task"),
             ("outbound", "whether requests over HTTP may be granted"),
         ] {
             properties.insert(name.to_owned(), flag(what));
@@ -95,6 +97,7 @@ fn of_settings() -> Value {
             "environment": list("variables by their names", &json!({ "type": "string" })),
             "clock": flag("the real clocks"),
             "randomness": flag("real randomness"),
+            "reuse": { "description": "how many tasks one instance of a worker may do, one after another", "type": "integer", "minimum": 1, "maximum": REUSE_MAX },
             "outbound": list("where requests over HTTP may go", &origin),
         }),
     );

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::check::read_globs;
 use super::reader::{Collector, Problems};
 use super::workflow::read_limits;
+use crate::model::capability::REUSE_MAX;
 use crate::model::{Access, LimitsPatch, Origin, Request};
 use crate::runtime::{Command, CommandFindings, CommandPass, CommandProtocol};
 
@@ -31,7 +32,7 @@ const FIELDS: &[&str] = &[
     "provides",
     "data",
 ];
-const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
+const REQUEST_FIELDS: &[&str] = &["files", "environment", "clock", "randomness", "reuse", "outbound"];
 
 /// What is said about a plugin. Everything is optional.
 #[derive(Debug, Clone, PartialEq)]
@@ -260,6 +261,21 @@ fn read_requests(out: &mut Collector, table: &toml::de::DeTable<'_>) -> Vec<Requ
     }
     if let Some((why, _)) = fields.string(out, "randomness") {
         requests.push(Request::Randomness { why: crate::model::text::sanitize(why, WHY_BYTES_MAX) });
+    }
+    if let (Some(table), Some(value)) = (fields.table(out, "reuse"), fields.get("reuse")) {
+        let reuse = out.fields(table, &["uses", "why"]);
+        let why = why(out, reuse, value.span());
+        match reuse.whole(out, "uses", 2..=REUSE_MAX) {
+            Some(uses) => requests.push(Request::Reuse { uses, why }),
+            None if reuse.get("uses").is_none() => {
+                out.push(
+                    value.span(),
+                    "a request for reuse without `uses`",
+                    Some("how many tasks one instance may do: uses = 100".to_owned()),
+                );
+            }
+            None => {}
+        }
     }
     for value in fields.list(out, "outbound") {
         let Some(table) = value.get_ref().as_table() else {

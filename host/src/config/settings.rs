@@ -8,7 +8,7 @@ use super::manifest::{check_guest_path, check_name, read_access};
 use super::reader::{Collector, Fields, Problems};
 use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
-use crate::model::capability::{Ceiling, PinnedGrant};
+use crate::model::capability::{Ceiling, PinnedGrant, REUSE_MAX};
 use crate::model::limits::{BudgetPatch, parse_bytes, parse_duration};
 use crate::model::{Access, FileGrant, Grant, Limits, LimitsPatch, Origin, OutboundGrant, Secret};
 
@@ -47,10 +47,11 @@ const CEILING_FIELDS: &[&str] = &[
     "environment",
     "clock",
     "randomness",
+    "reuse",
     "outbound",
 ];
-const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness", "outbound"];
-const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness", "outbound"];
+const CEILING_CAPABILITIES: &[&str] = &["files", "environment", "clock", "randomness", "reuse", "outbound"];
+const GRANT_FIELDS: &[&str] = &["digest", "files", "environment", "clock", "randomness", "reuse", "outbound"];
 const SECRET_FIELDS: &[&str] = &["env", "file", "host", "header", "prefix", "plugins"];
 
 /// The least memory that a compiler may be given, in bytes.
@@ -235,6 +236,7 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
         settings.ceiling.environment = ceiling.boolean(&mut out, "environment").unwrap_or(true);
         settings.ceiling.clock = ceiling.boolean(&mut out, "clock").unwrap_or(true);
         settings.ceiling.randomness = ceiling.boolean(&mut out, "randomness").unwrap_or(true);
+        settings.ceiling.reuse = ceiling.boolean(&mut out, "reuse").unwrap_or(true);
         settings.ceiling.outbound = ceiling.boolean(&mut out, "outbound").unwrap_or(true);
     }
     if let Some(table) = fields.table(&mut out, "grants") {
@@ -350,6 +352,7 @@ fn read_grant(
             ),
         }
     }
+    grant.reuse = fields.whole(out, "reuse", 1..=REUSE_MAX).unwrap_or(0);
     match fields.string(out, "digest") {
         Some((digest, span)) => match digest.parse() {
             Ok(digest) => Some(PinnedGrant { digest, grant }),

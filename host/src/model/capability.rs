@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::{Digest, Origin, Secret};
 
+/// How many tasks one instance may do at the very most: what it leaks, it leaks no longer than that.
+pub const REUSE_MAX: u32 = 10_000;
+
 /// What may be done with a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,6 +63,13 @@ pub enum Request {
         /// One line of why.
         why: String,
     },
+    /// Instances that do several tasks, one after another, in place of a fresh one for each. A plugin runs without, too.
+    Reuse {
+        /// How many tasks one instance may do at most.
+        uses: u32,
+        /// One line of why.
+        why: String,
+    },
     /// Requests over HTTP.
     Outbound {
         /// To where: an origin, or `*` for whichever the operator names.
@@ -80,6 +90,7 @@ impl Request {
             Self::Environment { name, .. } => format!("environment = [\"{name}\"]"),
             Self::Clock { .. } => "clock = true".to_owned(),
             Self::Randomness { .. } => "randomness = true".to_owned(),
+            Self::Reuse { uses, .. } => format!("reuse = {uses}"),
             Self::Outbound { origin, .. } => format!("outbound = [\"{}\"]", if origin == "*" { "https://HOST" } else { origin }),
         }
     }
@@ -92,6 +103,7 @@ impl Request {
             Self::Environment { name, .. } => format!("environment variable {name}"),
             Self::Clock { .. } => "clock".to_owned(),
             Self::Randomness { .. } => "randomness".to_owned(),
+            Self::Reuse { uses, .. } => format!("up to {uses} tasks for one instance, where that is granted"),
             Self::Outbound { origin, .. } if origin == "*" => "requests over HTTP, to a host that you name".to_owned(),
             Self::Outbound { origin, .. } => format!("requests to {origin}"),
         }
@@ -105,6 +117,7 @@ impl Request {
             | Self::Environment { why, .. }
             | Self::Clock { why }
             | Self::Randomness { why }
+            | Self::Reuse { why, .. }
             | Self::Outbound { why, .. } => why,
         }
     }
@@ -133,6 +146,8 @@ pub struct Grant {
     pub clock: bool,
     /// Real randomness.
     pub randomness: bool,
+    /// How many tasks one instance of a worker may do, one after another; up to one, each has a fresh instance.
+    pub reuse: u32,
     /// Where requests over HTTP may go.
     pub outbound: Vec<OutboundGrant>,
     /// Secrets that the host adds to them.
@@ -154,11 +169,17 @@ fn names_only<S: serde::Serializer>(map: &BTreeMap<String, String>, serializer: 
 }
 
 impl Grant {
-    /// True where equal inputs must give equal outputs and equal fuel: no clock, no randomness, no network. Granted files
-    /// and variables then count as inputs.
+    /// True where equal inputs must give equal outputs and equal fuel: no clock, no randomness, no network, and nothing that an
+    /// instance remembers. Granted files and variables then count as inputs.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
-        !self.clock && !self.randomness && self.outbound.is_empty()
+        !self.clock && !self.randomness && !self.reuses() && self.outbound.is_empty()
+    }
+
+    /// Whether an instance may do more than one task.
+    #[must_use]
+    pub fn reuses(&self) -> bool {
+        self.reuse > 1
     }
 
     /// Whether this grant covers a request.
@@ -169,6 +190,7 @@ impl Grant {
             Request::Environment { name, .. } => self.environment.contains_key(name),
             Request::Clock { .. } => self.clock,
             Request::Randomness { .. } => self.randomness,
+            Request::Reuse { .. } => true, // without, it has a fresh instance
             Request::Outbound { origin, .. } => self.outbound.iter().any(|granted| wants(origin, &granted.origin)),
         }
     }
@@ -183,6 +205,7 @@ impl Grant {
                 | Request::Environment { .. }
                 | Request::Clock { .. }
                 | Request::Randomness { .. }
+                | Request::Reuse { .. }
                 | Request::Outbound { .. } => None,
             })?;
             Some(FileGrant { access: granted.access.min(wanted), ..granted.clone() })
@@ -190,12 +213,14 @@ impl Grant {
         let outbound = self.outbound.iter().filter(|granted| {
             requests.iter().any(|request| matches!(request, Request::Outbound { origin, .. } if wants(origin, &granted.origin)))
         });
+        let bears = |request: &Request| if let Request::Reuse { uses, .. } = request { Some(*uses) } else { None };
         let names = |name: &str| requests.iter().any(|r| matches!(r, Request::Environment { name: n, .. } if n == name));
         Self {
             files: files.collect(),
             environment: self.environment.iter().filter(|(name, _)| names(name)).map(|(n, v)| (n.clone(), v.clone())).collect(),
             clock: self.clock && requests.iter().any(|r| matches!(r, Request::Clock { .. })),
             randomness: self.randomness && requests.iter().any(|r| matches!(r, Request::Randomness { .. })),
+            reuse: self.reuse.min(requests.iter().find_map(bears).unwrap_or_default()),
             outbound: outbound.cloned().collect(),
             secrets: self.secrets.clone(),
         }
@@ -227,13 +252,15 @@ pub struct Ceiling {
     pub clock: bool,
     /// Whether real randomness may be granted.
     pub randomness: bool,
+    /// Whether instances may do more than one task.
+    pub reuse: bool,
     /// Whether requests over HTTP may be granted.
     pub outbound: bool,
 }
 
 impl Default for Ceiling {
     fn default() -> Self {
-        Self { files: Some(Access::ReadWrite), environment: true, clock: true, randomness: true, outbound: true }
+        Self { files: Some(Access::ReadWrite), environment: true, clock: true, randomness: true, reuse: true, outbound: true }
     }
 }
 
@@ -249,6 +276,7 @@ impl Ceiling {
             environment: if self.environment { grant.environment.clone() } else { BTreeMap::new() },
             clock: grant.clock && self.clock,
             randomness: grant.randomness && self.randomness,
+            reuse: if self.reuse { grant.reuse } else { 0 },
             outbound: if self.outbound { grant.outbound.clone() } else { Vec::new() },
             secrets: if self.outbound { grant.secrets.clone() } else { Vec::new() },
         }
@@ -265,6 +293,7 @@ mod tests {
             environment: [("LANG".to_owned(), "C".to_owned()), ("HOME".to_owned(), "/h".to_owned())].into(),
             clock: true,
             randomness: true,
+            reuse: 50,
             outbound: vec![OutboundGrant { origin: "https://api.example.com".parse().expect("an origin"), private: false }],
             secrets: Vec::new(),
         }
@@ -283,8 +312,13 @@ mod tests {
         assert!(!effective.clock, "the ceiling was exceeded");
         assert!(!effective.randomness, "what was never requested was given");
         assert!(effective.outbound.is_empty(), "what was never requested was given");
+        assert!(!effective.reuses(), "what was never requested was given");
         assert!(effective.is_deterministic());
         assert!(effective.covers(&requests[0]) && !effective.covers(&requests[2]));
+        let bears = |uses| [Request::Reuse { uses, why: String::new() }];
+        assert_eq!([9, 50, 99].map(|uses| grant().within(&bears(uses)).reuse), [9, 50, 50], "the smaller number counts");
+        assert!(!Ceiling { reuse: false, ..Ceiling::default() }.cap(&grant()).reuses());
+        assert!(Grant::default().covers(&bears(9)[0]), "a plugin runs without");
     }
 
     #[test]

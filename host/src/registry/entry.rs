@@ -10,8 +10,8 @@ use super::intake::{self, COMPONENT_BYTES_MAX};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::manifest::check_name;
 use crate::config::{Manifest, Problems, manifest};
-use crate::model::Digest;
 use crate::model::text::sanitize;
+use crate::model::{Digest, Request};
 use crate::runtime::Kind;
 
 /// The largest manifest that is read, in bytes.
@@ -66,6 +66,12 @@ pub enum BadPlugin {
         name: String,
         /// The other file.
         other: PathBuf,
+    },
+    /// It asks for what only workers have.
+    #[error("it is a {}, and asks for `reuse` in [requests], which is for workers alone: a verdict never depends on what was judged before", .kind.as_str())]
+    Reuse {
+        /// What it is.
+        kind: Kind,
     },
     /// It is not signed as the configuration asks for.
     #[error("{0}")]
@@ -138,6 +144,7 @@ pub(super) fn from_kept(path: &Path, bytes: &[u8], beside: Option<String>) -> Re
 fn entry(path: &Path, examined: Examined, manifest: Result<Manifest, BadPlugin>) -> Result<Entry, BadPlugin> {
     let Examined { digest, size_bytes, component } = examined;
     let (kind, manifest) = match (component.kind(), manifest) {
+        (Ok(kind), Ok(manifest)) if kind != Kind::Worker && asks_for_reuse(&manifest) => return Err(BadPlugin::Reuse { kind }),
         (Ok(kind), Ok(manifest)) => (kind, manifest),
         (Err(problem), Ok(_)) => return Err(problem.into()),
         (Ok(_), Err(problem)) => return Err(problem),
@@ -172,6 +179,10 @@ fn entry(path: &Path, examined: Examined, manifest: Result<Manifest, BadPlugin>)
         },
         component,
     })
+}
+
+fn asks_for_reuse(manifest: &Manifest) -> bool {
+    manifest.requests.iter().flatten().any(|request| matches!(request, Request::Reuse { .. }))
 }
 
 /// What a file is known by without reading it. Its change time cannot be set by whoever writes it.

@@ -170,6 +170,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Only workers keep an instance for the next task.
+    #[error("`{name}` is a {}, and only a worker's instances may do more than one task: take `reuse` out of [grants.{name}]", .kind.as_str())]
+    Reuse {
+        /// The plugin.
+        name: String,
+        /// What it is.
+        kind: Kind,
+    },
     /// A limit is above the ceiling.
     #[error("{name}: {}", .above.join("; "))]
     AboveCeiling {
@@ -475,6 +483,9 @@ impl Registry {
             Some(pinned) => pinned.grant.clone(),
             None => Grant::default(),
         };
+        if granted.reuses() && entry.kind != Kind::Worker {
+            return Err(Error::Reuse { name: entry.name.clone(), kind: entry.kind });
+        }
         let granted = Grant { secrets: secrets(&settings, entry, &granted)?, ..granted };
         let requests = entry.manifest.requests.as_deref();
         let wanted = requests.map_or_else(|| granted.clone(), |requests| granted.within(requests));
@@ -746,13 +757,17 @@ pub fn grant_lines(entry: &Entry) -> String {
         .iter()
         .filter_map(|request| match request {
             Request::Environment { name, .. } => Some(format!("\"{name}\"")),
-            Request::Files { .. } | Request::Clock { .. } | Request::Randomness { .. } | Request::Outbound { .. } => None,
+            Request::Files { .. }
+            | Request::Clock { .. }
+            | Request::Randomness { .. }
+            | Request::Reuse { .. }
+            | Request::Outbound { .. } => None,
         })
         .collect();
     if !names.is_empty() {
         lines.push(format!("environment = [{}]", names.join(", ")));
     }
-    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. }));
+    let plain = requests.iter().filter(|r| matches!(r, Request::Clock { .. } | Request::Randomness { .. } | Request::Reuse { .. }));
     lines.extend(plain.map(Request::grant_line));
     let origins: Vec<String> = requests.iter().filter(|r| matches!(r, Request::Outbound { .. })).map(Request::grant_line).collect();
     if !origins.is_empty() {

@@ -1,4 +1,4 @@
-//! One attempt: a fresh store and instance, one call, an outcome.
+//! One attempt: a fresh store and instance (or one that is kept, where that is granted), one call, an outcome.
 //!
 //! Everything that a guest can run happens inside the timer and the limits: start functions, the call, what comes after
 //! it. The order at the end matters: a guest's own answer first, then whether its size is allowed.
@@ -8,18 +8,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings;
-use super::capture::OutputCapture;
+use super::capture::{Capture, OutputCapture};
 use super::command;
 use super::filesystem::{self, Mount};
+use super::outbound::Hooks;
 use super::plugin::Entry;
-use super::state::{Parts, Progress, State};
+use super::state::{CommandIo, Parts, Progress, State};
+use super::warm::{Instance, Places};
 use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
 use crate::clock::Stopwatch;
 use crate::model::outbound::Canned;
@@ -104,26 +105,24 @@ impl Runtime {
                 "the `memory` limit, with `scratch`, is above the sum that this host allows for all instances",
             ));
         }
-        let places = tokio::select! {
+        let seat = tokio::select! {
             biased;
             () = call.cancel.cancelled() => return refused(Failure::new(FailureKind::Cancelled, "cancelled before it started")),
-            places = places(inner, permits) => places,
+            seat = seat(inner, plugin, &entrance, &call, permits) => seat,
+        };
+        let Some((kept, places)) = seat else {
+            return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
         let Some(guests) = &inner.guests else {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
         if tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == guests.handle().id()) {
             // The caller is on a guest thread already (see `Runtime::spawn`): no hop.
-            let ended = AssertUnwindSafe(Execution::new(inner, plugin, &call).run(entrance)).catch_unwind().await;
-            drop(places);
+            let ended = AssertUnwindSafe(Execution::new(inner, plugin, &call).run(entrance, kept, places)).catch_unwind().await;
             return ended.unwrap_or_else(panicked);
         }
         let (inner, plugin) = (Arc::clone(inner), Arc::clone(plugin));
-        let handle = guests.spawn(async move {
-            let ended = Execution::new(&inner, &plugin, &call).run(entrance).await;
-            drop((places, inner));
-            ended
-        });
+        let handle = guests.spawn(async move { Execution::new(&inner, &plugin, &call).run(entrance, kept, places).await });
         match AbortOnDropHandle::new(handle).await {
             Ok(ended) => ended,
             Err(error) if error.is_panic() => panicked(error.into_panic()),
@@ -138,11 +137,22 @@ fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Attempt<T> {
     refused(Failure::new(FailureKind::Host, format!("a panic in the host: {}", text.unwrap_or("without a message"))))
 }
 
-/// A place in flight, and a part of the memory budget.
-async fn places(inner: &Inner, permits: u32) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-    let slot = Semaphore::acquire_owned(Arc::clone(&inner.slots)).await.ok()?;
-    let memory = Semaphore::acquire_many_owned(Arc::clone(&inner.memory), permits).await.ok()?;
-    Some((slot, memory))
+/// Where an attempt runs: in an instance that is kept for it, or in a place for a fresh one.
+async fn seat(inner: &Inner, plugin: &Arc<Plugin>, entrance: &Entrance, call: &Call, permits: u32) -> Option<(Option<Instance>, Places)> {
+    if call.keeps(entrance)
+        && let Some((instance, places)) = inner.warm.take(plugin, call)
+    {
+        return Some((Some(instance), places));
+    }
+    inner.warm.places(permits).await.map(|places| (None, places))
+}
+
+impl Call {
+    /// Whether the instance may be kept for the next task. Never that of a gate: what it says does not depend on what it judged
+    /// before.
+    fn keeps(&self, entrance: &Entrance) -> bool {
+        self.grant.reuses() && self.canned.is_none() && matches!(entrance, Entrance::Worker(_))
+    }
 }
 
 fn refused<T>(failure: Failure) -> Attempt<T> {
@@ -162,23 +172,24 @@ impl<T> Attempt<T> {
 /// One attempt under way.
 struct Execution<'a> {
     inner: &'a Inner,
-    plugin: &'a Plugin,
+    plugin: &'a Arc<Plugin>,
     call: &'a Call,
     started: Stopwatch,
     deadline: Instant,
 }
 
 impl<'a> Execution<'a> {
-    fn new(inner: &'a Inner, plugin: &'a Plugin, call: &'a Call) -> Self {
+    fn new(inner: &'a Inner, plugin: &'a Arc<Plugin>, call: &'a Call) -> Self {
         let now = Instant::now();
         // A timeout beyond what the clock can say is no deadline that anyone lives to see: a year will do.
         let deadline = now.checked_add(call.limits.timeout).unwrap_or(now + std::time::Duration::from_secs(365 * 24 * 60 * 60));
         Self { inner, plugin, call, started: Stopwatch::start(), deadline }
     }
 
-    async fn run(self, mut entrance: Entrance) -> Attempt<Answer> {
+    async fn run(self, mut entrance: Entrance, kept: Option<Instance>, places: Places) -> Attempt<Answer> {
         let limits = &self.call.limits;
         self.hide_what_differs(&mut entrance);
+        let keeps = self.call.keeps(&entrance);
         let bytes_in = cost_bytes(&entrance);
         let mut receipt = Receipt { bytes_in, ..Receipt::default() };
         let refuse = |failure: Failure, receipt: Receipt| Attempt { result: Err(failure), receipt, log: Log::default() };
@@ -193,37 +204,24 @@ impl<'a> Execution<'a> {
             Err(failure) => return refuse(failure, receipt),
         };
         let stdout = command.as_ref().map(|c| c.stdout.clone());
-        let state = State::new(Parts {
-            limits,
-            grant: &self.call.grant,
-            plugin: self.plugin.name.clone(),
-            outbound: Arc::clone(&self.inner.outbound),
-            canned: self.call.canned.clone(),
-            cancel: self.call.cancel.clone(),
-            progress: self.call.progress.clone(),
-            seed: self.seed(&entrance),
-            command,
-            mounts: self.mounts(&entrance),
-        });
-        let state = match state {
-            Ok(state) => state,
-            Err(error) => {
-                return refuse(Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")), receipt);
-            }
-        };
-        let capture = state.capture.clone();
         let alive = self.inner.ticker.gauge().enter();
-        let mut store = match self.store(state) {
-            Ok(store) => store,
-            Err(error) => return refuse(Failure::new(FailureKind::Host, format!("{error:#}")), receipt),
+        let instance = match kept {
+            Some(kept) => self.again(kept),
+            None => self.afresh(&entrance, command),
         };
+        let mut instance = match instance {
+            Ok(instance) => instance,
+            Err(failure) => return refuse(failure, receipt),
+        };
+        instance.uses += 1;
+        let capture = instance.store.data().capture.clone();
 
         let late = || {
             let message = format!("no outcome within the `timeout` of {:?}", limits.timeout);
             Failure::new(FailureKind::DeadlineExceeded, message)
         };
         let called = {
-            let call = self.enter(&mut store, entrance, stdout);
+            let call = self.enter(&mut instance, entrance, stdout);
             tokio::pin!(call);
             tokio::select! {
                 biased; // the timer first: an instance that is past its deadline gets no further slice
@@ -233,6 +231,7 @@ impl<'a> Execution<'a> {
                 called = &mut call => called.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late())) } else { Ok(answer) }),
             }
         };
+        let store = &instance.store;
         let result = called.map_err(|ended| match ended {
             Ended::Failure(failure) => failure,
             Ended::Error(error) => trap::failure(&error, store.data().limiter.has_refused(), &capture),
@@ -247,9 +246,15 @@ impl<'a> Execution<'a> {
         });
         receipt.fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         receipt.peak_memory_bytes = store.data().limiter.peak_bytes();
-        drop(store);
-        drop(alive);
         let log = capture.finish();
+        let bears_more = keeps && result.is_ok() && instance.uses < self.call.grant.reuse && !store.data().limiter.is_half_full();
+        if bears_more && !self.call.cancel.is_cancelled() {
+            self.inner.warm.put(instance, places, self.plugin, self.call);
+        } else {
+            drop(instance);
+            drop(places);
+        }
+        drop(alive);
         receipt.wall_time = self.started.elapsed();
         Attempt { result, receipt, log }
     }
@@ -319,6 +324,39 @@ impl<'a> Execution<'a> {
         vec![mount(filesystem::SUBJECT, &subject.snapshot), mount(filesystem::DATA, &subject.data)]
     }
 
+    /// A store of its own for the attempt. What lives in it is made when it is entered.
+    fn afresh(&self, entrance: &Entrance, command: Option<CommandIo>) -> Result<Instance, Failure> {
+        let state = State::new(Parts {
+            limits: &self.call.limits,
+            grant: &self.call.grant,
+            hooks: self.hooks(Capture::new(self.call.limits.log)),
+            cancel: self.call.cancel.clone(),
+            progress: self.call.progress.clone(),
+            seed: self.seed(entrance),
+            command,
+            mounts: self.mounts(entrance),
+        });
+        let state = state.map_err(|error| Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")))?;
+        let store = self.store(state).map_err(|error| Failure::new(FailureKind::Host, format!("{error:#}")))?;
+        Ok(Instance { store, worker: None, uses: 0 })
+    }
+
+    /// An instance that has done a task already: with fuel, a log and whom it belongs to as if it were fresh.
+    fn again(&self, mut kept: Instance) -> Result<Instance, Failure> {
+        let state = kept.store.data_mut();
+        state.hooks = self.hooks(state.capture.clone());
+        state.cancel = self.call.cancel.clone();
+        state.progress = self.call.progress.clone();
+        state.limiter.begin_again();
+        kept.store.set_fuel(self.call.limits.fuel).map_err(|error| Failure::new(FailureKind::Host, format!("{error:#}")))?;
+        Ok(kept)
+    }
+
+    fn hooks(&self, capture: Capture) -> Hooks {
+        let canned = self.call.canned.clone();
+        Hooks::new(Arc::clone(&self.inner.outbound), canned, Arc::clone(&self.call.grant), self.plugin.name.clone(), capture)
+    }
+
     fn store(&self, state: State) -> wasmtime::Result<Store<State>> {
         let limits = &self.call.limits;
         let mut store = Store::new(&self.inner.engine, state);
@@ -332,11 +370,15 @@ impl<'a> Execution<'a> {
         Ok(store)
     }
 
-    async fn enter(&self, store: &mut Store<State>, entrance: Entrance, stdout: Option<OutputCapture>) -> Result<Answer, Ended> {
+    async fn enter(&self, instance: &mut Instance, entrance: Entrance, stdout: Option<OutputCapture>) -> Result<Answer, Ended> {
+        let Instance { store, worker, .. } = instance;
         match (&self.plugin.entry, entrance) {
             (Entry::Worker(pre), Entrance::Worker(task)) => {
-                let instance = pre.instantiate_async(&mut *store).await?;
-                let answer = instance.sandhog_plugin_worker().call_run(store, &bindings::task(task)).await?;
+                let worker = match worker {
+                    Some(worker) => worker,
+                    None => worker.insert(pre.instantiate_async(&mut *store).await?),
+                };
+                let answer = worker.sandhog_plugin_worker().call_run(store, &bindings::task(task)).await?;
                 Ok(Answer::Artifacts(bindings::artifacts(answer.map_err(guest_failure)?)))
             }
             (Entry::Gate { gate, .. }, Entrance::Gate(subject)) => {

@@ -11,7 +11,7 @@ pub(super) mod worker {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "sandhog:plugin/worker-plugin",
-        imports: { default: trappable },
+        imports: { default: tracing | trappable },
         exports: { default: async },
     });
 }

@@ -38,16 +38,7 @@ pub(super) struct Capture(Arc<Mutex<Lines>>);
 impl Capture {
     /// A log that keeps at most so many bytes.
     pub(super) fn new(limit_bytes: u64) -> Self {
-        Self(Arc::new(Mutex::new(Lines {
-            budget: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
-            head: Vec::new(),
-            head_bytes: 0,
-            tail: VecDeque::new(),
-            tail_bytes: 0,
-            dropped_bytes: 0,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        })))
+        Self(Arc::new(Mutex::new(Lines::new(usize::try_from(limit_bytes).unwrap_or(usize::MAX)))))
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -83,19 +74,33 @@ impl Capture {
         tail
     }
 
-    /// Ends the log.
+    /// Ends the log. What is written later belongs to another, which is empty.
     pub(super) fn finish(&self) -> Log {
         let mut lines = self.lines();
         lines.end_partial(LogSource::Stdout);
         lines.end_partial(LogSource::Stderr);
-        let gap_at = (lines.dropped_bytes > 0).then_some(lines.head.len());
-        let mut kept = std::mem::take(&mut lines.head);
-        kept.extend(std::mem::take(&mut lines.tail));
-        Log { lines: kept, gap_at, dropped_bytes: lines.dropped_bytes }
+        let next = Lines::new(lines.budget);
+        let Lines { head: mut kept, tail, dropped_bytes, .. } = std::mem::replace(&mut *lines, next);
+        let gap_at = (dropped_bytes > 0).then_some(kept.len());
+        kept.extend(tail);
+        Log { lines: kept, gap_at, dropped_bytes }
     }
 }
 
 impl Lines {
+    fn new(budget: usize) -> Self {
+        Self {
+            budget,
+            head: Vec::new(),
+            head_bytes: 0,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            dropped_bytes: 0,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        }
+    }
+
     fn partial(&mut self, source: LogSource) -> &mut Vec<u8> {
         match source {
             LogSource::Stdout => &mut self.stdout,

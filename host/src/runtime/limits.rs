@@ -33,6 +33,17 @@ impl Limiter {
         Self { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, last_growth: 0, refused: false }
     }
 
+    /// Begins to count for the next task of an instance that keeps its memory.
+    pub(super) fn begin_again(&mut self) {
+        self.peak = self.used;
+        self.refused = false;
+    }
+
+    /// Whether more than half of the limit is taken already.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.used > self.limit / 2
+    }
+
     /// The largest sum there was, in bytes.
     pub(super) fn peak_bytes(&self) -> u64 {
         self.peak as u64

@@ -12,6 +12,8 @@ use crate::model::text::sanitize;
 /// The version of the contract that this host serves.
 pub const CONTRACT_VERSION: semver::Version = semver::Version::new(0, 1, 0);
 
+/// Where the bindings would tell of the import that the linker answers itself.
+const FUEL_USED_TARGET: &str = "sandhog::runtime::bindings::sandhog::plugin::host";
 /// How much of a progress note is shown, in bytes.
 const NOTE_BYTES_MAX: usize = 200;
 
@@ -66,8 +68,11 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 }
 
 fn fuel_used(store: StoreContextMut<'_, State>, (): ()) -> wasmtime::Result<(u64,)> {
-    let left = store.get_fuel()?;
-    Ok((store.data().fuel_limit.saturating_sub(left),))
+    let used = store.data().fuel_limit.saturating_sub(store.get_fuel()?);
+    // As the bindings tell of the other imports.
+    let span = tracing::trace_span!(target: FUEL_USED_TARGET, "wit-bindgen import", module = "host", function = "fuel-used");
+    span.in_scope(|| tracing::trace!(target: FUEL_USED_TARGET, result = used, "return"));
+    Ok((used,))
 }
 
 impl host::Host for State {

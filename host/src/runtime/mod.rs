@@ -23,6 +23,7 @@ mod preinitialize;
 mod state;
 mod time;
 mod trap;
+mod warm;
 
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
@@ -136,8 +137,7 @@ struct Inner {
     linker: Linker<state::State>,
     pooled: bool,
     ticker: engine::Ticker,
-    slots: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
+    warm: Arc<warm::Warm>,
     memory_permits: u32,
     guests: Option<tokio::runtime::Runtime>,
     outbound: Arc<outbound::Outbound>,
@@ -171,8 +171,7 @@ impl Runtime {
                 linker,
                 pooled,
                 ticker,
-                slots: Arc::new(Semaphore::new(settings.in_flight.max(1) as usize)),
-                memory: Arc::new(Semaphore::new(memory_permits as usize)),
+                warm: Arc::new(warm::Warm::new(settings.in_flight.max(1) as usize, memory_permits as usize)),
                 memory_permits,
                 guests: Some(guests),
                 outbound: Arc::default(),
@@ -184,6 +183,12 @@ impl Runtime {
     #[must_use]
     pub fn live_instances(&self) -> usize {
         self.inner.ticker.gauge().live()
+    }
+
+    /// How many instances wait for the next task of their worker, where it is granted to keep them.
+    #[must_use]
+    pub fn idle_instances(&self) -> usize {
+        self.inner.warm.count()
     }
 
     /// Whether instances live in a pool.

@@ -162,6 +162,11 @@ impl Hooks {
         }
     }
 
+    /// The log that it tells what was denied.
+    pub(super) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
     /// What was denied, for whoever asks why an attempt failed.
     pub(super) fn denied(&self) -> Option<&str> {
         self.denied.as_deref()

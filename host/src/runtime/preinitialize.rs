@@ -8,6 +8,8 @@ use wasmtime::component::{Component, Instance, Lift, WasmList};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
+use super::capture::Capture;
+use super::outbound::Hooks;
 use super::state::{Parts, State};
 use super::{Error, Runtime};
 use crate::model::{Grant, Limits};
@@ -33,19 +35,19 @@ impl Runtime {
         wizer.keep_init_func(true);
         let (context, instrumented) = wizer.instrument_component(component)?;
         let code = Component::new(&self.inner.engine, instrumented)?;
+        let grant = Arc::new(Grant::default());
+        let capture = Capture::new(Limits::CEILING.log);
+        let hooks = Hooks::new(Arc::clone(&self.inner.outbound), None, Arc::clone(&grant), INITIALIZE.to_owned(), capture.clone());
         let state = State::new(Parts {
             limits: &Limits::CEILING,
-            grant: &Arc::new(Grant::default()),
-            plugin: INITIALIZE.to_owned(),
-            outbound: Arc::clone(&self.inner.outbound),
-            canned: None,
+            grant: &grant,
+            hooks,
             cancel: CancellationToken::new(),
             progress: None,
             seed: blake3::hash(component),
             command: None,
             mounts: Vec::new(),
         })?;
-        let capture = state.capture.clone();
         let mut store = Store::new(&self.inner.engine, state);
         store.set_fuel(u64::MAX)?;
         store.set_hostcall_fuel(usize::MAX);

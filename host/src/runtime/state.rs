@@ -1,4 +1,4 @@
-//! What one store holds: everything an instance can reach, made for one attempt and dropped with it.
+//! What one store holds: everything an instance can reach, made with it and dropped with it.
 
 use std::sync::Arc;
 
@@ -11,9 +11,8 @@ use wasmtime_wasi_http::WasiHttpCtx;
 use super::capture::{Capture, LogStream, OutputCapture};
 use super::filesystem::{Folder, Mount, SCRATCH};
 use super::limits::Limiter;
-use super::outbound::{self, Hooks, Outbound};
+use super::outbound::{self, Hooks};
 use super::time::VirtualClock;
-use crate::model::outbound::Canned;
 use crate::model::{Access, Grant, Limits, LogSource};
 
 /// How many bytes of randomness one call may ask for.
@@ -53,10 +52,8 @@ pub(super) struct CommandIo {
 pub(super) struct Parts<'a> {
     pub(super) limits: &'a Limits,
     pub(super) grant: &'a Arc<Grant>,
-    /// The plugin's name as its operator knows it, for advice.
-    pub(super) plugin: String,
-    pub(super) outbound: Arc<Outbound>,
-    pub(super) canned: Option<Arc<[Canned]>>,
+    /// Its requests over HTTP, and its log.
+    pub(super) hooks: Hooks,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<Progress>,
     /// Seeds the randomness of a guest that was granted none: component and input.
@@ -67,13 +64,13 @@ pub(super) struct Parts<'a> {
 }
 
 impl State {
-    /// The state of one attempt.
+    /// The state of a fresh instance.
     ///
     /// # Errors
     /// When a granted directory cannot be opened.
     pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
-        let Parts { limits, grant, plugin, outbound, canned, cancel, progress, seed, command, mounts } = parts;
-        let capture = Capture::new(limits.log);
+        let Parts { limits, grant, hooks, cancel, progress, seed, command, mounts } = parts;
+        let capture = hooks.capture().clone();
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files
         wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
         wasi.stderr(LogStream { capture: capture.clone(), source: LogSource::Stderr });
@@ -108,7 +105,6 @@ impl State {
         let takes_its_place = grant.files.iter().any(|directory| directory.at == SCRATCH);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles as usize);
-        let hooks = Hooks::new(outbound, canned, Arc::clone(grant), plugin, capture.clone());
         Ok(Self {
             http: outbound::context(),
             hooks,

@@ -1,0 +1,165 @@
+//! Instances that have done a task and wait for the next one: of workers alone, where that is granted, and for so many tasks.
+//!
+//! The invariant: nothing that would run waits for an instance that idles. An idle one keeps the place in flight and the part of
+//! the memory budget that its task was given, and loses them to whoever finds none free. What failed in any way is never kept.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use wasmtime::Store;
+
+use super::bindings::worker::WorkerPlugin;
+use super::state::State;
+use super::{Call, Plugin};
+use crate::model::{Grant, Limits};
+
+/// How long an instance waits for its next task, before it is given up.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A store, and what lives in it.
+pub(super) struct Instance {
+    pub(super) store: Store<State>,
+    /// Once it is instantiated, where it is a worker.
+    pub(super) worker: Option<WorkerPlugin>,
+    /// How many tasks it has begun.
+    pub(super) uses: u32,
+}
+
+/// A place in flight, and a part of the memory budget.
+pub(super) struct Places {
+    _slot: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
+}
+
+struct Idle {
+    instance: Instance,
+    places: Places,
+    /// The state of an instance is its plugin's alone: it serves no other, not even one of the same code.
+    plugin: Weak<Plugin>,
+    grant: Arc<Grant>,
+    limits: Limits,
+    since: Instant,
+}
+
+/// The places of a runtime, and the instances that keep some of them though they do nothing.
+pub(super) struct Warm {
+    slots: Arc<Semaphore>,
+    memory: Arc<Semaphore>,
+    idle: Mutex<VecDeque<Idle>>,
+    /// How many attempts wait for a place. While there are any, no instance is kept.
+    waiting: AtomicUsize,
+}
+
+/// Counts one attempt that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Warm {
+    pub(super) fn new(slots: usize, memory_permits: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            memory: Arc::new(Semaphore::new(memory_permits)),
+            idle: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many instances wait for a task.
+    pub(super) fn count(&self) -> usize {
+        self.idle().len()
+    }
+
+    /// A place in flight and a part of the memory budget, once there are; `None` when the runtime is gone.
+    pub(super) async fn places(&self, permits: u32) -> Option<Places> {
+        let slot = self.acquire(&self.slots, 1).await?;
+        let memory = self.acquire(&self.memory, permits).await?;
+        Some(Places { _slot: slot, _memory: memory })
+    }
+
+    async fn acquire(&self, of: &Arc<Semaphore>, permits: u32) -> Option<OwnedSemaphorePermit> {
+        let at_once = || Arc::clone(of).try_acquire_many_owned(permits).ok();
+        if let Some(permit) = at_once() {
+            return Some(permit);
+        }
+        // Counted before anything is given up: whoever puts an instance back from here on finds that somebody waits.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(&self.waiting);
+        loop {
+            let oldest = self.idle().pop_front();
+            let none_left = oldest.is_none();
+            drop(oldest);
+            if let Some(permit) = at_once() {
+                return Some(permit);
+            }
+            if none_left {
+                break;
+            }
+        }
+        Arc::clone(of).acquire_many_owned(permits).await.ok()
+    }
+
+    /// An instance that may do one more task of a plugin, with its places, if one idles.
+    pub(super) fn take(&self, plugin: &Arc<Plugin>, call: &Call) -> Option<(Instance, Places)> {
+        let mut idle = self.idle();
+        // The latest first: its memory is still in the processor's caches, and the others may go.
+        let at = idle.iter().rposition(|idle| {
+            idle.plugin.as_ptr() == Arc::as_ptr(plugin)
+                && idle.limits == call.limits
+                && (Arc::ptr_eq(&idle.grant, &call.grant) || idle.grant == call.grant)
+        })?;
+        idle.remove(at).map(|idle| (idle.instance, idle.places))
+    }
+
+    /// Keeps an instance for the next task of its plugin; unless somebody waits for its places.
+    pub(super) fn put(self: &Arc<Self>, instance: Instance, places: Places, plugin: &Arc<Plugin>, call: &Call) {
+        let kept = Idle {
+            instance,
+            places,
+            plugin: Arc::downgrade(plugin),
+            grant: Arc::clone(&call.grant),
+            limits: call.limits,
+            since: Instant::now(),
+        };
+        let mut idle = self.idle();
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            drop(idle);
+            return drop(kept);
+        }
+        let is_first = idle.is_empty();
+        idle.push_back(kept);
+        drop(idle);
+        if is_first {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+}
+
+/// Gives up what waited for too long, until nothing waits any more.
+async fn sweep(warm: Weak<Warm>) {
+    loop {
+        tokio::time::sleep(IDLE_MAX / 4).await;
+        let Some(warm) = warm.upgrade() else { return };
+        let mut idle = warm.idle();
+        let fresh = idle.iter().position(|idle| idle.since.elapsed() < IDLE_MAX && idle.plugin.strong_count() > 0).unwrap_or(idle.len());
+        let old: Vec<Idle> = idle.drain(..fresh).collect();
+        let is_done = idle.is_empty();
+        drop(idle);
+        drop(old);
+        if is_done {
+            return;
+        }
+    }
+}
