@@ -516,11 +516,48 @@ fn an_instance_does_several_tasks_where_that_is_asked_for_and_granted() {
     }
 }
 
+/// A limit on the size of files stands for a disk that is full: what is written fails midway.
+#[test]
+fn what_finds_no_room_is_told_and_leaves_nothing_behind() {
+    let world = World::new();
+    std::fs::copy(built("javascript-worker"), world.path().join("large.wasm")).expect("copies");
+    world.write("in.txt", "hello\n");
+    let run = |arguments: &str, code: i32| {
+        let script = format!("trap '' XFSZ; ulimit -f 64; exec {} {arguments}", env!("CARGO_BIN_EXE_sandhog"));
+        ran(&mut world.command("bash", &["-c", &script]), code)
+    };
+    let names = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(world.path().join(folder)).expect("a folder");
+        let mut names: Vec<String> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let before = names(".");
+    let told = run("pack large.wasm --output packed.wasm", 3).err;
+    assert!(told.contains("packed.wasm cannot be written: File too large"), "{told}");
+    let told = run("plugins add large.wasm --to plugins", 2).err;
+    assert!(told.contains("plugins: File too large") && told.contains("nothing was added"), "{told}");
+    assert_eq!(names("."), before);
+    // What cannot be kept is done all the same.
+    let small = built("rust-worker");
+    let called = run(&format!("call {small} --input in.txt --cache-dir cache"), 0);
+    assert!(called.out == "HELLO!\n" && called.err.contains("compiled code could not be kept"), "{}{}", called.out, called.err);
+    assert_eq!(names("cache/compiled"), ["key"]);
+    // Its memory is an image that the host cannot write: that is the host's fault, and no violation of the guest's.
+    let failed = run("call ./large.wasm --input in.txt", 3).err;
+    assert!(failed.contains("failed: host (blame: host)") && failed.contains("File too large"), "{failed}");
+    world.write("many.txt", "x".repeat(100_000));
+    let echo = root().join("dist/plugins/echo.wasm").display().to_string();
+    let told = run(&format!("call {echo} --input many.txt --out out"), 3).err;
+    assert!(told.contains("cannot be written below") && told.contains("File too large"), "{told}");
+}
+
 #[test]
 fn what_a_person_wrote_around_a_grant_stays_and_what_is_granted_is_said() {
     let world = World::new();
     world.write("counts.wat", COUNTS);
-    world.write("plugin.toml", "name = \"counts\"\n[requests]\nclock = \"dates it\"\n");
+    let plugin = "name = \"counts\"\n[requests]\nclock = \"dates it\"\n";
+    world.write("plugin.toml", plugin);
     world.write("plugins/x", "");
     world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
     let digest = format!("sha256:{}", "0".repeat(64));
@@ -534,10 +571,23 @@ fn what_a_person_wrote_around_a_grant_stays_and_what_is_granted_is_said() {
     let after = world.read("sandhog.toml");
     let found = after.split('"').nth(3).expect("a digest").to_owned();
     assert_eq!(after, before.replace(&digest, &found) + "randomness = true\r\n");
+    // A variable that is not set keeps nobody from anything but running the plugin that is to have it.
+    let unset = world.run(&["plugins", "grant", "counts", "--environment", "NOT_SET_ANYWHERE"], 0).err;
+    assert!(unset.contains("NOT_SET_ANYWHERE is not set here"), "{unset}");
+    world.run(&["plugins", "list"], 0);
+    world.run(&["call", "counts"], 0); // it never asked for it
+    world.write("plugin.toml", "name = \"counts\"\n[requests]\nenvironment = [{ name = \"NOT_SET_ANYWHERE\", why = \"greets\" }]\n");
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    world.run(&["plugins", "grant", "counts"], 0);
+    let held = world.run(&["call", "counts"], 2).err;
+    assert!(held.contains("the environment variable `NOT_SET_ANYWHERE` is granted to `counts`, and not set"), "{held}");
+    world.write("plugin.toml", plugin);
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    world.write("sandhog.toml", &after);
     // Nothing is written that would not be read, and who may read it stays so.
     for (bad, said) in [
         (["--outbound", "notaurl"], "notaurl"),
-        (["--environment", "NOT_SET_ANYWHERE"], "granted, and not set"),
+        (["--environment", "NO NAME"], "expected the name of an environment variable"),
         (["--files", "/docs="], "a folder behind"),
     ] {
         assert!(world.run(&[&["plugins", "grant", "counts"][..], &bad].concat(), 2).err.contains(said), "{bad:?}");
@@ -597,9 +647,13 @@ fn params_are_held_against_the_schema_that_a_plugin_has() {
     let steps: Vec<String> = (0..40)
         .map(|n| format!("\"s{n}\": {{\"allOf\": [{{\"$ref\": \"#/$defs/s{m}\"}}, {{\"$ref\": \"#/$defs/s{m}\"}}]}}", m = n + 1))
         .collect();
-    world.write("schema.json", format!("{{\"$defs\": {{{}, \"s40\": {{}}}}, \"$ref\": \"#/$defs/s0\"}}", steps.join(", ")));
+    let definitions = format!("\"$defs\": {{{}, \"s40\": {{}}}}", steps.join(", "));
+    world.write("schema.json", format!("{{{definitions}, \"$ref\": \"#/$defs/s0\"}}"));
+    let refused = world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 2).err;
+    assert!(refused.contains("schema.json: it needs more than 3s of processor time to check, and was stopped"), "{refused}");
+    world.write("schema.json", format!("{{{definitions}, \"if\": {{\"required\": [\"slow\"]}}, \"then\": {{\"$ref\": \"#/$defs/s0\"}}}}"));
     world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
-    let refused = world.run(&["call", "counts"], 2).err;
+    let refused = world.run(&["call", "counts", "--param", "slow=1"], 2).err;
     assert!(refused.contains("the params of `counts` cannot be checked: it needs more than"), "{refused}");
 }
 

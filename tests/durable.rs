@@ -267,7 +267,7 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
 fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
     let tools = tempfile::tempdir().expect("a folder");
     let shim = shim(tools.path());
-    for (fault, complaint) in [("sync", "disk I/O error"), ("full", "full")] {
+    for (fault, complaint) in [("sync", "disk I/O error"), ("full", "make room on the disk of the state directory")] {
         for point in [3, 6, 8] {
             let place = Place::new();
             place.wide(5);

@@ -294,6 +294,46 @@ fn what_compiles_without_end_is_stopped_and_holds_nobody_up() {
     assert!(reason.contains("it needs more than 1s of processor time to compile, and was stopped"), "{reason}");
 }
 
+/// How many processes are children of this one.
+fn children() -> usize {
+    let me = format!("PPid:\t{}\n", std::process::id());
+    let status = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path().join("status")).ok();
+    std::fs::read_dir("/proc").expect("Linux").filter_map(status).filter(|status| status.contains(&me)).count()
+}
+
+/// Whoever takes away what compiles for ever gets the places back at once; and one content is compiled by one child.
+#[test]
+fn what_nobody_waits_for_any_more_is_compiled_no_further() {
+    let compile = BudgetPatch { cpu: Some(Duration::from_secs(3600)), memory: Some(16 << 30) };
+    let settings = Settings { compile, ..Settings::default() };
+    let world = World::with(TempDir::new().expect("a folder"), TempDir::new().expect("a cache"), settings);
+    world.put("first.wasm", &answers("slow", &bomb(4000), ""));
+    world.put("second.wasm", &answers("slow too", &bomb(4000), ""));
+    let until = Instant::now() + PATIENCE;
+    while children() < 2 {
+        assert!(Instant::now() < until, "two are compiled at once");
+        std::thread::yield_now();
+    }
+    let good = answers("good", "", "");
+    world.put("good.wasm", &good);
+    std::fs::remove_file(world.path("first.wasm")).expect("removes");
+    std::fs::remove_file(world.path("second.wasm")).expect("removes");
+    world.wait("the good one serves", |registry| serves(registry, "good", &good));
+    // Both names of one content: one of them waits for the other, and nobody compiles it twice.
+    let same = answers("same", &bomb(4000), "");
+    world.put("one.wasm", &same);
+    world.put("two.wasm", &same);
+    while children() < 1 {
+        assert!(Instant::now() < until + PATIENCE, "it is compiled");
+        std::thread::yield_now();
+    }
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(children() < 2, "the same content is compiled twice");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn one_that_asks_for_more_is_held_until_it_is_granted_and_the_old_one_serves_over_restarts_too() {
     let world = World::new();
@@ -304,7 +344,11 @@ fn one_that_asks_for_more_is_held_until_it_is_granted_and_the_old_one_serves_ove
     world.put("asks.wasm", &old);
     world.wait("it is there", |registry| serves(registry, "asks", &old));
     assert!(world.call("asks").is_err_and(|failure| failure.starts_with("denied") && failure.contains("draws lots")));
-    let granted = |bytes: &[u8], clock| PinnedGrant { digest: digest(bytes), grant: Grant { randomness: true, clock, ..Grant::default() } };
+    let granted = |bytes: &[u8], clock| PinnedGrant {
+        digest: digest(bytes),
+        unset: Vec::new(),
+        grant: Grant { randomness: true, clock, ..Grant::default() },
+    };
     world.configure(|settings| drop(settings.grants.insert("asks".into(), granted(&old, false))));
     world.wait("it is granted", |registry| registry.find("asks").is_ok_and(|entry| registry.grant(&entry).is_ok()));
     assert_eq!(world.call("asks"), Ok("old".to_owned()));

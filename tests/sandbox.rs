@@ -702,6 +702,8 @@ fn command_lines() {
     assert_eq!(kind("babble"), FailureKind::ContractViolation);
     // One that answers and fails then has failed.
     assert_eq!(kind("stumble"), FailureKind::Permanent);
+    let stumbled = run("{\"mode\": \"stumble\"}", defaults()).result.expect_err("no answer");
+    assert!(stumbled.message.contains("the command answered, and failed then"), "{stumbled}");
     assert_eq!(kind("trap"), FailureKind::Trapped);
     let flood = run("{\"mode\": \"flood\"}", limits(|l| l.output = 100_000)).result.expect_err("floods");
     assert_eq!(flood.kind, FailureKind::OutputLimit);

@@ -114,9 +114,12 @@ impl Gate<'_> {
 pub fn refusal(error: &crate::registry::Error) -> Failure {
     use crate::registry::Error;
     let kind = match error {
-        Error::NotGranted { .. } | Error::Changed { .. } | Error::Disabled { .. } | Error::NoData { .. } | Error::Secret { .. } => {
-            FailureKind::Denied
-        }
+        Error::NotGranted { .. }
+        | Error::Changed { .. }
+        | Error::Disabled { .. }
+        | Error::NoData { .. }
+        | Error::Secret { .. }
+        | Error::Unset { .. } => FailureKind::Denied,
         Error::NotFound { .. }
         | Error::Bad { .. }
         | Error::Held { .. }

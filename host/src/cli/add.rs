@@ -119,15 +119,21 @@ fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<
         let place = staging.path().join(at.to_string());
         std::fs::create_dir(&place).map_err(|error| cannot(&place, &error))?;
         let component = place.join(format!("{}.wasm", found.stem));
-        std::fs::write(&component, &found.bytes).map_err(|error| cannot(&component, &error))?;
+        std::fs::write(&component, &found.bytes).map_err(|error| cannot(folder, &error))?;
         if let Some(manifest) = &found.manifest {
-            std::fs::write(component.with_extension("toml"), manifest).map_err(|error| cannot(&component, &error))?;
+            std::fs::write(component.with_extension("toml"), manifest).map_err(|error| cannot(folder, &error))?;
         }
         for (ending, signature) in &found.signatures {
-            std::fs::write(component.with_extension(ending), signature).map_err(|error| cannot(&component, &error))?;
+            std::fs::write(component.with_extension(ending), signature).map_err(|error| cannot(folder, &error))?;
         }
         let entry = examine(&component).and_then(|entry| context.registry.check_signature(&entry).map(|()| entry));
-        let entry = entry.map_err(|bad| Error::usage(format!("{}: {bad}; nothing was added", found.origin)))?;
+        // Where it is looked at is nobody's business.
+        let bad = |bad: &dyn std::fmt::Display| {
+            let bad = bad.to_string().replace(&format!("{}/", place.display()), "");
+            Error::usage(format!("{}: {bad}; nothing was added", sanitize(&found.origin, 400)))
+        };
+        let entry = entry.map_err(|error| bad(&error))?;
+        context.registry.code(&entry).map_err(|error| bad(&error))?;
         let there = folder.join(format!("{}.wasm", entry.name));
         let is_other = there.exists() && !intake::read(&there, COMPONENT_BYTES_MAX).is_ok_and(|bytes| Digest::of(&bytes) == entry.digest);
         let beside = there.with_extension("toml");

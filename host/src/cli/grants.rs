@@ -11,7 +11,7 @@ use super::output::{line_changes, replace};
 use super::trust;
 use crate::config::settings::{self, FILE_NAME};
 use crate::model::capability::REUSE_MAX;
-use crate::model::text::sanitize;
+use crate::model::text::{sanitize, sanitize_lines};
 use crate::model::{Access, Request};
 use crate::registry::{self, Entry};
 use crate::runtime::Kind;
@@ -154,6 +154,9 @@ pub fn grant(common: &Common, context: &Context, arguments: &GrantArguments) -> 
     }
     document.finish(arguments.dry_run)?;
     eprintln!("{summary}");
+    for name in arguments.environment.iter().filter(|name| std::env::var_os(name).is_none()) {
+        eprintln!("note: the environment variable {} is not set here; where it is not, {} does not run", sanitize(name, 200), entry.name);
+    }
     for unasked in unasked(&entry, arguments) {
         eprintln!("note: {} does not ask for {unasked}, and will not have it", entry.name);
     }
@@ -310,7 +313,7 @@ fn grant_in(table: &mut Table, entry: &Entry, arguments: &GrantArguments, base: 
 /// All that a plugin is granted then, what was granted before included.
 fn summary(plugin: &str, table: &Table) -> String {
     let granted = table.iter().filter(|(key, item)| *key != "digest" && item.as_bool() != Some(false));
-    let lines: Vec<String> = granted.map(|(key, item)| format!("\n  {key} = {}", sanitize(item.to_string().trim(), 1000))).collect();
+    let lines: Vec<String> = granted.map(|(key, item)| format!("\n  {key} = {}", sanitize_lines(item.to_string().trim(), 1000))).collect();
     match lines.as_slice() {
         [] => format!("{plugin} is granted nothing, and known by its digest"),
         lines => format!("{plugin} is granted, all in all:{}", lines.concat()),

@@ -65,10 +65,11 @@ fn optimized(module: &[u8], level: &str) -> Result<Vec<u8>, Error> {
     let output = command.output().map_err(|error| {
         Error::usage(format!("wasm-opt cannot be run: {error}")).help("it is in the package `binaryen` of most systems, and of npm")
     })?;
-    if !output.status.success() {
+    if !output.status.success() || !after.is_file() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<String> = said.lines().take(5).map(|line| sanitize(line, 400)).collect();
-        return Err(Error::usage(format!("wasm-opt failed: {}", said.join("\n  "))));
+        let said = if said.is_empty() { "it wrote nothing".to_owned() } else { said.join("\n  ") };
+        return Err(Error::usage(format!("wasm-opt failed: {said}")));
     }
     std::fs::read(&after).map_err(failed)
 }
@@ -95,7 +96,8 @@ pub fn pack(arguments: &PackArguments) -> Result<Exit, Error> {
         (Some(place), Some(file)) => {
             let file = place.with_file_name(file);
             let schema = text(&file)?;
-            params::check_schema(&schema).map_err(|error| failed(&file, &error))?;
+            let program = std::env::current_exe().ok();
+            params::check_schema(program.as_deref(), &schema).map_err(|error| failed(&file, &error))?;
             Some(schema)
         }
         (_, None) | (None, _) => None,

@@ -10,7 +10,7 @@ use super::context::Common;
 use super::exit::{Error, Exit};
 use super::grants;
 use crate::model::limits::{LimitsPatch, show_bytes};
-use crate::model::text::sanitize;
+use crate::model::text::{self, sanitize};
 use crate::model::{Grant, Request};
 use crate::registry::{self, Entry, Held, Registry};
 use crate::report::SCHEMA_VERSION;
@@ -159,7 +159,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         eprintln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
     }
     for (name, held) in &shelf.held {
-        eprintln!("held: {name} ({}): {}", held.entry.path.display(), sanitize(&held.reason, 2000));
+        eprintln!("held: {name} ({}): {}", held.entry.path.display(), text::sanitize_lines(&held.reason, 2000));
     }
     for (name, entry) in &shelf.disabled {
         eprintln!("disabled: {name} ({})", entry.path.display());

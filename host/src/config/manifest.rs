@@ -196,6 +196,12 @@ pub fn read(file: &str, text: &str) -> Result<Manifest, Problems> {
                 CommandProtocol::Streams
             }
         };
+        for field in ["pass", "findings"] {
+            if let Some(value) = command.get(field).filter(|_| manifest.command.protocol == CommandProtocol::Jsonl) {
+                let help = "an answer in a line of JSON has its verdict and its findings: take it out".to_owned();
+                out.push(value.span(), format!("`{field}` says nothing where `protocol` is \"jsonl\""), Some(help));
+            }
+        }
         manifest.command.pass = match command.string(&mut out, "pass") {
             Some(("success", _)) | None => CommandPass::Success,
             Some(("failure", _)) => CommandPass::Failure,
@@ -337,7 +343,7 @@ pub(crate) fn check_guest_path(at: &str) -> Result<(), String> {
 }
 
 /// What an environment variable is called (POSIX: letters, digits and underscores, no digit in front).
-fn check_variable(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_variable(name: &str) -> Result<(), &'static str> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || name.len() > 200 || !name.chars().all(fits) || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err("expected the name of an environment variable, such as LANG");
@@ -352,4 +358,20 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("1 to 64 of a-z, A-Z, 0-9, -, _ and ., not - or . in front");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_count_for_nothing_is_refused() {
+        let problems = |text: &str| read("plugin.toml", text).map_or_else(|told| told.problems[0].to_string(), |_| String::new());
+        assert_eq!(problems("[command]\nprotocol = \"jsonl\"\nargs = [\"--loud\"]\n"), "");
+        assert_eq!(problems("[command]\nprotocol = \"streams\"\npass = \"failure\"\nfindings = \"none\"\n"), "");
+        for field in ["pass = \"failure\"", "findings = \"sarif\""] {
+            let told = problems(&format!("[command]\nprotocol = \"jsonl\"\n{field}\n"));
+            assert!(told.contains("says nothing where `protocol` is \"jsonl\""), "{told}");
+        }
+    }
 }

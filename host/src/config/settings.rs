@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, CheckSettings};
-use super::manifest::{check_guest_path, check_name, read_access};
+use super::manifest::{check_guest_path, check_name, check_variable, read_access};
 use super::reader::{Collector, Fields, Problems};
 use super::workflow::read_limits;
 use crate::machine::{Balance, BreakerPolicy};
@@ -340,22 +340,20 @@ fn read_grant(
 ) -> Option<PinnedGrant> {
     let fields = out.fields(table, GRANT_FIELDS);
     let mut grant = read_capabilities(out, fields, base);
+    let mut unset = Vec::new();
     for (name, span) in fields.strings(out, "environment") {
         match variable(name) {
-            Some(value) => {
-                grant.environment.insert(name.to_owned(), value);
+            _ if check_variable(name).is_err() => {
+                out.push(span, format!("expected the name of an environment variable, such as LANG, found {name:?}"), None);
             }
-            None => out.push(
-                span,
-                format!("the environment variable `{name}` is granted, and not set"),
-                Some("set it, or remove the grant".to_owned()),
-            ),
+            Some(value) => drop(grant.environment.insert(name.to_owned(), value)),
+            None => unset.push(name.to_owned()),
         }
     }
     grant.reuse = fields.whole(out, "reuse", 1..=REUSE_MAX).unwrap_or(0);
     match fields.string(out, "digest") {
         Some((digest, span)) => match digest.parse() {
-            Ok(digest) => Some(PinnedGrant { digest, grant }),
+            Ok(digest) => Some(PinnedGrant { digest, grant, unset }),
             Err(error) => {
                 out.push(span, format!("`digest`: {error}"), None);
                 None

@@ -164,6 +164,7 @@ fn medium(error: rusqlite::Error) -> Error {
         (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
             format!(": {FILE} in the state directory is damaged or cut; move it away to begin anew, or put back a copy")
         }
+        (_, Some(ErrorCode::DiskFull)) => NO_ROOM.to_owned(),
         (rusqlite::Error::FromSqlConversionFailure(..), _) => ADVICE.to_owned(),
         (error, _) if error.to_string().contains("no such table: view_") => ADVICE.to_owned(),
         _ => String::new(),
@@ -171,6 +172,8 @@ fn medium(error: rusqlite::Error) -> Error {
     Error::Medium(format!("{error}{advice}"))
 }
 
+const NO_ROOM: &str =
+    ": what was recorded before is safe; make room on the disk of the state directory, or name another one with --state-dir";
 const ADVICE: &str = ": what is shown of runs is damaged, and the records may be whole; `sandhog journal replay --rebuild` makes it anew";
 
 impl Sqlite {
@@ -492,7 +495,7 @@ impl Writer {
         if !full {
             self.failed = Some(format!("{error}; nothing is written any more, restart to go on from what is on the disk"));
         }
-        Error::Medium(error.to_string())
+        Error::Medium(format!("{error}{}", if full { NO_ROOM } else { "" }))
     }
 
     fn job(&mut self, job: Job, broken: &mut Option<Error>, ended: &mut Vec<RunId>) -> Answer {

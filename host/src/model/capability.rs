@@ -239,6 +239,8 @@ pub struct PinnedGrant {
     pub digest: Digest,
     /// What was given.
     pub grant: Grant,
+    /// Variables that were given and are not set, so that nobody can have them.
+    pub unset: Vec<String>,
 }
 
 /// What the host never exceeds, whatever is granted.

@@ -5,11 +5,11 @@
 //! output; it has no other business. The operating system holds it to its budget of processor time and memory, the parent to
 //! the wall clock; it dies with the parent, and is nice, so that tasks go first.
 
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::model::limits::show_bytes;
 use crate::model::text::sanitize_lines;
@@ -24,6 +24,9 @@ const ANSWER_BYTES_MAX: u64 = 1 << 30;
 const PROBLEM_BYTES_MAX: usize = 4 << 10;
 /// How much longer than its processor time a child may take by the clock, where other work has the cores.
 const WALL_FACTOR: u32 = 4;
+
+/// How often is asked whether anybody still waits for an answer.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// What a child may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,65 +51,87 @@ impl From<std::io::Error> for Failed {
     }
 }
 
-/// Has a child of a program do something to bytes, and waits for that. `work` is the verb for it, for people.
-pub(super) fn ask(program: &Path, arguments: &[String], input: &[u8], budget: Budget, work: &str) -> Result<Vec<u8>, Failed> {
+/// What a child is to do, and for whom.
+pub(super) struct Work<'a> {
+    /// The program whose child it is.
+    pub(super) program: &'a Path,
+    /// What the child is called with, beside its budget.
+    pub(super) arguments: &'a [String],
+    /// The verb for it, for people.
+    pub(super) verb: &'a str,
+    /// Whether anybody still waits for the answer. Where nobody does, the child is stopped.
+    pub(super) wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Has a child of a program do something to bytes, and waits for that.
+pub(super) fn ask(work: &Work<'_>, input: &[u8], budget: Budget) -> Result<Vec<u8>, Failed> {
+    let Work { program, arguments, verb, wanted } = *work;
     let wall = budget.cpu.saturating_mul(WALL_FACTOR);
-    let mut file = tempfile::tempfile()?;
-    file.write_all(input)?;
-    file.rewind()?;
     let mut command = Command::new(program);
     command.args(arguments).arg("--cpu-seconds").arg(budget.cpu.as_secs().max(1).to_string());
     command.arg("--memory-bytes").arg(budget.memory.to_string());
-    command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).env_clear();
     // Not of our terminal's group: who interrupts us ends it by ending us.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn()?;
-    let stdout = child.stdout.take();
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let child = Mutex::new(child);
     let (done, told) = mpsc::channel::<()>();
     let mut answer = Vec::new();
-    let (read, late, status) = std::thread::scope(|scope| {
+    let (read, stopped, status) = std::thread::scope(|scope| {
         let child = &child;
         let watchdog = scope.spawn(move || {
-            let late = told.recv_timeout(wall) == Err(mpsc::RecvTimeoutError::Timeout);
-            if late {
-                let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
-            }
-            late
+            let begun = Instant::now();
+            let stopped = loop {
+                let left = wall.saturating_sub(begun.elapsed());
+                if told.recv_timeout(left.min(LOOK)) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return None;
+                }
+                if begun.elapsed() >= wall {
+                    break Failed::Problem(format!("it took longer than {wall:?} to {verb}, and was stopped"));
+                }
+                if !wanted() {
+                    break Failed::Host(std::io::Error::other("nobody waits for it any more"));
+                }
+            };
+            let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+            Some(stopped)
         });
+        // One that ends early says itself why.
+        scope.spawn(move || stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input)));
         let read = stdout.map_or(Ok(0), |stdout| stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
         drop(done);
-        let late = watchdog.join().unwrap_or(false);
+        let stopped = watchdog.join().unwrap_or_default();
         let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
         if answer.len() as u64 >= ANSWER_BYTES_MAX {
             let _ = child.kill();
         }
-        (read, late, child.wait())
+        (read, stopped, child.wait())
     });
     read?;
     let status = status?;
-    if late {
-        return Err(Failed::Problem(format!("it took longer than {wall:?} to {work}, and was stopped")));
+    if let Some(stopped) = stopped {
+        return Err(stopped);
     }
     match answer.split_first() {
         Some((&ANSWER, answer)) if status.success() => Ok(answer.to_vec()),
         Some((&PROBLEM, problem)) => Err(Failed::Problem(sanitize_lines(&String::from_utf8_lossy(problem), PROBLEM_BYTES_MAX))),
-        Some(_) | None => Err(Failed::Problem(ended_early(status, budget, work))),
+        Some(_) | None => Err(Failed::Problem(ended_early(status, budget, verb))),
     }
 }
 
 /// Why a child gave no answer.
-fn ended_early(status: std::process::ExitStatus, budget: Budget, work: &str) -> String {
+fn ended_early(status: std::process::ExitStatus, budget: Budget, verb: &str) -> String {
     use rustix::process::Signal;
     use std::os::unix::process::ExitStatusExt as _;
     let Budget { cpu, memory } = budget;
     let by = |signal: Signal| status.signal() == Some(signal.as_raw());
     if by(Signal::XCPU) || by(Signal::KILL) {
-        format!("it needs more than {cpu:?} of processor time to {work}, and was stopped")
+        format!("it needs more than {cpu:?} of processor time to {verb}, and was stopped")
     } else if by(Signal::ABORT) {
-        format!("it needs more than {} of memory to {work}, and was stopped", show_bytes(memory))
+        format!("it needs more than {} of memory to {verb}, and was stopped", show_bytes(memory))
     } else {
-        format!("the process that was to {work} it ended without an answer ({status}): please report it with the file")
+        format!("the process that was to {verb} it ended without an answer ({status}): please report it with the file")
     }
 }
 

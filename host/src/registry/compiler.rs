@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::child::{self, Budget, Failed};
+use super::child::{self, Budget, Failed, Work};
 use crate::model::limits::BudgetPatch;
 use crate::runtime::{self, Runtime};
 
@@ -57,12 +57,22 @@ impl Compiler {
     /// Compiles a component, and waits for that.
     ///
     /// # Errors
-    /// When it does not compile, or takes more than its budget.
-    pub fn compile(&self, runtime: &Runtime, component: &[u8], budget: Budget) -> Result<Vec<u8>, runtime::Error> {
+    /// When it does not compile, or takes more than its budget; and [`runtime::Error::Compiler`] as soon as it is not `wanted` any
+    /// more.
+    pub fn compile(
+        &self,
+        runtime: &Runtime,
+        component: &[u8],
+        budget: Budget,
+        wanted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<u8>, runtime::Error> {
         let Self::Child(child) = self else { return runtime.compile(component) };
-        let _place = child.places.take();
+        let Some(_place) = child.places.take(wanted) else {
+            return Err(runtime::Error::Compiler("nobody waits for it any more".to_owned()));
+        };
         let arguments = ["compile".to_owned(), "--stack-bytes".to_owned(), runtime.stack_bytes().to_string()];
-        child::ask(&child.program, &arguments, component, budget, "compile").map_err(|failed| match failed {
+        let work = Work { program: &child.program, arguments: &arguments, verb: "compile", wanted };
+        child::ask(&work, component, budget).map_err(|failed| match failed {
             Failed::Problem(problem) => runtime::Error::Compile(problem),
             Failed::Host(error) => runtime::Error::Compiler(error.to_string()),
         })
@@ -92,11 +102,17 @@ struct Places {
 struct Place<'a>(&'a Places);
 
 impl Places {
-    fn take(&self) -> Place<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+    /// A place, once there is one; none when it is not wanted any more.
+    fn take(&self, wanted: &dyn Fn() -> bool) -> Option<Place<'_>> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.freed.wait_timeout(free, child::LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            if !wanted() {
+                return None;
+            }
+        }
         *free -= 1;
-        Place(self)
+        Some(Place(self))
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
-use crate::model::text::{did_you_mean, sanitize};
+use crate::model::text::{did_you_mean, sanitize, sanitize_lines};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
@@ -170,6 +170,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A variable that it is granted is not there.
+    #[error("the environment variable `{}` is granted to `{name}`, and not set: set it, or take it out of [grants.{name}]", sanitize(.variable, 200))]
+    Unset {
+        /// The plugin.
+        name: String,
+        /// The variable.
+        variable: String,
+    },
     /// Only workers keep an instance for the next task.
     #[error("`{name}` is a {}, and only a worker's instances may do more than one task: take `reuse` out of [grants.{name}]", .kind.as_str())]
     Reuse {
@@ -223,6 +231,8 @@ pub struct Registry {
     loaded: Mutex<HashMap<PathBuf, Vec<Loaded>>>,
     /// Components that did not compile: finding that out again would take as long.
     uncompiled: Mutex<HashMap<Digest, String>>,
+    /// Whose turn it is to compile what has a digest.
+    compiling: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
     data: Mutex<BTreeMap<PathBuf, data::Given>>,
     today: String,
 }
@@ -240,6 +250,7 @@ impl Registry {
             replacing: Mutex::default(),
             loaded: Mutex::default(),
             uncompiled: Mutex::default(),
+            compiling: Mutex::default(),
             data: Mutex::default(),
             today: today.to_string(),
             cache,
@@ -287,7 +298,7 @@ impl Registry {
         }
         for (path, bad) in &next.bad {
             if !before.bad.iter().any(|(known, why)| known == path && why.to_string() == bad.to_string()) {
-                tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize(&bad.to_string(), 2000));
+                tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize_lines(&bad.to_string(), 2000));
             }
         }
         // What is new here, and changed since it was granted something elsewhere.
@@ -319,15 +330,17 @@ impl Registry {
         }
         let old = shelf.plugins.get(&entry.name).cloned();
         let serves = old.is_some_and(|old| self.grant(&old).is_ok());
-        let ready = match self.load(entry) {
+        let wanted = || self.shelf().awaited.get(&entry.name) == Some(entry);
+        let ready = match self.load_while(entry, &wanted) {
             // Nothing served: whoever calls it is told what it lacks.
             Err(
                 Error::NotGranted { .. }
                 | Error::Changed { .. }
                 | Error::AboveCeiling { .. }
                 | Error::Secret { .. }
+                | Error::Unset { .. }
                 | Error::Directory { .. },
-            ) if !serves => self.code(entry).map(drop),
+            ) if !serves => self.code_while(entry, &wanted).map(drop),
             loaded => loaded.map(drop),
         };
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,7 +362,7 @@ impl Registry {
             }
             Some(reason) => {
                 let goes_on = if serves { "; the one before goes on serving" } else { "" };
-                tracing::warn!(plugin = %entry.name, digest = %entry.digest, "is held{goes_on}: {}", sanitize(&reason, 2000));
+                tracing::warn!(plugin = %entry.name, digest = %entry.digest, "is held{goes_on}: {}", sanitize_lines(&reason, 2000));
             }
         }
         self.replace(next);
@@ -476,18 +489,26 @@ impl Registry {
     /// given to a guest.
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
         let settings = self.settings();
+        let requests = entry.manifest.requests.as_deref();
         let granted = match settings.grants.get(&entry.name) {
             Some(pinned) if pinned.digest != entry.digest => {
                 return Err(Error::Changed { name: entry.name.clone(), granted: pinned.digest, found: entry.digest });
             }
-            Some(pinned) => pinned.grant.clone(),
+            Some(pinned) => {
+                let asks = |name: &String| {
+                    requests.is_none_or(|all| all.iter().any(|r| matches!(r, Request::Environment { name: asked, .. } if asked == name)))
+                };
+                if let Some(variable) = pinned.unset.iter().find(|variable| asks(variable)) {
+                    return Err(Error::Unset { name: entry.name.clone(), variable: variable.clone() });
+                }
+                pinned.grant.clone()
+            }
             None => Grant::default(),
         };
         if granted.reuses() && entry.kind != Kind::Worker {
             return Err(Error::Reuse { name: entry.name.clone(), kind: entry.kind });
         }
         let granted = Grant { secrets: secrets(&settings, entry, &granted)?, ..granted };
-        let requests = entry.manifest.requests.as_deref();
         let wanted = requests.map_or_else(|| granted.clone(), |requests| granted.within(requests));
         let effective = settings.ceiling.cap(&wanted);
         let missing: Vec<Request> = requests.unwrap_or_default().iter().filter(|r| !effective.covers(r)).cloned().collect();
@@ -546,6 +567,10 @@ impl Registry {
     /// # Errors
     /// See [`Error`].
     pub fn load(&self, entry: &Arc<Entry>) -> Result<Loaded, Error> {
+        self.load_while(entry, &|| true)
+    }
+
+    fn load_while(&self, entry: &Arc<Entry>, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Loaded, Error> {
         let settings = self.settings();
         let known = self.loaded().get(&entry.path).and_then(|all| all.iter().find(|loaded| loaded.is_of(entry))).cloned();
         if let Some(loaded) = known.as_ref().filter(|loaded| Arc::ptr_eq(&loaded.settings, &settings)) {
@@ -555,7 +580,7 @@ impl Registry {
         let limits = self.limits(entry, &LimitsPatch::default())?;
         let plugin = match known {
             Some(known) => known.plugin,
-            None => Arc::new(self.code(entry)?.with_command(entry.manifest.command.clone()).with_name(&entry.name)),
+            None => Arc::new(self.code_while(entry, wanted)?.with_command(entry.manifest.command.clone()).with_name(&entry.name)),
         };
         let loaded = Loaded { entry: Arc::clone(entry), plugin, grant, limits, settings };
         let mut all = self.loaded();
@@ -666,6 +691,23 @@ impl Registry {
     /// # Errors
     /// When it does not compile, load or link.
     pub fn code(&self, entry: &Entry) -> Result<Plugin, Error> {
+        self.code_while(entry, &|| true)
+    }
+
+    fn code_while(&self, entry: &Entry, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Plugin, Error> {
+        // Files of the same content are compiled once, though they come at once.
+        let turn = Arc::clone(self.compiling.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.digest).or_default());
+        let mine = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = self.code_in_turn(entry, wanted);
+        drop(mine);
+        let mut compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(&turn) == 2 {
+            compiling.remove(&entry.digest); // nobody waits for the turn
+        }
+        code
+    }
+
+    fn code_in_turn(&self, entry: &Entry, wanted: &(dyn Fn() -> bool + Sync)) -> Result<Plugin, Error> {
         let name = self.cache_name(entry);
         if let Some(ahead) = self.ahead(entry) {
             match self.runtime.load_file(&ahead, entry.digest) {
@@ -689,7 +731,7 @@ impl Registry {
         }
         let bytes = self.bytes(entry)?;
         tracing::debug!(plugin = %entry.name, "compiling");
-        let code = self.compiler.compile(&self.runtime, &bytes, self.compile_budget(entry)).map_err(|error| {
+        let code = self.compiler.compile(&self.runtime, &bytes, self.compile_budget(entry), wanted).map_err(|error| {
             if let runtime::Error::Compile(reason) = &error {
                 self.uncompiled.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.digest, reason.clone());
             }

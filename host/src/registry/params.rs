@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use boon::{Compiler, Schemas, UrlLoader, ValidationError};
+use boon::{CompileError, Compiler, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value, json};
 
-use super::child::{self, Budget, Failed};
+use super::child::{self, Budget, Failed, Work};
 
 /// What holding params against a schema may take.
 const BUDGET: Budget = Budget { cpu: Duration::from_secs(3), memory: 256 << 20 };
@@ -27,7 +27,9 @@ pub(super) fn problems(program: Option<&Path>, schema: &str, params: &Map<String
     let answer = match program {
         None => answer(input.as_bytes())?,
         Some(program) => {
-            child::ask(program, &["validate".to_owned()], input.as_bytes(), BUDGET, "check").map_err(|failed| match failed {
+            let arguments = ["validate".to_owned()];
+            let work = Work { program, arguments: &arguments, verb: "check", wanted: &|| true };
+            child::ask(&work, input.as_bytes(), BUDGET).map_err(|failed| match failed {
                 Failed::Problem(problem) => problem,
                 Failed::Host(error) => error.to_string(),
             })?
@@ -54,12 +56,13 @@ fn answer(input: &[u8]) -> Result<Vec<u8>, String> {
     serde_json::to_vec(&check(&schema, &params)?).map_err(|error| error.to_string())
 }
 
-/// Whether a text is a schema: for who packs it, in his own process.
+/// Whether a text is a schema, of which it can be told in time whether params fit: for who packs it. `program` is as for a
+/// [`Compiler`](super::compiler::Compiler).
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_schema(schema: &str) -> Result<(), String> {
-    compile(schema).map(drop)
+pub fn check_schema(program: Option<&Path>, schema: &str) -> Result<(), String> {
+    problems(program, schema, &Map::new()).map(drop)
 }
 
 fn compile(schema: &str) -> Result<(Schemas, boon::SchemaIndex), String> {
@@ -70,7 +73,10 @@ fn compile(schema: &str) -> Result<(Schemas, boon::SchemaIndex), String> {
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
     compiler.use_loader(Box::new(Nothing));
     compiler.add_resource(SELF, schema).map_err(|error| format!("its schema is none: {error}"))?;
-    let index = compiler.compile(SELF, &mut schemas).map_err(|error| format!("its schema is none: {error:#}"))?;
+    let index = compiler.compile(SELF, &mut schemas).map_err(|error| match error {
+        CompileError::Bug(reason) => format!("its schema is none: {reason}"), // a pattern that is too large, say
+        error => format!("its schema is none: {error:#}"),
+    })?;
     Ok((schemas, index))
 }
 
@@ -136,9 +142,9 @@ mod tests {
             ("[", "its schema is no JSON"),
             ("[1]", "a JSON schema is an object"),
         ] {
-            let error = check_schema(schema).expect_err("refused");
+            let error = check_schema(None, schema).expect_err("refused");
             assert!(error.contains(said), "{schema}: {error}");
         }
-        assert_eq!(check_schema("{\"$defs\": {\"a\": {}}, \"$ref\": \"#/$defs/a\"}"), Ok(()));
+        assert_eq!(check_schema(None, "{\"$defs\": {\"a\": {}}, \"$ref\": \"#/$defs/a\"}"), Ok(()));
     }
 }

@@ -67,10 +67,13 @@ pub(super) fn answer(command: &Command, entrance: &Entrance, success: bool, stdo
         }
         (CommandProtocol::Jsonl, _) => line_answer(entrance, stdout, capture).and_then(|answer| match answer {
             Some(answer) if success => Ok(answer),
-            Some(_) | None if !success => Err(Failure::new(FailureKind::Permanent, complaint())),
-            Some(_) | None => {
-                Err(violation("it ended without a line that answers: {\"artifacts\": …}, {\"verdict\": …} or {\"failure\": …}"))
+            Some(_) if capture.stderr_tail(1).is_empty() => {
+                let message = "the command answered, and failed then without a word; a failure is a line, too: {\"failure\": …}";
+                Err(Failure::new(FailureKind::Permanent, message))
             }
+            Some(_) => Err(Failure::new(FailureKind::Permanent, complaint())),
+            None if !success => Err(Failure::new(FailureKind::Permanent, complaint())),
+            None => Err(violation("it ended without a line that answers: {\"artifacts\": …}, {\"verdict\": …} or {\"failure\": …}")),
         }),
         (CommandProtocol::Streams, Entrance::Worker(_)) if success => {
             Ok(Answer::Artifacts(vec![Artifact { name: "stdout".to_owned(), media_type: String::new(), content: stdout.clone() }]))

@@ -67,6 +67,10 @@ fn kind(error: &wasmtime::Error, memory_refused: bool) -> FailureKind {
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return FailureKind::Host;
     }
+    let cause = error.root_cause();
+    if cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>() {
+        return FailureKind::Host; // the machine has no memory to map, or no file: no guest does that
+    }
     if let Some(Stop::Output { .. }) = error.downcast_ref::<Stop>() {
         return FailureKind::OutputLimit;
     }
