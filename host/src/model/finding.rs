@@ -120,6 +120,26 @@ impl Finding {
         (&self.rule, self.location.as_ref().map_or("", |l| l.path.as_str()), &self.message)
     }
 
+    /// This finding, with its place as the subject has it: `/subject/a.md` and `./a.md` are `a.md`. A place that is none of a
+    /// subject (outside of it, or empty) is taken out, and told in the message.
+    #[must_use]
+    pub fn within_subject(mut self) -> Self {
+        let Some(location) = &mut self.location else { return self };
+        let path = location.path.strip_prefix("/subject/").unwrap_or(&location.path);
+        let path = path.trim_start_matches("./");
+        if !path.is_empty() && path.split('/').all(|part| !["", ".", ".."].contains(&part)) {
+            if path.len() != location.path.len() {
+                location.path = path.to_owned();
+            }
+            return self;
+        }
+        if !location.path.is_empty() {
+            self.message = format!("{}: {}", location.path, self.message);
+        }
+        self.location = None;
+        self
+    }
+
     /// What this finding counts towards the `output` limit, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
@@ -161,4 +181,34 @@ pub struct Verdict {
     pub metrics: Vec<Metric>,
     /// One line for a person.
     pub summary: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_within_the_subject_or_none() {
+        let at = |path: &str| {
+            let location = Some(Location { path: path.to_owned(), span: None });
+            let found = Finding {
+                rule: "r".to_owned(),
+                severity: Severity::Low,
+                message: "m".to_owned(),
+                location,
+                suggestion: None,
+                help_url: None,
+                fix: None,
+            };
+            let found = found.within_subject();
+            (found.location.map(|location| location.path), found.message)
+        };
+        for (said, path) in [("a.md", "a.md"), ("/subject/a/b.md", "a/b.md"), ("./a.md", "a.md"), ("a\\b", "a\\b"), ("..a", "..a")] {
+            assert_eq!(at(said), (Some(path.to_owned()), "m".to_owned()), "{said}");
+        }
+        for said in ["/etc/passwd", "../a", "a/../../b", "a//b", "/subject/", "/subject/../x", "/subject//etc/passwd", "a/"] {
+            assert_eq!(at(said), (None, format!("{said}: m")), "{said}");
+        }
+        assert_eq!(at(""), (None, "m".to_owned()));
+    }
 }

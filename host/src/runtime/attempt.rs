@@ -461,14 +461,17 @@ impl Answer {
         }
     }
 
-    /// The answer, if it is of the allowed size and keeps the contract.
-    fn checked(self, output_bytes: u64) -> Result<Self, Failure> {
+    /// The answer, if it is of the allowed size and keeps the contract. Places of findings are as the subject has them.
+    fn checked(mut self, output_bytes: u64) -> Result<Self, Failure> {
         let bytes = self.cost_bytes();
         if bytes > output_bytes {
             let message = format!("{bytes} bytes came back, and the `output` limit is {output_bytes}");
             return Err(Failure::new(FailureKind::OutputLimit, message));
         }
         let violation = |message: String| Failure::new(FailureKind::ContractViolation, message);
+        if let Self::Verdict(verdict) = &mut self {
+            verdict.findings = std::mem::take(&mut verdict.findings).into_iter().map(Finding::within_subject).collect();
+        }
         match &self {
             Self::Artifacts(artifacts) => {
                 let mut names = HashSet::new();
