@@ -1074,3 +1074,13 @@ fn a_script_without_an_ending_is_known_by_its_first_line() {
     world.write("LICENSE", "You may.\n");
     assert_eq!(findings(&world.json(&["--gate", "lint-shell"], 1)), ["bin/run:2:1 syntax"]);
 }
+
+/// `review` asks for the network: that is told to who wants it, and is no fault of who has just installed sandhog.
+#[test]
+fn the_gates_that_come_along_are_good_before_anybody_granted_anything() {
+    let world = World::new();
+    let checked = world.run(&["plugins", "check"], 0).out;
+    assert!(checked.contains("good: review\n") && checked.contains("good: lint-python\n"), "{checked}");
+    assert!(world.run(&["plugins", "check", "review"], 2).out.contains("bad: review: `review` needs what it is not granted"));
+    assert!(world.run(&["plugins", "diff", "review"], 1).out.contains("held:"));
+}

@@ -217,9 +217,7 @@ pub fn diff(context: &Context, names: &[String]) -> Result<Exit, Error> {
     for entry in entries {
         let has_grant = registry.settings().grants.contains_key(&entry.name);
         let asks = entry.manifest.requests.as_deref().is_some_and(|requests| !requests.is_empty());
-        // One that comes with sandhog asks nobody before it is used.
-        let is_standard = registry.settings().standard.as_ref().is_some_and(|folder| entry.path.starts_with(folder));
-        if is_standard && !has_grant && names.is_empty() {
+        if registry.is_standard_ungranted(&entry) && names.is_empty() {
             continue;
         }
         match registry.grant(&entry) {

@@ -521,6 +521,13 @@ impl Registry {
         Ok(effective)
     }
 
+    /// Whether a plugin comes with sandhog and was never granted anything: that it asks for something is nobody's mistake.
+    #[must_use]
+    pub fn is_standard_ungranted(&self, entry: &Entry) -> bool {
+        let settings = self.settings();
+        settings.standard.as_ref().is_some_and(|folder| entry.path.starts_with(folder)) && !settings.grants.contains_key(&entry.name)
+    }
+
     /// The data that a gate is given: what its manifest asks for, as far as the operator named it.
     ///
     /// # Errors
