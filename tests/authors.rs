@@ -490,6 +490,8 @@ fn an_instance_does_several_tasks_where_that_is_asked_for_and_granted() {
     let config = world.read("sandhog.toml");
     world.write("sandhog.toml", format!("{config}\n[ceiling]\nreuse = false\n"));
     assert_eq!(told(), ['1'; 5], "the ceiling caps it");
+    let noted = world.run(&["plugins", "grant", "remembers", "--reuse", "50"], 0).err;
+    assert!(noted.contains("[ceiling] forbids `reuse`") && noted.contains("asks for a reuse of 3, and will have that, not 50"), "{noted}");
     // Never for gates: neither asked for, nor granted.
     let bad = world.run(&["plugins", "check", "plugins/judges.wasm"], 2).out;
     assert!(bad.contains("it is a gate, and asks for `reuse` in [requests], which is for workers alone"), "{bad}");
@@ -550,6 +552,41 @@ fn what_finds_no_room_is_told_and_leaves_nothing_behind() {
     let echo = root().join("dist/plugins/echo.wasm").display().to_string();
     let told = run(&format!("call {echo} --input many.txt --out out"), 3).err;
     assert!(told.contains("cannot be written below") && told.contains("File too large"), "{told}");
+}
+
+/// A manifest beside a component renames it, say; what it does not speak of is as the component's author said.
+#[test]
+fn what_is_written_beside_a_plugin_takes_nothing_else_away() {
+    let world = World::new();
+    world.write("sandhog.toml", "plugins = [\"plugins\"]\n");
+    world.write("counts.wat", COUNTS);
+    world
+        .write("plugin.toml", "name = \"counts\"\ndescription = \"old\"\n[limits]\nmemory = \"16MiB\"\n[requests]\nclock = \"dates it\"\n");
+    world.run(&["pack", "counts.wat", "--output", "plugins/counts.wasm"], 0);
+    world.write("plugins/counts.toml", "name = \"other\"\n");
+    let told = world.run(&["plugins", "inspect", "other"], 0).out;
+    for said in ["old", "memory 16MiB", "clock: dates it", "held: `other` needs what it is not granted"] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    world.write("plugins/counts.toml", "description = \"new\"\n[requests]\n");
+    let told = world.run(&["plugins", "inspect", "counts"], 0).out;
+    assert!(told.contains("new") && told.contains("memory 16MiB") && !told.contains("dates it"), "{told}");
+    // One that may not have its limits is shown, all the same.
+    world.write("plugins/counts.toml", "[limits]\nmemory = \"900TiB\"\n[requests]\n");
+    let told = world.run(&["plugins", "inspect", "counts"], 0).out;
+    assert!(told.contains("limits    held:") && told.contains("exports"), "{told}");
+    world.run(&["call", "counts"], 2);
+    // What is told to nobody is no reason to fail.
+    world.write("plugins/bad.wasm", "no wasm");
+    let script = format!("{} plugins list 2> >(exec true) >/dev/null; echo $?", env!("CARGO_BIN_EXE_sandhog"));
+    for _ in 0..5 {
+        assert_eq!(ran(&mut world.command("bash", &["-c", &script]), 0).out, "0\n");
+    }
+    // A schema that means itself is nobody's params' fault.
+    world.write("schema.json", "{\"$ref\": \"#\"}");
+    world.write("plugin.toml", "name = \"counts\"\nparams = \"schema.json\"\n");
+    let told = world.run(&["pack", "counts.wat"], 2).err;
+    assert!(told.contains("schema.json: its schema is no valid JSON schema:") && told.contains("reference cycle"), "{told}");
 }
 
 #[test]

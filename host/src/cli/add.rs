@@ -166,7 +166,7 @@ fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<
         match &found.manifest {
             Some(manifest) => replace(&place.with_extension("toml"), manifest)?,
             // Somebody wrote it here, for the plugin of this name.
-            None if place.with_extension("toml").exists() => eprintln!("{} stays, and counts", place.with_extension("toml").display()),
+            None if place.with_extension("toml").exists() => errln!("{} stays, and counts", place.with_extension("toml").display()),
             None => {}
         }
         for ending in SIGNATURES {
@@ -193,7 +193,7 @@ fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<
     let asking =
         ready.values().filter(|(entry, _)| entry.manifest.requests.as_deref().is_some_and(|requests| !requests.is_empty())).count();
     if asking > 0 {
-        eprintln!(
+        errln!(
             "{} for something: `sandhog plugins diff` says what, `sandhog plugins grant NAME` grants it",
             counted(asking, "plugin asks")
         );
@@ -310,11 +310,14 @@ fn built(package: &str, arguments: &AddArguments) -> Result<Vec<Found>, Error> {
     if arguments.no_default_features {
         cargo.arg("--no-default-features");
     }
-    eprintln!("cargo builds {package} for {}: its build scripts run on this machine", arguments.target);
+    errln!("cargo builds {package} for {}: its build scripts run on this machine", arguments.target);
     let status =
         cargo.status().map_err(|error| Error::usage(format!("cargo cannot be run: {error}")).help("https://rustup.rs installs it"))?;
     if !status.success() {
-        let help = format!("not every program builds for WebAssembly; `rustup target add {}` adds the target", arguments.target);
+        let help = format!(
+            "cargo says above why; where the crate is there, and the target is not, `rustup target add {}` adds it",
+            arguments.target
+        );
         return Err(Error::usage(format!("cargo could not build {package}; nothing was added")).help(help));
     }
     let listed = std::fs::read_to_string(place.path().join(".crates.toml")).unwrap_or_default();

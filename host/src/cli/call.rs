@@ -145,14 +145,14 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
         outln!("{}", attempt_json(&loaded.entry.name, &loaded.entry.digest, result.as_ref().err(), answer, &told));
         return Ok(exit);
     }
-    eprint!("{}", log_text(&log));
+    err!("{}", log_text(&log));
     match &result {
         Ok(Answer::Artifacts(artifacts)) if written == 0 => print_artifacts(artifacts)?,
-        Ok(Answer::Artifacts(_)) => eprintln!("wrote {}", counted(written, "file")),
+        Ok(Answer::Artifacts(_)) => errln!("wrote {}", counted(written, "file")),
         Ok(Answer::Verdict(verdict)) => print_verdict(verdict),
         Err(failure) => print_failure(loaded, failure),
     }
-    eprintln!("{}", receipt_line(&receipt));
+    errln!("{}", receipt_line(&receipt));
     Ok(exit)
 }
 
@@ -190,10 +190,10 @@ fn print_failure(loaded: &Loaded, failure: &Failure) {
         crate::model::Blame::Guest => "blame: guest",
         crate::model::Blame::Host => "blame: host",
     };
-    eprintln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
+    errln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
     let by_itself = matches!(failure.kind, FailureKind::Trapped | FailureKind::Exited | FailureKind::Permanent);
     if by_itself && *loaded.grant == Grant::default() {
-        eprintln!("  hint: it is granted nothing; `sandhog plugins inspect {plugin}` shows what it imports, and how to grant it");
+        errln!("  hint: it is granted nothing; `sandhog plugins inspect {plugin}` shows what it imports, and how to grant it");
     }
 }
 

@@ -410,10 +410,10 @@ fn make_fixes(report: &Report, tree: &Tree, also_unsafe: bool) -> bool {
     let fixed = fix::fix(report, tree, also_unsafe);
     if fixed.made > 0 {
         let made = if fixed.made == 1 { "1 fix".to_owned() } else { format!("{} fixes", fixed.made) };
-        eprintln!("made {made} in {}", counted(fixed.files.len(), "file"));
+        errln!("made {made} in {}", counted(fixed.files.len(), "file"));
     }
     for (path, reason) in &fixed.failed {
-        eprintln!("not fixed: {}: {reason}", crate::model::text::sanitize(path, 400));
+        errln!("not fixed: {}: {reason}", crate::model::text::sanitize(path, 400));
     }
     fixed.made > 0
 }
@@ -662,7 +662,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
                 trust::renew(&folder)?;
             }
             for (gate, part) in unmeasured {
-                eprintln!(
+                errln!(
                     "{gate}: {} was not measured, see `sandhog check`; figures of it that were there before stay",
                     crate::model::text::sanitize(part, 200)
                 );
@@ -671,7 +671,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             let figures = if figures > 0 { format!(", {}", counted(figures, "figure")) } else { String::new() };
             outln!("{}: {}{figures}", path.display(), counted(known.len(), "finding"));
             if ready.folder.is_none() {
-                eprintln!(
+                errln!(
                     "it counts with --new-only --baseline {}; without --baseline, once there is a trusted sandhog.toml: sandhog init, sandhog trust",
                     path.display()
                 );
@@ -712,7 +712,7 @@ impl Watch for Bar {
         let text = format!("{gate}: compiled for its first use; this may take a minute");
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 

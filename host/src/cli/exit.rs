@@ -97,12 +97,12 @@ impl Error {
         for problem in self.problems.iter().flat_map(|problems| &problems.problems) {
             let mut text = String::new();
             if handler.render_report(&mut text, problem as &dyn Diagnostic).is_ok() {
-                eprint!("{text}");
+                err!("{text}");
             }
         }
-        eprintln!("error: {}", self.message);
+        errln!("error: {}", self.message);
         if let Some(help) = &self.help {
-            eprintln!("  help: {help}");
+            errln!("  help: {help}");
         }
     }
 }

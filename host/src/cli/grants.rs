@@ -148,17 +148,33 @@ pub fn grant(common: &Common, context: &Context, arguments: &GrantArguments) -> 
     let folder = document.folder();
     let mut table = document.of(GRANTS, &entry.name).cloned().unwrap_or_default();
     grant_in(&mut table, &entry, arguments, &folder)?;
-    let summary = summary(&entry.name, &table);
+    let (summary, granted) = (summary(&entry.name, &table), table.clone());
     if let Some(place) = document.of_mut(GRANTS, &entry.name) {
         *place = table;
     }
     document.finish(arguments.dry_run)?;
-    eprintln!("{summary}");
+    errln!("{summary}");
     for name in arguments.environment.iter().filter(|name| std::env::var_os(name).is_none()) {
-        eprintln!("note: the environment variable {} is not set here; where it is not, {} does not run", sanitize(name, 200), entry.name);
+        errln!("note: the environment variable {} is not set here; where it is not, {} does not run", sanitize(name, 200), entry.name);
+    }
+    let ceiling = context.registry.settings().ceiling;
+    let forbidden = [
+        ("files", ceiling.files.is_none()),
+        ("environment", !ceiling.environment),
+        ("clock", !ceiling.clock),
+        ("randomness", !ceiling.randomness),
+        ("reuse", !ceiling.reuse),
+        ("outbound", !ceiling.outbound),
+    ];
+    for (key, _) in forbidden.iter().filter(|(key, is_forbidden)| *is_forbidden && granted.contains_key(key)) {
+        errln!("note: [ceiling] forbids `{key}`, and {} will not have it", entry.name);
+    }
+    let asked = entry.manifest.requests.iter().flatten().find_map(|r| if let Request::Reuse { uses, .. } = r { Some(*uses) } else { None });
+    if let (Some(given), Some(asked)) = (arguments.reuse, asked.filter(|asked| arguments.reuse.is_some_and(|given| given > *asked))) {
+        errln!("note: {} asks for a reuse of {asked}, and will have that, not {given}", entry.name);
     }
     for unasked in unasked(&entry, arguments) {
-        eprintln!("note: {} does not ask for {unasked}, and will not have it", entry.name);
+        errln!("note: {} does not ask for {unasked}, and will not have it", entry.name);
     }
     Ok(Exit::Passed)
 }

@@ -77,7 +77,7 @@ impl Host {
                 }
             }
             if !std::mem::replace(&mut told, true) {
-                eprintln!("another command waits here for a run; Ctrl-C ends this one");
+                errln!("another command waits here for a run; Ctrl-C ends this one");
             }
             tokio::time::sleep(LOOK).await;
         }

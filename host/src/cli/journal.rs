@@ -108,7 +108,7 @@ async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Erro
         // Only the one that holds the directory writes.
         let store = Sqlite::open(&common.state_folder()?)?;
         let runs = store.rebuild().await?;
-        eprintln!("made anew: {}", counted(runs, "run"));
+        errln!("made anew: {}", counted(runs, "run"));
     }
     let differences = host::journal(common)?.differences()?;
     if json {
@@ -119,7 +119,7 @@ async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Erro
         for difference in &differences {
             outln!("run {}: {}", difference.run, difference.what);
         }
-        eprintln!("`sandhog journal replay --rebuild` makes what is shown anew from the records");
+        errln!("`sandhog journal replay --rebuild` makes what is shown anew from the records");
     }
     Ok(if differences.is_empty() { Exit::Passed } else { Exit::Failed })
 }
@@ -184,7 +184,7 @@ async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry
         for run in &gone {
             outln!("{run}");
         }
-        eprintln!("{} would be removed", counted(gone.len(), "run"));
+        errln!("{} would be removed", counted(gone.len(), "run"));
         return Ok(Exit::Passed);
     }
     let store = Sqlite::open(&common.state_folder()?)?;

@@ -220,7 +220,7 @@ async fn deal(common: &Common, choice: Choice, done: &str, command: impl Fn(Vec<
     let store = host::journal(common)?;
     for run in runs {
         if !held && store.run(&run).await?.is_some_and(|row| row.ended_at.is_none()) {
-            eprintln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
+            errln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
         }
     }
     Ok(Exit::Passed)

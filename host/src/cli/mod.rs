@@ -17,6 +17,20 @@ macro_rules! out {
     };
 }
 
+/// Writes a line to standard error. Who reads it may have gone, as well, and that ends nothing.
+macro_rules! errln {
+    ($($argument:tt)*) => {
+        crate::cli::write_err(&format!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// As [`errln`], without the line's end.
+macro_rules! err {
+    ($($argument:tt)*) => {
+        crate::cli::write_err(&format!($($argument)*))
+    };
+}
+
 mod add;
 mod background;
 mod bench;
@@ -209,8 +223,13 @@ pub fn main() -> std::process::ExitCode {
 
 fn write_out(text: &str) {
     if let Err(error) = try_out(text) {
-        eprintln!("error: standard output: {error}");
+        errln!("error: standard output: {error}");
     }
+}
+
+fn write_err(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes to standard output. Whoever does not want to read any more is no error.

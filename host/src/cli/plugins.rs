@@ -87,7 +87,7 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
         PluginsCommand::Inspect { plugin, json } => inspect(&context.registry, &plugin, json),
         PluginsCommand::CompileAhead => {
             let compiled = context.registry.compile_ahead()?;
-            eprintln!("compiled {compiled} ahead");
+            errln!("compiled {compiled} ahead");
             Ok(Exit::Passed)
         }
         PluginsCommand::PreInitialize { component, output } => {
@@ -138,9 +138,9 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
     if shelf.plugins.is_empty() {
         let folders = &shelf.settings.plugins;
         if folders.is_empty() {
-            eprintln!("no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER");
+            errln!("no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER");
         } else {
-            eprintln!("no plugins in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+            errln!("no plugins in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
         }
     } else {
         outln!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
@@ -156,16 +156,16 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         );
     }
     for entry in &shelf.shadowed {
-        eprintln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
+        errln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
     }
     for (name, held) in &shelf.held {
-        eprintln!("held: {name} ({}): {}", held.entry.path.display(), text::sanitize_lines(&held.reason, 2000));
+        errln!("held: {name} ({}): {}", held.entry.path.display(), text::sanitize_lines(&held.reason, 2000));
     }
     for (name, entry) in &shelf.disabled {
-        eprintln!("disabled: {name} ({})", entry.path.display());
+        errln!("disabled: {name} ({})", entry.path.display());
     }
     for (path, bad) in &shelf.bad {
-        eprintln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
+        errln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
     }
     Ok(Exit::Passed)
 }
@@ -192,7 +192,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         () => "serves",
     };
     let budget = registry.compile_budget(&entry);
-    let limits = registry.limits(&entry, &LimitsPatch::default())?;
+    let limits = registry.limits(&entry, &LimitsPatch::default());
     let grant = registry.grant(&entry);
     let requests = entry.manifest.requests.as_deref().unwrap_or_default();
     if as_json {
@@ -208,7 +208,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         object["params"] = json!(entry.component.params.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()));
         object["exports"] = json!(entry.component.exports);
         object["imports"] = json!(entry.component.imports);
-        object["limits"] = json!(limits);
+        object["limits"] = json!(limits.as_ref().ok());
         object["scope"] = json!(entry.manifest.scope);
         object["requests"] = requests
             .iter()
@@ -220,7 +220,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
             .collect();
         object["grant"] = json!(grant.as_ref().ok());
         object["deterministic"] = json!(grant.as_ref().ok().map(Grant::is_deterministic));
-        object["held"] = json!(grant.as_ref().err().map(ToString::to_string));
+        object["held"] = json!(grant.as_ref().err().or(limits.as_ref().err()).map(ToString::to_string));
         outln!("{object}");
         return Ok(Exit::Passed);
     }
@@ -245,7 +245,10 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
         let before = shelf.plugins.get(&entry.name).map_or_else(String::new, |old| format!("; {} serves", old.digest));
         outln!("state     {state}{before}");
     }
-    outln!("limits    {limits}");
+    match &limits {
+        Ok(limits) => outln!("limits    {limits}"),
+        Err(error) => outln!("limits    held: {error}"),
+    }
     outln!("compiling {:?} of processor time, {} of memory at most", budget.cpu, show_bytes(budget.memory));
     if let Some(scope) = &entry.manifest.scope {
         outln!("scope     {scope}");

@@ -56,7 +56,7 @@ impl Progress {
         };
         let Some(bars) = &mut self.bars else {
             if let Some(line) = line {
-                eprintln!("{line}");
+                errln!("{line}");
             }
             return;
         };
@@ -132,7 +132,7 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match &self.bars {
             Some(bars) => drop(bars.all.println(text)),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 

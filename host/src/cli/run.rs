@@ -146,7 +146,7 @@ async fn tell_left(common: &Common, runs: &[RunId], json: bool) -> Result<Exit, 
         match report.status {
             "completed" => {}
             "failed" | "cancelled" => exit = Exit::Failed,
-            _ => eprintln!("what is left is gone on with by: sandhog runs resume {run}"),
+            _ => errln!("what is left is gone on with by: sandhog runs resume {run}"),
         }
     }
     Ok(exit)
@@ -159,7 +159,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
     let (report, ended) = watched.until_it_ends(run, watching.wait_timeout).await?;
     match (ended, seat) {
         (Ended::Drained, Seat::Ours(_)) => return Ok((Exit::Passed, ended)), // told when that has happened
-        (Ended::Drained, Seat::Theirs(..)) => eprintln!("the run {run} goes on in the process that holds the directory"),
+        (Ended::Drained, Seat::Theirs(..)) => errln!("the run {run} goes on in the process that holds the directory"),
         _ => {}
     }
     let store = seat.store();
@@ -176,7 +176,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
         }
     }
     if ended == Ended::Abandoned {
-        eprintln!("what is left is gone on with by: sandhog runs resume {run}");
+        errln!("what is left is gone on with by: sandhog runs resume {run}");
     }
     let exit = match (ended, report.status) {
         (Ended::Interrupted, _) => Exit::Interrupted,

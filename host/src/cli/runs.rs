@@ -551,7 +551,7 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
         }
         if more {
             if !follow && !json && printed >= LIST_MAX {
-                eprintln!("… more behind --after {seq}");
+                errln!("… more behind --after {seq}");
                 return Ok(Exit::Passed);
             }
             continue;
@@ -564,7 +564,7 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
                 // Of another run, if this one has nothing new.
                 Ok(grown) => seq = if only.is_some() { grown.head } else { seq },
                 Err(_) => {
-                    eprintln!("nobody holds the state directory: no more comes");
+                    errln!("nobody holds the state directory: no more comes");
                     return Ok(Exit::Passed);
                 }
             },
@@ -618,7 +618,7 @@ async fn logs(common: &Common, run: &str, step: Option<&str>, task: Option<u32>)
         place(report, step)?;
     }
     if !found {
-        eprintln!("nothing was written");
+        errln!("nothing was written");
     }
     Ok(Exit::Passed)
 }
@@ -630,7 +630,7 @@ async fn result(common: &Common, run: &str, out: Option<PathBuf>, of: TaskStatus
     if let Some(folder) = &out {
         let written = write(OutFolder::open(folder)?, &*store, &report, of).await?;
         if !json {
-            eprintln!("wrote {} into {}", counted(written, "file"), folder.display());
+            errln!("wrote {} into {}", counted(written, "file"), folder.display());
         }
         if of == TaskStatus::Approving {
             return if written > 0 { Ok(Exit::Passed) } else { Err(Error::usage("nothing that waits for approval has files")) };
@@ -675,7 +675,7 @@ pub async fn tell_id(common: &Common, run: RunId, command: Command, done: &str) 
     outln!("{run}: {done}");
     let row = host::journal(common)?.run(&run).await?;
     if !held && row.is_some_and(|row| row.ended_at.is_none()) {
-        eprintln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
+        errln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
     }
     Ok(Exit::Passed)
 }
@@ -725,7 +725,7 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
     };
     drop(store);
     if wanted.is_empty() {
-        eprintln!("every run has ended");
+        errln!("every run has ended");
         return Ok(Exit::Passed);
     }
     let context = Arc::new(common.open(None)?);

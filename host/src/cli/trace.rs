@@ -28,7 +28,12 @@ pub fn subscribe(verbose: u8, host_calls: bool) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SANDHOG_LOG").unwrap_or_else(|_| level.into());
     let ansi = super::colour(&std::io::stderr());
-    let said = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false).without_time();
+    let said = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .without_time()
+        .log_internal_errors(false);
     let calls =
         host_calls.then(|| HostCalls.with_filter(filter_fn(|metadata| *metadata.level() == Level::TRACE && interface(metadata).is_some())));
     let _ = tracing_subscriber::registry().with(said.with_filter(filter)).with(calls).try_init();
@@ -87,7 +92,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for HostCalls {
 fn show(metadata: &Metadata<'_>, call: &HostCall, result: &str) {
     let interface = interface(metadata).unwrap_or_default();
     let result = if result == "Ok(())" { String::new() } else { format!(" = {result}") };
-    eprintln!("{}", sanitize(&format!("trace: {interface}.{}({}){result}", call.function, call.arguments), LINE_BYTES_MAX));
+    errln!("{}", sanitize(&format!("trace: {interface}.{}({}){result}", call.function, call.arguments), LINE_BYTES_MAX));
 }
 
 /// What a span or an event says.

@@ -82,7 +82,7 @@ pub fn load_plugins(source: &Source, context: &Context) -> Result<(), Error> {
     for entry in names.into_iter().flat_map(of) {
         let name = &entry.name;
         if !context.registry.is_compiled(&entry) {
-            eprintln!("compiling {name} ({}), once", crate::model::limits::show_bytes(entry.size_bytes));
+            errln!("compiling {name} ({}), once", crate::model::limits::show_bytes(entry.size_bytes));
         }
         context.registry.load(&entry)?;
     }

@@ -103,6 +103,37 @@ impl Default for Manifest {
     }
 }
 
+impl Manifest {
+    /// This manifest, which somebody wrote beside a component, with what it does not say as the component itself says it.
+    #[must_use]
+    pub fn over(self, inside: Self, says: impl Fn(&str) -> bool) -> Self {
+        fn pick<T>(says: bool, beside: T, inside: T) -> T {
+            if says { beside } else { inside }
+        }
+        Self {
+            name: pick(says("name"), self.name, inside.name),
+            version: pick(says("version"), self.version, inside.version),
+            description: pick(says("description"), self.description, inside.description),
+            authors: pick(says("authors"), self.authors, inside.authors),
+            license: pick(says("license"), self.license, inside.license),
+            source: pick(says("source"), self.source, inside.source),
+            params: pick(says("params"), self.params, inside.params),
+            limits: pick(says("limits"), self.limits, inside.limits),
+            requests: pick(says("requests"), self.requests, inside.requests),
+            command: pick(says("command"), self.command, inside.command),
+            scope: pick(says("scope"), self.scope, inside.scope),
+            files: pick(says("files"), self.files, inside.files),
+            interpreters: pick(says("interpreters"), self.interpreters, inside.interpreters),
+            set: pick(says("set"), self.set, inside.set),
+            automatic: pick(says("automatic"), self.automatic, inside.automatic),
+            data: pick(says("data"), self.data, inside.data),
+            security: pick(says("security"), self.security, inside.security),
+            masked: pick(says("masked"), self.masked, inside.masked),
+            provides: pick(says("provides"), self.provides, inside.provides),
+        }
+    }
+}
+
 /// Data that a gate may be given by the operator, at `/data/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataRequest {

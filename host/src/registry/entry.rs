@@ -243,16 +243,20 @@ pub(super) fn beside(path: &Path) -> Result<Option<String>, intake::Error> {
     }
 }
 
-/// What is written about a plugin: beside it, or else inside it.
+/// What is written about a plugin: beside it, and inside it what is not said there.
 fn read_manifest(path: &Path, component: &Component) -> Result<Manifest, BadPlugin> {
     let text = beside(path)?.map(|text| (path.with_extension("toml").display().to_string(), text));
     parse_manifest(path, text, component)
 }
 
 fn parse_manifest(path: &Path, beside: Option<(String, String)>, component: &Component) -> Result<Manifest, BadPlugin> {
-    let inside = || component.manifest.clone().map(|text| (format!("{} (embedded manifest)", path.display()), text));
-    match beside.or_else(inside) {
-        Some((file, text)) => manifest::read(&file, &text).map_err(BadPlugin::Manifest),
-        None => Ok(Manifest::default()),
-    }
+    let read = |file: &str, text: &str| manifest::read(file, text).map_err(BadPlugin::Manifest);
+    let inside = || {
+        let embedded = format!("{} (embedded manifest)", path.display());
+        component.manifest.as_deref().map_or_else(|| Ok(Manifest::default()), |text| read(&embedded, text))
+    };
+    let Some((file, text)) = beside else { return inside() };
+    let beside = read(&file, &text)?;
+    let said = toml::from_str::<toml::Table>(&text).unwrap_or_default();
+    Ok(beside.over(inside()?, |field| said.contains_key(field)))
 }

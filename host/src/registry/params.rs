@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use boon::{CompileError, Compiler, Schemas, UrlLoader, ValidationError};
+use boon::{CompileError, Compiler, ErrorKind, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value, json};
 
 use super::child::{self, Budget, Failed, Work};
@@ -72,10 +72,10 @@ fn compile(schema: &str) -> Result<(Schemas, boon::SchemaIndex), String> {
     }
     let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
     compiler.use_loader(Box::new(Nothing));
-    compiler.add_resource(SELF, schema).map_err(|error| format!("its schema is none: {error}"))?;
+    compiler.add_resource(SELF, schema).map_err(|error| format!("its schema is no valid JSON schema: {error}"))?;
     let index = compiler.compile(SELF, &mut schemas).map_err(|error| match error {
-        CompileError::Bug(reason) => format!("its schema is none: {reason}"), // a pattern that is too large, say
-        error => format!("its schema is none: {error:#}"),
+        CompileError::Bug(reason) => format!("its schema is no valid JSON schema: {reason}"), // a pattern that is too large, say
+        error => format!("its schema is no valid JSON schema: {error:#}"),
     })?;
     Ok((schemas, index))
 }
@@ -84,10 +84,21 @@ fn check(schema: &str, params: &Value) -> Result<Vec<String>, String> {
     let (schemas, index) = compile(schema)?;
     let mut problems = Vec::new();
     if let Err(error) = schemas.validate(params, index) {
+        if let Some(circle) = circle(&error) {
+            return Err(format!("its schema is no valid JSON schema: {circle}"));
+        }
         leaves(&error, &mut problems);
     }
     problems.truncate(PROBLEMS_MAX);
     Ok(problems)
+}
+
+/// A schema that refers to itself before it says anything: the fault of no params.
+fn circle(error: &ValidationError<'_, '_>) -> Option<String> {
+    match &error.kind {
+        ErrorKind::RefCycle { .. } => Some(error.kind.to_string()),
+        _ => error.causes.iter().find_map(circle),
+    }
 }
 
 /// The innermost reasons, each with its place in the params.
@@ -138,9 +149,10 @@ mod tests {
         for (schema, said) in [
             ("{\"$ref\": \"file:///etc/hostname\"}", "may not refer to another file"),
             ("{\"$ref\": \"https://example.com/x\"}", "may not refer to another file"),
-            ("{\"type\": 7}", "its schema is none"),
+            ("{\"type\": 7}", "its schema is no valid JSON schema"),
             ("[", "its schema is no JSON"),
             ("[1]", "a JSON schema is an object"),
+            ("{\"$ref\": \"#\"}", "reference cycle"),
         ] {
             let error = check_schema(None, schema).expect_err("refused");
             assert!(error.contains(said), "{schema}: {error}");
