@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Ran, World, ran, root};
+use common::{Ran, World, ran, root, run_page};
 use serde_json::Value;
 
 const LANGUAGES: [&str; 9] = ["rust", "javascript", "typescript", "python", "go", "c", "zig", "assemblyscript", "wat"];
@@ -177,34 +177,6 @@ const COUNTS: &str = r#"(module
     (i32.store (i32.const 4) (i32.const 8))
     (i32.store (i32.const 8) (i32.const 0))
     (i32.const 0)))"#;
-
-/// Runs each command of a page in a folder, and compares what it says and how it ends: `…` stands for anything, and a command
-/// that is to fail says so in a comment behind it.
-fn run_page(world: &World, page: &str) -> usize {
-    let guide = std::fs::read_to_string(root().join("docs/guide").join(page)).expect("reads");
-    let bin = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder");
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    let mut ran_commands = 0;
-    for block in guide.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()) {
-        for command in block.split("$ ").skip(1) {
-            let (line, expected) = command.split_once('\n').unwrap_or((command, ""));
-            let code = line.split_once("# exits with ").map_or(0, |(_, code)| code.trim().parse().expect("a code"));
-            let mut shell = world.command("sh", &["-c", line]);
-            shell.env("PATH", &path).env("SANDHOG_CACHE_DIR", world.home.path().join("cache"));
-            let Ran { out, err, .. } = ran(&mut shell, code);
-            let said = format!("{err}{out}");
-            for line in expected.lines() {
-                let mut rest = said.as_str();
-                for part in line.split('…') {
-                    let at = rest.find(part).unwrap_or_else(|| panic!("{page}: `{line}` is not in\n{said}"));
-                    rest = &rest[at + part.len()..];
-                }
-            }
-            ran_commands += 1;
-        }
-    }
-    ran_commands
-}
 
 #[test]
 fn the_commands_of_the_guide_to_debugging_run() {

@@ -1084,3 +1084,31 @@ fn the_gates_that_come_along_are_good_before_anybody_granted_anything() {
     assert!(world.run(&["plugins", "check", "review"], 2).out.contains("bad: review: `review` needs what it is not granted"));
     assert!(world.run(&["plugins", "diff", "review"], 1).out.contains("held:"));
 }
+
+#[test]
+fn the_commands_of_the_guide_to_check_run() {
+    let world = World::new();
+    world.write("src/x.py", "print(1)\n");
+    world.write("tests/data.json", "{}\n");
+    world.write("stranger/README.md", "# Title\n");
+    assert_eq!(common::run_page(&world, "check.md"), 3);
+}
+
+#[test]
+fn the_commands_of_the_guide_to_gates_run() {
+    let world = World::new();
+    let plugins = common::root().join("dist/plugins");
+    assert!(plugins.join("coder.wasm").is_file(), "run scripts/plugins first");
+    world.write("sandhog.toml", format!("plugins = [{:?}]\n", plugins.to_str().expect("UTF-8")));
+    for name in ["workflow.toml", "primes.md"] {
+        let text = std::fs::read(common::root().join("examples/coder").join(name)).expect("reads");
+        world.write(&format!("examples/coder/{name}"), text);
+    }
+    world.write("Cargo.toml", "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    world.write("src/lib.rs", "#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n");
+    world.write("advisories.jsonl", GATE_DATA);
+    let packed = world.command("sh", &["-c", "gzip --stdout advisories.jsonl >rustsec-osv.jsonl.gz && rm advisories.jsonl"]).status();
+    assert!(packed.expect("runs").success());
+    assert_eq!(common::run_page(&world, "gates.md"), 5);
+    assert!(world.path().join("out/write/0/primes.py").is_file(), "the workflow made what it is for");
+}

@@ -87,6 +87,37 @@ pub fn ran(command: &mut Command, code: i32) -> Ran {
     ran
 }
 
+/// Runs each command of a page in a folder, and compares what it says and how it ends: `…` stands for anything, and a command
+/// that is to fail says so in a comment behind it.
+#[track_caller]
+pub fn run_page(world: &World, page: &str) -> usize {
+    let guide = std::fs::read_to_string(root().join("docs/guide").join(page)).expect("reads");
+    let bin = Path::new(env!("CARGO_BIN_EXE_sandhog")).parent().expect("a folder");
+    let cargo = std::env::var("CARGO").unwrap_or_default(); // that of the toolchain, which needs nobody's home
+    let tools = Path::new(&cargo).parent().unwrap_or(bin);
+    let path = format!("{}:{}:{}", bin.display(), tools.display(), std::env::var("PATH").unwrap_or_default());
+    let mut ran_commands = 0;
+    for block in guide.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()) {
+        for command in block.split("$ ").skip(1) {
+            let (line, expected) = command.split_once('\n').unwrap_or((command, ""));
+            let code = line.split_once("# exits with ").map_or(0, |(_, code)| code.trim().parse().expect("a code"));
+            let mut shell = world.command("sh", &["-c", line]);
+            shell.env("PATH", &path).env("SANDHOG_CACHE_DIR", world.home.path().join("cache"));
+            let Ran { out, err, .. } = ran(&mut shell, code);
+            let said = format!("{err}{out}");
+            for line in expected.lines() {
+                let mut rest = said.as_str();
+                for part in line.split('…') {
+                    let at = rest.find(part).unwrap_or_else(|| panic!("{page}: `{line}` is not in\n{said}"));
+                    rest = &rest[at + part.len()..];
+                }
+            }
+            ran_commands += 1;
+        }
+    }
+    ran_commands
+}
+
 /// `path:line:column rule`, of every finding that counts.
 pub fn findings(report: &Value) -> Vec<String> {
     let gates = report["gates"].as_array().expect("gates");
