@@ -319,19 +319,30 @@ fn what_nobody_waits_for_any_more_is_compiled_no_further() {
     std::fs::remove_file(world.path("first.wasm")).expect("removes");
     std::fs::remove_file(world.path("second.wasm")).expect("removes");
     world.wait("the good one serves", |registry| serves(registry, "good", &good));
-    // Both names of one content: one of them waits for the other, and nobody compiles it twice.
+}
+
+/// The processor time of children that have ended.
+fn time_of_children() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name in parentheses").split_whitespace().collect();
+    let ticks: u64 = fields[13..15].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Files of one content are compiled by one child: another would take as long, and come to the same.
+#[test]
+fn one_content_under_two_names_is_compiled_once() {
+    let compile = BudgetPatch { cpu: Some(Duration::from_secs(1)), memory: Some(16 << 30) };
+    let world =
+        World::with(TempDir::new().expect("a folder"), TempDir::new().expect("a cache"), Settings { compile, ..Settings::default() });
     let same = answers("same", &bomb(4000), "");
-    world.put("one.wasm", &same);
-    world.put("two.wasm", &same);
-    while children() < 1 {
-        assert!(Instant::now() < until + PATIENCE, "it is compiled");
-        std::thread::yield_now();
+    let before = time_of_children();
+    for name in ["one", "two"] {
+        world.put(&format!("{name}.wasm"), &same);
     }
-    let until = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < until {
-        assert!(children() < 2, "the same content is compiled twice");
-        std::thread::yield_now();
-    }
+    world.wait("both are held", |registry| ["one", "two"].iter().all(|name| registry.shelf().held.contains_key(*name)));
+    let took = time_of_children() - before;
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_millis(1900), "{took:?} of processor time");
 }
 
 #[test]

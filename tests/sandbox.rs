@@ -870,6 +870,10 @@ fn remembers() {
     let expected = [1, 2, 3, 1, 2, 3, 1].map(|n| format!("task {n}, {n} files, cancelled: false"));
     assert_eq!(told, expected);
     assert_eq!((runtime.live_instances(), runtime.idle_instances()), (0, 1), "it waits, and does not count as alive");
+    let many = reused(10_000, |_| {});
+    (0..200).for_each(|_| drop(run("{}", &many)));
+    let tasks = runtime.threads().metrics().num_alive_tasks();
+    assert!(tasks < 10, "{tasks} tasks look for instances that wait for too long");
 
     // The log is each task's own; so is the fuel, which is less without a start.
     let call = reused(100, |l| l.fuel = 1_000_000_000);

@@ -9,8 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Stopwatch;
 use crate::model::limits::show_bytes;
 use crate::model::text::sanitize_lines;
 
@@ -81,7 +82,7 @@ pub(super) fn ask(work: &Work<'_>, input: &[u8], budget: Budget) -> Result<Vec<u
     let (read, stopped, status) = std::thread::scope(|scope| {
         let child = &child;
         let watchdog = scope.spawn(move || {
-            let begun = Instant::now();
+            let begun = Stopwatch::start();
             let stopped = loop {
                 let left = wall.saturating_sub(begun.elapsed());
                 if told.recv_timeout(left.min(LOOK)) != Err(mpsc::RecvTimeoutError::Timeout) {

@@ -20,6 +20,7 @@ pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::Settings;
@@ -330,7 +331,12 @@ impl Registry {
         }
         let old = shelf.plugins.get(&entry.name).cloned();
         let serves = old.is_some_and(|old| self.grant(&old).is_ok());
-        let wanted = || self.shelf().awaited.get(&entry.name) == Some(entry);
+        let given_up = AtomicBool::new(false);
+        let wanted = || {
+            let is_awaited = self.shelf().awaited.get(&entry.name) == Some(entry);
+            given_up.fetch_or(!is_awaited, Ordering::SeqCst);
+            is_awaited
+        };
         let ready = match self.load_while(entry, &wanted) {
             // Nothing served: whoever calls it is told what it lacks.
             Err(
@@ -343,6 +349,9 @@ impl Registry {
             ) if !serves => self.code_while(entry, &wanted).map(drop),
             loaded => loaded.map(drop),
         };
+        if given_up.load(Ordering::SeqCst) {
+            return false; // and where it has come back meanwhile, it was handed out again
+        }
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = (*self.shelf()).clone();
         if matches!(ready, Err(Error::Replaced { .. } | Error::Bad { .. })) {

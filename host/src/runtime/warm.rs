@@ -49,9 +49,17 @@ struct Idle {
 pub(super) struct Warm {
     slots: Arc<Semaphore>,
     memory: Arc<Semaphore>,
-    idle: Mutex<VecDeque<Idle>>,
+    idle: Mutex<Queue>,
     /// How many attempts wait for a place. While there are any, no instance is kept.
     waiting: AtomicUsize,
+}
+
+/// The instances that wait, the one that has waited longest in front.
+#[derive(Default)]
+struct Queue {
+    idle: VecDeque<Idle>,
+    /// Whether somebody looks for those that wait for too long: one at a time.
+    is_swept: bool,
 }
 
 /// Counts one attempt that waits.
@@ -73,13 +81,13 @@ impl Warm {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, Queue> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many instances wait for a task.
     pub(super) fn count(&self) -> usize {
-        self.idle().len()
+        self.idle().idle.len()
     }
 
     /// A place in flight and a part of the memory budget, once there are; `None` when the runtime is gone.
@@ -98,7 +106,7 @@ impl Warm {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(&self.waiting);
         loop {
-            let oldest = self.idle().pop_front();
+            let oldest = self.idle().idle.pop_front();
             let none_left = oldest.is_none();
             drop(oldest);
             if let Some(permit) = at_once() {
@@ -113,7 +121,7 @@ impl Warm {
 
     /// An instance that may do one more task of a plugin, with its places, if one idles.
     pub(super) fn take(&self, plugin: &Arc<Plugin>, call: &Call) -> Option<(Instance, Places)> {
-        let mut idle = self.idle();
+        let idle = &mut self.idle().idle;
         // The latest first: its memory is still in the processor's caches, and the others may go.
         let at = idle.iter().rposition(|idle| {
             idle.plugin.as_ptr() == Arc::as_ptr(plugin)
@@ -133,15 +141,15 @@ impl Warm {
             limits: call.limits,
             since: Instant::now(),
         };
-        let mut idle = self.idle();
+        let mut queue = self.idle();
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            drop(idle);
+            drop(queue);
             return drop(kept);
         }
-        let is_first = idle.is_empty();
-        idle.push_back(kept);
-        drop(idle);
-        if is_first {
+        queue.idle.push_back(kept);
+        let is_swept = std::mem::replace(&mut queue.is_swept, true);
+        drop(queue);
+        if !is_swept {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
@@ -152,13 +160,15 @@ async fn sweep(warm: Weak<Warm>) {
     loop {
         tokio::time::sleep(IDLE_MAX / 4).await;
         let Some(warm) = warm.upgrade() else { return };
-        let mut idle = warm.idle();
-        let fresh = idle.iter().position(|idle| idle.since.elapsed() < IDLE_MAX && idle.plugin.strong_count() > 0).unwrap_or(idle.len());
-        let old: Vec<Idle> = idle.drain(..fresh).collect();
-        let is_done = idle.is_empty();
-        drop(idle);
+        let mut queue = warm.idle();
+        let keeps = |idle: &Idle| idle.since.elapsed() < IDLE_MAX && idle.plugin.strong_count() > 0;
+        let fresh = queue.idle.iter().position(keeps).unwrap_or(queue.idle.len());
+        let old: Vec<Idle> = queue.idle.drain(..fresh).collect();
+        queue.is_swept = !queue.idle.is_empty();
+        let goes_on = queue.is_swept;
+        drop(queue);
         drop(old);
-        if is_done {
+        if !goes_on {
             return;
         }
     }
