@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("judge", 6),
     ("check", 7),
     ("manager", 7),
+    ("prepare", 7),
     ("report", 8),
     ("api", 9),
     ("cli", 10),

@@ -10,9 +10,10 @@
 //! | 3 | [`journal`], [`runtime`] | the event log; all of wasmtime |
 //! | 4 | [`config`], [`registry`] | files that people write; the plugin folder |
 //! | 5 | [`judge`] | a gate over a subject, in parts, and what is known of it |
-//! | 6 | [`check`], [`manager`] | a directory judged; the one loop |
+//! | 6 | [`check`], [`manager`], [`prepare`] | a directory judged; the one loop; workflows, before they run |
 //! | 7 | [`report`] | runs and checks as text and JSON |
-//! | 8 | [`api`], [`cli`] | the local socket; arguments, rendering, exit codes |
+//! | 8 | [`api`] | HTTP, live events, MCP, the dashboard; and the client of it all |
+//! | 9 | [`cli`] | arguments, rendering, exit codes |
 //!
 //! A program that wants only the sandbox uses [`runtime::Runtime`]: compile, load, and run tasks under limits. One that
 //! wants workflows adds a [`registry::Registry`], a [`journal::Store`] and [`manager::start`].
@@ -32,8 +33,10 @@ pub mod judge;
 
 pub mod check;
 pub mod manager;
+pub mod prepare;
 pub mod report;
 
 pub mod api;
+pub use api::client;
 
 pub mod cli;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::exit::{Error, Exit};
 use super::output::replace;
+use crate::client::Client;
 use crate::config::Manifest;
 use crate::model::Digest;
 use crate::model::text::{counted, sanitize};
@@ -88,6 +89,21 @@ pub fn add(context: &Context, arguments: &AddArguments) -> Result<Exit, Error> {
             let _ = std::fs::remove_dir(&folder); // only where nothing is in it
         }
     })
+}
+
+/// Sends components to a server that takes some. What it grants them is its operator's business.
+pub async fn add_there(client: &Client, arguments: &AddArguments) -> Result<Exit, Error> {
+    if !arguments.cargo.is_empty() || arguments.to.is_some() || arguments.replace {
+        return Err(Error::usage("over --server a component is sent as it is: --cargo, --to and --replace work here"));
+    }
+    for source in &arguments.source {
+        let entry = examine(source).map_err(|bad| Error::usage(format!("{}: {bad}", source.display())))?;
+        let component =
+            intake::read(source, COMPONENT_BYTES_MAX).map_err(|error| Error::usage(format!("{}: {error}", source.display())))?;
+        let told = client.upload(&entry.name, component).await?;
+        outln!("sent: {} ({}), which {}", entry.name, entry.digest, sanitize(told["state"].as_str().unwrap_or("is there"), 40));
+    }
+    Ok(Exit::Passed)
 }
 
 /// The folder that they are added to.

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::host::{HoldError, Host};
+use crate::api::Offer;
 
 /// How long it waits for something to do.
 const IDLE: Duration = Duration::from_secs(5);
@@ -17,7 +18,7 @@ pub fn background(common: &Common) -> Result<Exit, Error> {
     let context = Arc::new(common.open(None)?);
     super::block_on(async {
         let mut terminated = signal(SignalKind::terminate()).map_err(|error| Error::engine(format!("no signals: {error}")))?;
-        let held = match Host::hold(common, context).await {
+        let held = match Host::hold(common, context, Offer::default()).await {
             Ok(held) => held,
             Err(HoldError::Held(_)) => {
                 outln!("held"); // whoever holds it can be asked as well

@@ -9,16 +9,22 @@ use serde_json::{Map, Value, json};
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::output::OutFolder;
-use super::workflow::media_type;
+use crate::api;
+use crate::client::{Client, Command, RemoteStore};
+use crate::journal::{READ_MAX, Store};
+use crate::machine::Event;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
 use crate::model::text::counted;
-use crate::model::{Artifact, Attempt, Decision, Failure, FailureKind, Grant, Receipt, Subject, Task, Verdict, artifact};
-use crate::registry::Loaded;
+use crate::model::{Artifact, Attempt, Decision, Digest, Failure, FailureKind, Grant, Receipt, RunId, Subject, Task, Verdict, artifact};
+use crate::prepare::media_type;
 use crate::report::{artifact_json, attempt_json, log_text, verdict_json};
 use crate::runtime::{Call, Kind};
 
 /// The largest input that is read at all, in bytes; the `input` limit is checked besides.
 const INPUT_BYTES_MAX: u64 = 1 << 30;
+
+/// How long one question about a call that goes on elsewhere waits.
+const POLL: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Arguments of `call`.
 #[derive(Debug, clap::Args)]
@@ -66,6 +72,9 @@ pub struct CallArguments {
 pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
     let patch = limits(&arguments)?;
     let params = params(&arguments)?;
+    if let Some(client) = common.remote()? {
+        return call_there(&client, arguments, params);
+    }
     let context = common.open(Some(1))?;
     let entry = context.registry.find(&arguments.plugin)?;
     let limits = context.registry.limits(&entry, &patch)?;
@@ -111,7 +120,73 @@ pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
             }
         }
     })?;
-    finish(&loaded, attempt, out, arguments.json, interrupted)
+    let called = Called { name: &loaded.entry.name, digest: Some(loaded.entry.digest), granted_nothing: *loaded.grant == Grant::default() };
+    finish(&called, attempt, out, arguments.json, interrupted)
+}
+
+/// Has a server run the task: as a run of one step, which is in its journal.
+fn call_there(client: &Client, arguments: CallArguments, params: Map<String, Value>) -> Result<Exit, Error> {
+    let refused = |what: &str| Error::usage(format!("{what} works here, and not over --server"));
+    if crate::registry::is_path(&arguments.plugin) {
+        return Err(refused("a path to a component").help("name a plugin that the server has: `sandhog plugins list --server URL`"));
+    }
+    if arguments.trace {
+        return Err(refused("--trace"));
+    }
+    let inputs = read_inputs(&arguments.input)?;
+    let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
+    let given = [("fuel", &arguments.fuel), ("memory", &arguments.memory), ("timeout", &arguments.timeout)];
+    let given = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));
+    let mut limits: Map<String, Value> = given.collect();
+    limits.extend(arguments.limit.iter().filter_map(|limit| limit.split_once('=')).map(|(name, text)| (name.to_owned(), text.into())));
+    let submission = api::one_task(&arguments.plugin, params, limits, inputs).map_err(Error::usage)?;
+    let (attempt, interrupted) = super::block_on(async {
+        let run = client.submit(&submission, None).await?;
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                report = client.report(run, Some(POLL)) => {
+                    if matches!(report?["status"].as_str(), Some("completed" | "failed" | "cancelled")) {
+                        break;
+                    }
+                }
+                _ = tokio::signal::ctrl_c() => {
+                    interrupted = true;
+                    client.command(run, &Command::Cancel { reason: "interrupted".to_owned() }).await?;
+                }
+            }
+        }
+        attempt_of(&RemoteStore::new(client.clone()), run).await.map(|attempt| (attempt, interrupted))
+    })??;
+    let called = Called { name: &arguments.plugin, digest: None, granted_nothing: false };
+    finish(&called, attempt, out, arguments.json, interrupted)
+}
+
+/// How the one attempt of a run of one task ended.
+async fn attempt_of(store: &dyn Store, run: RunId) -> Result<Attempt<Answer>, Error> {
+    for record in store.read(&run, 1, READ_MAX).await? {
+        match record.event {
+            Event::AttemptCompleted { artifacts, receipt, log, .. } => {
+                let mut made = Vec::with_capacity(artifacts.len());
+                for artifact in artifacts {
+                    let content = store.content(&artifact).await?;
+                    made.push(Artifact { name: artifact.name, media_type: artifact.media_type, content });
+                }
+                return Ok(Attempt { result: Ok(Answer::Artifacts(made)), receipt, log });
+            }
+            Event::AttemptFailed { failure, receipt, log, .. } => return Ok(Attempt { result: Err(failure), receipt, log }),
+            _ => {}
+        }
+    }
+    let failure = Failure::new(FailureKind::Cancelled, "it was cancelled before it started");
+    Ok(Attempt { result: Err(failure), receipt: Receipt::default(), log: crate::model::Log::default() })
+}
+
+/// What was called.
+struct Called<'a> {
+    name: &'a str,
+    digest: Option<Digest>,
+    granted_nothing: bool,
 }
 
 enum Answer {
@@ -119,7 +194,7 @@ enum Answer {
     Verdict(Verdict),
 }
 
-fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_json: bool, interrupted: bool) -> Result<Exit, Error> {
+fn finish(called: &Called<'_>, attempt: Attempt<Answer>, out: Option<OutFolder>, as_json: bool, interrupted: bool) -> Result<Exit, Error> {
     let Attempt { result, receipt, log } = attempt;
     let exit = match &result {
         _ if interrupted => Exit::Interrupted,
@@ -142,7 +217,7 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
             Err(_) => json!({ "artifacts": [] }),
         };
         let told = Attempt { result: Ok(()), receipt, log };
-        outln!("{}", attempt_json(&loaded.entry.name, &loaded.entry.digest, result.as_ref().err(), answer, &told));
+        outln!("{}", attempt_json(called.name, called.digest.as_ref(), result.as_ref().err(), answer, &told));
         return Ok(exit);
     }
     err!("{}", log_text(&log));
@@ -150,7 +225,7 @@ fn finish(loaded: &Loaded, attempt: Attempt<Answer>, out: Option<OutFolder>, as_
         Ok(Answer::Artifacts(artifacts)) if written == 0 => print_artifacts(artifacts)?,
         Ok(Answer::Artifacts(_)) => errln!("wrote {}", counted(written, "file")),
         Ok(Answer::Verdict(verdict)) => print_verdict(verdict),
-        Err(failure) => print_failure(loaded, failure),
+        Err(failure) => print_failure(called, failure),
     }
     errln!("{}", receipt_line(&receipt));
     Ok(exit)
@@ -184,15 +259,15 @@ fn print_verdict(verdict: &Verdict) {
     outln!("{word}: {}", crate::model::text::sanitize(&verdict.summary, 400));
 }
 
-fn print_failure(loaded: &Loaded, failure: &Failure) {
-    let plugin = &loaded.entry.name;
+fn print_failure(called: &Called<'_>, failure: &Failure) {
+    let plugin = called.name;
     let blame = match failure.kind.blame() {
         crate::model::Blame::Guest => "blame: guest",
         crate::model::Blame::Host => "blame: host",
     };
     errln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
     let by_itself = matches!(failure.kind, FailureKind::Trapped | FailureKind::Exited | FailureKind::Permanent);
-    if by_itself && *loaded.grant == Grant::default() {
+    if by_itself && called.granted_nothing {
         errln!("  hint: it is granted nothing; `sandhog plugins inspect {plugin}` shows what it imports, and how to grant it");
     }
 }

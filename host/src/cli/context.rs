@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::TypedValueParser as _;
 
 use super::exit::Error;
+use crate::client::Client;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::manifest::check_name;
 use crate::config::settings::{self, FILE_NAME};
@@ -16,6 +17,9 @@ use crate::runtime::{Allocator, Runtime, Settings as RuntimeSettings};
 
 /// The name of the folder for the journal.
 const STATE_FOLDER: &str = ".sandhog";
+
+/// The shortest token, in bytes: one that cannot be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
 
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +42,12 @@ pub struct Common {
     /// Where the journal is kept [default: .sandhog beside the configuration file, or here]
     #[arg(long, global = true, value_name = "FOLDER", env = "SANDHOG_STATE_DIR", help_heading = "Global options")]
     pub state_dir: Option<PathBuf>,
+    /// Work against this server, such as http://127.0.0.1:8080, and not with a state directory here
+    #[arg(long, global = true, value_name = "URL", env = "SANDHOG_SERVER", help_heading = "Global options")]
+    pub server: Option<String>,
+    /// A file that holds a server's token: the one that `serve` asks for, or that --server is given; or SANDHOG_TOKEN, which is the token itself
+    #[arg(long, global = true, value_name = "FILE", env = "SANDHOG_TOKEN_FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
     /// How many attempts run at once [default: twice the number of cores]
     #[arg(long, global = true, value_name = "N", env = "SANDHOG_CONCURRENCY", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
@@ -88,6 +98,24 @@ impl Common {
             (None, None) => PathBuf::from(STATE_FOLDER),
         };
         std::path::absolute(&folder).map_err(|error| Error::usage(format!("{}: {error}", folder.display())))
+    }
+
+    /// The server that was named, if one was.
+    pub fn remote(&self) -> Result<Option<Client>, Error> {
+        let Some(server) = self.server.as_deref().filter(|server| !server.is_empty()) else { return Ok(None) };
+        Ok(Some(Client::at(server, self.token()?)?))
+    }
+
+    /// The token of a server, if there is one.
+    pub fn token(&self) -> Result<Option<String>, Error> {
+        if let Some(file) = &self.token_file {
+            return read_token(file).map(Some);
+        }
+        match std::env::var("SANDHOG_TOKEN") {
+            Ok(token) if !token.trim().is_empty() => check_token("SANDHOG_TOKEN", token.trim()).map(Some),
+            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => Err(Error::usage("SANDHOG_TOKEN is no text")),
+        }
     }
 
     /// The folder of the gates that come with sandhog: named, or beside the binary.
@@ -181,6 +209,20 @@ pub fn read_settings(path: &Path) -> Result<Settings, Error> {
     let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     Ok(settings::read(path, &text, &base, |name| std::env::var(name).ok())?)
+}
+
+/// The token in a file.
+pub fn read_token(file: &Path) -> Result<String, Error> {
+    let text = read_text(file)?;
+    check_token(&file.display().to_string(), text.trim())
+}
+
+fn check_token(place: &str, token: &str) -> Result<String, Error> {
+    if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        let help = "such as what `openssl rand -hex 32` prints";
+        return Err(Error::usage(format!("{place}: expected a token of {TOKEN_BYTES_MIN} characters or more, without spaces")).help(help));
+    }
+    Ok(token.to_owned())
 }
 
 /// Reads a file that a person wrote.

@@ -113,6 +113,15 @@ impl From<Problems> for Error {
     }
 }
 
+impl From<crate::prepare::InputError> for Error {
+    fn from(error: crate::prepare::InputError) -> Self {
+        match error {
+            crate::prepare::InputError::Glob(problems) => problems.into(),
+            crate::prepare::InputError::Refused(message) => Self::usage(message),
+        }
+    }
+}
+
 impl From<crate::registry::Error> for Error {
     fn from(error: crate::registry::Error) -> Self {
         Self::usage(error)
@@ -143,11 +152,52 @@ impl From<crate::manager::Error> for Error {
     }
 }
 
-impl From<crate::api::Error> for Error {
-    fn from(error: crate::api::Error) -> Self {
-        match &error {
-            crate::api::Error::Refused { code, .. } if code != "failed" => Self::usage(error),
-            crate::api::Error::Refused { .. } | crate::api::Error::Nobody { .. } | crate::api::Error::Gone(_) => Self::engine(error),
+impl From<crate::client::Error> for Error {
+    fn from(error: crate::client::Error) -> Self {
+        use crate::client::Error as Client;
+        match error {
+            Client::Refused(problem) => (*problem).into(),
+            Client::Place(_) => Self::usage(error),
+            Client::Nobody { .. } | Client::Gone { .. } => Self::engine(error),
+        }
+    }
+}
+
+impl From<crate::api::Problem> for Error {
+    fn from(problem: crate::api::Problem) -> Self {
+        use crate::api::Code;
+        let mut message = problem.detail;
+        for place in &problem.problems {
+            message.push_str(&format!("\n{}:{}:{}: {}", place.file, place.line, place.column, place.message));
+            message.extend(place.help.iter().map(|help| format!(" ({help})")));
+        }
+        let error = match problem.code {
+            Code::Failed | Code::Unavailable | Code::TooManyRequests => Self::engine(message),
+            _ => Self::usage(message),
+        };
+        let token = || (problem.code == Code::Unauthorized).then(|| "give it with --token-file, or in SANDHOG_TOKEN".to_owned());
+        match token().or(problem.help) {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    }
+}
+
+impl From<Error> for crate::api::Problem {
+    fn from(error: Error) -> Self {
+        use crate::api::{Code, Place};
+        let code = if error.exit == Exit::Engine { Code::Failed } else { Code::Invalid };
+        let places = error.problems.iter().flat_map(|problems| &problems.problems).map(|problem| Place {
+            file: problem.file.clone(),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message.clone(),
+            help: problem.help.clone(),
+        });
+        let problem = Self::new(code, &error.message).places(places.collect());
+        match error.help {
+            Some(help) => problem.help(help),
+            None => problem,
         }
     }
 }

@@ -9,13 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{Common, Context};
 use super::exit::Error;
-use super::workflow::{check_plugins, load_plugins, read_inputs, read_workflow};
-use crate::api::{self, Client, Command, Server, Submission};
+use super::workflow::{load_plugins, read_inputs, read_workflow};
+use crate::api::{self, Command, Listener, Offer, Problem, Submission};
+use crate::client::{self, Client, RemoteStore};
 use crate::clock::SystemClock;
 use crate::journal::{self, Record, Sqlite, Store};
 use crate::machine::RunStatus;
 use crate::manager::{self, Crew, Feed, Handle, Options, Running};
 use crate::model::{Artifact, RunId, Workflow};
+use crate::prepare::check_plugins;
 use crate::registry::watch::Watch;
 
 /// How long executing calls may take to end when the process is told to.
@@ -25,18 +27,21 @@ pub const GRACE: Duration = Duration::from_secs(10);
 pub struct Host {
     /// What drives runs.
     pub handle: Handle,
+    /// What can be asked of it.
+    pub service: api::Service,
     running: Running,
-    server: Server,
+    socket: Listener,
+    beside: api::Beside,
     /// Has what changes in the plugin folders take effect.
-    _watch: Watch,
+    watch: Watch,
 }
 
 impl Host {
     /// Holds the directory, where no other process does.
-    pub async fn hold(common: &Common, context: Arc<Context>) -> Result<Self, HoldError> {
+    pub async fn hold(common: &Common, context: Arc<Context>, offer: Offer) -> Result<Self, HoldError> {
         let folder = common.state_folder()?;
         refuse_tracked(&folder)?;
-        let store: Arc<dyn Store> = match open(&folder).await? {
+        let store = match open(&folder).await? {
             Opened::Ours(store) => Arc::new(store),
             Opened::Theirs(client) => return Err(HoldError::Held(client)),
         };
@@ -44,12 +49,22 @@ impl Host {
         let mut options = Options::in_folder(context.concurrency, &folder).map_err(Error::from)?;
         let settings = context.registry.settings();
         (options.breaker, options.balance) = (settings.breaker, settings.balance);
+        let journal = Arc::clone(&store);
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await.map_err(Error::from)?;
-        let watch = watch(common, &context, &handle)?;
-        let prepare: api::Prepare = Arc::new(move |path: &Path| prepare_again(&context, path).map_err(|error| error.text()));
-        let served = api::serve(&folder, handle.clone(), prepare);
-        let server = served.map_err(|error| Error::engine(format!("the socket in {} cannot be served: {error}", folder.display())))?;
-        Ok(Self { handle, running, server, _watch: watch })
+        let again = Arc::clone(&context);
+        let parts = api::Parts {
+            handle: handle.clone(),
+            runtime: context.runtime.clone(),
+            registry: Arc::clone(&context.registry),
+            concurrency: context.concurrency,
+            journal: Some(journal),
+            prepare: Arc::new(move |path: &Path| prepare_again(&again, path).map_err(Problem::from)),
+        };
+        let (service, beside) = api::Service::start(parts, offer);
+        let watch = watch(common, &context, &handle, &service)?;
+        let served = api::on_socket(&folder, &service);
+        let socket = served.map_err(|error| Error::engine(format!("the socket in {} cannot be served: {error}", folder.display())))?;
+        Ok(Self { handle, service, running, socket, beside, watch })
     }
 
     /// Goes on until everything that others asked for has ended, and nobody follows a run here that waits for a person; then
@@ -61,8 +76,11 @@ impl Host {
             _ = terminated.recv() => return self.drain().await,
             _ = tokio::signal::ctrl_c() => return self.drain().await,
         }
-        self.server.stop().await;
+        self.socket.close().await;
         self.handle.idle().await?; // what was accepted at the last moment ends too
+        self.service.stop().cancel();
+        self.beside.ended().await;
+        drop(self.watch);
         Ok(self.running.shutdown().await?)
     }
 
@@ -70,9 +88,9 @@ impl Host {
         let mut told = false;
         loop {
             self.handle.idle().await?;
-            if self.server.followers() == 0 {
+            if self.service.followers() == 0 {
                 tokio::time::sleep(LOOK).await; // who has just been told something asks again
-                if self.server.followers() == 0 {
+                if self.service.followers() == 0 {
                     return Ok(());
                 }
             }
@@ -83,16 +101,31 @@ impl Host {
         }
     }
 
+    /// Waits until the manager has ended by itself; what it says when it is drained is the better reason.
+    pub async fn ended(&self) -> Error {
+        self.handle.stopped().await;
+        Error::engine("the manager has stopped")
+    }
+
     /// Starts nothing more, lets what executes end within the grace period, and lets go of the directory.
     pub async fn drain(self) -> Result<(), Error> {
-        let ended = self.running.drain(GRACE).await;
-        self.server.stop().await;
+        self.drain_within(GRACE).await
+    }
+
+    /// As [`Host::drain`], within another time.
+    pub async fn drain_within(self, grace: Duration) -> Result<(), Error> {
+        drop(self.watch);
+        let ended = self.running.drain(grace).await;
+        // Only now: who follows sees what ended meanwhile.
+        self.service.stop().cancel();
+        self.socket.close().await;
+        self.beside.ended().await;
         Ok(ended?)
     }
 }
 
 /// Looks at the plugin folders, and at the configuration, as long as it is kept.
-fn watch(common: &Common, context: &Context, handle: &Handle) -> Result<Watch, Error> {
+fn watch(common: &Common, context: &Context, handle: &Handle, service: &api::Service) -> Result<Watch, Error> {
     let registry = Arc::clone(&context.registry);
     let (common, configuration) = (common.clone(), registry.settings().file.clone());
     let known = configuration.clone();
@@ -101,12 +134,19 @@ fn watch(common: &Common, context: &Context, handle: &Handle) -> Result<Watch, E
         Some(gone) => Err(format!("{} is no file any more", gone.display())),
         None => common.settings_again().map_err(|error| error.text()),
     });
-    let started = Watch::start(registry, configuration, reread, Arc::new(handle.plugins_changed()));
+    let (told, follows) = (handle.plugins_changed(), service.tell_plugins_changed());
+    let changed = move || {
+        told();
+        follows();
+    };
+    let started = Watch::start(registry, configuration, reread, Arc::new(changed));
     started.map_err(|error| Error::engine(format!("failed to start a thread: {error}")))
 }
 
 /// How long a process that holds the directory may take to listen, or to let go of it.
 const SETTLING: Duration = Duration::from_secs(10);
+/// How long a server may be away while a run of it is followed: long enough to be started again.
+const AWAY_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -126,11 +166,9 @@ async fn open(folder: &Path) -> Result<Opened, Error> {
         };
         let client = Client::of(folder);
         match client.head(0, None).await {
-            Ok(_) | Err(api::Error::Refused { .. }) => return Ok(Opened::Theirs(client)),
-            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
-            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) => {
-                return Err(Error::from(error).help("it does not answer; end it, or name another directory with --state-dir"));
-            }
+            Ok(_) | Err(client::Error::Refused(_)) => return Ok(Opened::Theirs(client)),
+            Err(_) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
+            Err(_) => return Err(Error::from(error).help("it does not answer; end it, or name another directory with --state-dir")),
         }
     }
 }
@@ -174,18 +212,68 @@ fn refuse_tracked(folder: &Path) -> Result<(), Error> {
     }
 }
 
-/// The journal, to be read: whoever holds it.
-pub fn journal(common: &Common) -> Result<Arc<Sqlite>, Error> {
+/// A journal, to be read: a file, whoever holds it, or that of a server.
+pub struct Reading {
+    store: Arc<dyn Store>,
+    /// Where the file is; absent for a server's.
+    folder: Option<PathBuf>,
+    /// Who goes on with the runs in it.
+    client: Client,
+}
+
+impl std::ops::Deref for Reading {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+impl Reading {
+    /// Whether somebody holds the directory. A server does.
+    pub fn is_held(&self) -> bool {
+        self.folder.as_deref().is_none_or(Sqlite::is_held)
+    }
+
+    /// Who can be asked, if somebody is there.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether it is that of a server.
+    pub fn is_remote(&self) -> bool {
+        self.folder.is_none()
+    }
+}
+
+/// The journal, to be read.
+pub fn journal(common: &Common) -> Result<Reading, Error> {
+    if let Some(client) = common.remote()? {
+        return Ok(Reading { store: Arc::new(RemoteStore::new(client.clone())), folder: None, client });
+    }
+    let store = journal_file(common)?;
+    let folder = store.folder().to_owned();
+    Ok(Reading { client: Client::of(&folder), folder: Some(folder), store })
+}
+
+/// The journal's file, to be read: whoever holds it.
+pub fn journal_file(common: &Common) -> Result<Arc<Sqlite>, Error> {
     let folder = common.state_folder()?;
     match Sqlite::open_to_read(&folder)? {
         Some(store) => Ok(Arc::new(store)),
         None => Err(Error::usage(format!("there is no journal in {}", folder.display()))
-            .help("`sandhog run` makes one; another folder can be named with --state-dir")),
+            .help("`sandhog run` makes one; another folder can be named with --state-dir, a server with --server")),
     }
 }
 
 /// Has a run told something: by the process that holds the directory, or by this one where none does.
 pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<bool, Error> {
+    if let Some(client) = common.remote()? {
+        for (run, command) in commands {
+            client.command(run, &command).await?;
+        }
+        return Ok(true);
+    }
     let folder = common.state_folder()?;
     let watch = crate::clock::Stopwatch::start();
     let mut commands: std::collections::VecDeque<(RunId, Command)> = commands.into();
@@ -199,7 +287,7 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
             match client.command(*run, command).await {
                 Ok(()) => drop(commands.pop_front()),
                 // It was ending, and was not asked: perhaps the next one can be, or nobody holds it now.
-                Err(api::Error::Nobody { .. }) if watch.elapsed() < SETTLING => break,
+                Err(client::Error::Nobody { .. }) if watch.elapsed() < SETTLING => break,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -207,12 +295,18 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
     let options = Options { drives: false, ..Options::in_folder(1, &folder)? };
     let (handle, running) = manager::start(store, Arc::new(Nobody), Arc::new(SystemClock), options).await?;
     for (run, command) in commands {
-        if let Some(input) = command.into_input() {
+        if let Some(input) = as_input(&handle, run, command).await? {
             handle.command(run, input).await?;
         }
     }
     running.shutdown().await?;
     Ok(false)
+}
+
+/// What a run is told, from what a person wants.
+async fn as_input(handle: &Handle, run: RunId, command: Command) -> Result<Option<crate::machine::Input>, Error> {
+    let row = handle.store().run(&run).await?.ok_or(manager::Error::NoSuchRun(run))?;
+    Ok(api::into_input(command, &row)?)
 }
 
 /// Workers of a manager that only tells runs what people want of them.
@@ -251,8 +345,8 @@ fn nobody<T>() -> crate::model::Attempt<T> {
 pub enum Seat {
     /// This process holds the directory.
     Ours(Handle),
-    /// Another does; its journal is read beside it.
-    Theirs(Client, Arc<Sqlite>),
+    /// Another does, here or elsewhere; its journal is read beside it.
+    Theirs(Client, Reading),
 }
 
 impl Seat {
@@ -260,14 +354,14 @@ impl Seat {
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Ours(handle) => Arc::clone(handle.store()),
-            Self::Theirs(_, store) => Arc::clone(store) as Arc<dyn Store>,
+            Self::Theirs(_, reading) => Arc::clone(&reading.store),
         }
     }
 
     /// Tells a run something.
     pub async fn command(&self, run: RunId, command: Command) -> Result<(), Error> {
         match self {
-            Self::Ours(handle) => match command.into_input() {
+            Self::Ours(handle) => match as_input(handle, run, command).await? {
                 Some(input) => Ok(handle.command(run, input).await?),
                 None => Ok(handle.resume(run).await?),
             },
@@ -279,10 +373,11 @@ impl Seat {
     pub fn follow(&self, run: RunId, from_version: u64) -> Follow {
         match self {
             Self::Ours(handle) => Follow::Ours(handle.follow(run)),
-            Self::Theirs(client, store) => Follow::Theirs(Remote {
+            Self::Theirs(client, reading) => Follow::Theirs(Remote {
                 client: Some(client.clone()),
-                store: Arc::clone(store) as Arc<dyn Store>,
-                folder: store.folder().to_owned(),
+                store: Arc::clone(&reading.store),
+                folder: reading.folder.clone(),
+                away: None,
                 run,
                 version: from_version,
                 seq: 0,
@@ -306,7 +401,10 @@ pub struct Remote {
     /// Gives word of more; absent where only what is there is asked for.
     client: Option<Client>,
     store: Arc<dyn Store>,
-    folder: PathBuf,
+    /// The directory whose holder it is; absent for a server's.
+    folder: Option<PathBuf>,
+    /// Since when a server has been away.
+    away: Option<crate::clock::Stopwatch>,
     run: RunId,
     version: u64,
     seq: u64,
@@ -325,6 +423,11 @@ impl Follow {
 }
 
 impl Remote {
+    /// Whether it is a server that is away, and has not been for long.
+    fn may_come_back(&mut self) -> bool {
+        self.folder.is_none() && self.away.get_or_insert_with(crate::clock::Stopwatch::start).elapsed() < AWAY_MAX
+    }
+
     async fn next(&mut self) -> Result<Option<Record>, Error> {
         loop {
             if let Some(record) = self.ready.next() {
@@ -332,7 +435,14 @@ impl Remote {
                 self.ended = record.event.ends_the_run();
                 return Ok(Some(record));
             }
-            let records = self.store.read(&self.run, self.version, journal::READ_MAX).await?;
+            let records = match self.store.read(&self.run, self.version, journal::READ_MAX).await {
+                Err(_) if self.may_come_back() => {
+                    tokio::time::sleep(LOOK * 10).await;
+                    continue;
+                }
+                read => read?,
+            };
+            self.away = None;
             if !records.is_empty() {
                 self.ready = records.into_iter();
                 continue;
@@ -349,7 +459,8 @@ impl Remote {
                     }
                 }
                 // It may listen no more, and still be about to end what it accepted.
-                Err(_) if Sqlite::is_held(&self.folder) => tokio::time::sleep(LOOK).await,
+                Err(_) if self.folder.as_deref().is_some_and(Sqlite::is_held) => tokio::time::sleep(LOOK).await,
+                Err(_) if self.may_come_back() => tokio::time::sleep(LOOK * 10).await,
                 // What was written before it went away is read, and then nothing more comes.
                 Err(_) => self.client = None,
             }
@@ -362,7 +473,7 @@ impl Remote {
 pub async fn submit_there(common: &Common, holder: Option<Client>, workflow: &Path, key: Option<String>) -> Result<(RunId, Client), Error> {
     let workflow = std::path::absolute(workflow).map_err(|error| Error::usage(format!("{}: {error}", workflow.display())))?;
     let key = key.unwrap_or_else(|| format!("submitted-{}", uuid::Uuid::new_v4()));
-    let submission = Submission { workflow, idempotency_key: Some(key) };
+    let submission = Submission { path: Some(workflow), ..Submission::default() };
     let watch = crate::clock::Stopwatch::start();
     let mut holder = holder;
     loop {
@@ -370,9 +481,9 @@ pub async fn submit_there(common: &Common, holder: Option<Client>, workflow: &Pa
             Some(client) => client,
             None => in_background(common).await?,
         };
-        match client.submit(&submission).await {
+        match client.submit(&submission, Some(&key)).await {
             Ok(run) => return Ok((run, client)),
-            Err(api::Error::Nobody { .. } | api::Error::Gone(_)) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
+            Err(client::Error::Nobody { .. } | client::Error::Gone { .. }) if watch.elapsed() < SETTLING => tokio::time::sleep(LOOK).await,
             Err(error) => return Err(error.into()),
         }
     }

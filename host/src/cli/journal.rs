@@ -7,8 +7,9 @@ use serde_json::json;
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::host::{self, find};
+use crate::client::{Client, JournalUsage, Verified};
 use crate::clock::{Clock as _, SystemClock, between};
-use crate::journal::{READ_MAX, Sqlite, Store};
+use crate::journal::{Damage, READ_MAX, Sqlite, Usage};
 use crate::model::RunId;
 use crate::model::limits::show_bytes;
 use crate::model::text::counted;
@@ -76,21 +77,30 @@ impl JournalCommand {
 pub fn journal(common: &Common, command: JournalCommand) -> Result<Exit, Error> {
     super::block_on(async {
         match command {
-            JournalCommand::Verify { json } => verify(&*host::journal(common)?, json),
+            JournalCommand::Verify { json } => verify(common, json).await,
             JournalCommand::Replay { rebuild, json } => replay(common, rebuild, json).await,
             JournalCommand::Export { run } => export(common, run.as_deref()).await,
             JournalCommand::Prune { older_than, keep, dry_run } => prune(common, older_than.as_deref(), keep, dry_run).await,
-            JournalCommand::Usage { json } => usage(&*host::journal(common)?, json),
+            JournalCommand::Usage { json } => usage(common, json).await,
         }
     })?
 }
 
-fn verify(store: &Sqlite, json: bool) -> Result<Exit, Error> {
-    let damages = store.verify()?;
+async fn verify(common: &Common, json: bool) -> Result<Exit, Error> {
+    let (damages, usage) = match common.remote()? {
+        Some(client) => {
+            let verified: Verified = client.get("/v1/journal/verify", &()).await?;
+            let damages = verified.damages.into_iter().map(serde_json::from_value::<Damage>).collect::<Result<Vec<_>, _>>();
+            (damages.map_err(|error| Error::engine(format!("the server's answer cannot be read: {error}")))?, usage_of(&client).await?)
+        }
+        None => {
+            let store = host::journal_file(common)?;
+            (store.verify()?, store.usage()?)
+        }
+    };
     if json {
         outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "intact": damages.is_empty(), "damages": damages }));
     } else if damages.is_empty() {
-        let usage = store.usage()?;
         outln!("intact: {} of {}, {}", counted(usage.records, "record"), counted(usage.runs, "run"), counted(usage.blobs, "blob"));
     } else {
         for damage in &damages {
@@ -103,14 +113,30 @@ fn verify(store: &Sqlite, json: bool) -> Result<Exit, Error> {
     Ok(if damages.is_empty() { Exit::Passed } else { Exit::Failed })
 }
 
+async fn usage_of(client: &Client) -> Result<Usage, Error> {
+    let answer: JournalUsage = client.get("/v1/journal/usage", &()).await?;
+    serde_json::from_value(answer.usage).map_err(|error| Error::engine(format!("the server's answer cannot be read: {error}")))
+}
+
+/// Refuses what is done to the files themselves, where a server was named.
+fn here(common: &Common) -> Result<(), Error> {
+    match common.remote()? {
+        Some(_) => {
+            Err(Error::usage("this works on the journal's files, and not over --server").help("run it where the state directory is"))
+        }
+        None => Ok(()),
+    }
+}
+
 async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Error> {
+    here(common)?;
     if rebuild {
         // Only the one that holds the directory writes.
         let store = Sqlite::open(&common.state_folder()?)?;
         let runs = store.rebuild().await?;
         errln!("made anew: {}", counted(runs, "run"));
     }
-    let differences = host::journal(common)?.differences()?;
+    let differences = host::journal_file(common)?.differences()?;
     if json {
         outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "identical": differences.is_empty(), "differences": differences }));
     } else if differences.is_empty() {
@@ -159,6 +185,7 @@ fn span(text: &str) -> Result<Duration, Error> {
 }
 
 async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry_run: bool) -> Result<Exit, Error> {
+    here(common)?;
     let age = older_than.map(span).transpose()?;
     let now = SystemClock.now();
     let store = host::journal(common)?;
@@ -199,19 +226,24 @@ async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry
     Ok(Exit::Passed)
 }
 
-fn usage(store: &Sqlite, json: bool) -> Result<Exit, Error> {
-    let usage = store.usage()?;
+async fn usage(common: &Common, json: bool) -> Result<Exit, Error> {
+    let (usage, place) = match common.remote()? {
+        Some(client) => (usage_of(&client).await?, client.place()),
+        None => {
+            let store = host::journal_file(common)?;
+            (store.usage()?, store.folder().display().to_string())
+        }
+    };
     if json {
         outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "usage": usage }));
     } else {
         outln!(
-            "{}, {}, {} of {}; {} on disk in {}",
+            "{}, {}, {} of {}; {} on disk in {place}",
             counted(usage.runs, "run"),
             counted(usage.records, "record"),
             counted(usage.blobs, "blob"),
             show_bytes(usage.blob_bytes),
             show_bytes(usage.file_bytes),
-            store.folder().display()
         );
     }
     Ok(Exit::Passed)

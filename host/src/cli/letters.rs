@@ -5,9 +5,9 @@ use serde_json::json;
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::host::{self, find};
-use crate::api::Command;
+use crate::api::{Command, TaskName};
 use crate::journal::{DeadLetter, READ_MAX, Store};
-use crate::machine::{Event, TaskKey};
+use crate::machine::Event;
 use crate::manager;
 use crate::model::text::sanitize;
 use crate::model::{RunId, Workflow};
@@ -196,16 +196,16 @@ async fn show(common: &Common, letter: &str, as_json: bool) -> Result<Exit, Erro
     Ok(Exit::Passed)
 }
 
-async fn deal(common: &Common, choice: Choice, done: &str, command: impl Fn(Vec<TaskKey>) -> Command) -> Result<Exit, Error> {
+async fn deal(common: &Common, choice: Choice, done: &str, command: impl Fn(Vec<TaskName>) -> Command) -> Result<Exit, Error> {
     let store = host::journal(common)?;
     let letters = match &choice.letter {
         Some(letter) => vec![one(&*store, letter).await?],
         None => matching(&*store, &choice.filter).await?,
     };
     drop(store);
-    let mut by_run: std::collections::BTreeMap<RunId, Vec<TaskKey>> = std::collections::BTreeMap::new();
+    let mut by_run: std::collections::BTreeMap<RunId, Vec<TaskName>> = std::collections::BTreeMap::new();
     for letter in &letters {
-        by_run.entry(letter.run).or_default().push(letter.task);
+        by_run.entry(letter.run).or_default().push(TaskName { step: letter.step.clone(), index: letter.task.index });
     }
     if by_run.is_empty() {
         outln!("no dead letters");

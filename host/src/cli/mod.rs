@@ -38,6 +38,7 @@ mod bench_durable;
 mod call;
 mod check;
 mod compile;
+mod config;
 mod context;
 mod exit;
 mod git;
@@ -55,6 +56,7 @@ mod progress;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod test;
 mod trace;
 mod trust;
@@ -127,6 +129,11 @@ enum Command {
     /// Verify, replay, export and prune the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Serve runs to programs, people and AI managers: an API, a dashboard, live events
+    Serve(serve::ServeArguments),
+    /// Look at the configuration that holds
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Hold the state directory in the background
     #[command(hide = true)]
     Host,
@@ -145,6 +152,29 @@ enum Command {
     },
 }
 
+/// Whether a command can be done by a server that was named.
+fn works_on_a_server(command: &Command) -> bool {
+    match command {
+        Command::Run(_) | Command::Plan(_) | Command::Call(_) | Command::Runs(_) | Command::DeadLetters(_) | Command::Journal(_) => true,
+        Command::Config(_) => true, // shows that it was named
+        Command::Plugins(command) => command.works_on_a_server(),
+        Command::Check(_)
+        | Command::Baseline(_)
+        | Command::Trust(_)
+        | Command::Init(_)
+        | Command::Schema
+        | Command::New(_)
+        | Command::Pack(_)
+        | Command::Test(_)
+        | Command::Serve(_)
+        | Command::Host
+        | Command::Compile(_)
+        | Command::Validate(_)
+        | Command::Bench(_)
+        | Command::Completions { .. } => false,
+    }
+}
+
 /// Whether something goes to a person who sees colours.
 fn colour(stream: &impl std::io::IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -153,7 +183,9 @@ fn colour(stream: &impl std::io::IsTerminal) -> bool {
 /// The whole program: parses the arguments, does as told, and says how to exit.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    let mut sources = config::Sources::default();
     let parsed = Arguments::command().try_get_matches().and_then(|matches| {
+        sources = config::Sources::of(&matches);
         let mut arguments = Arguments::from_arg_matches(&matches)?;
         if let (Command::Check(check), Some((_, matches))) = (&mut arguments.command, matches.subcommand()) {
             check.note_order(matches);
@@ -169,7 +201,10 @@ pub fn main() -> std::process::ExitCode {
     };
     let Arguments { command, common } = arguments;
     let host_calls = matches!(&command, Command::Call(call) if call.trace);
-    trace::subscribe(common.verbose, host_calls);
+    match &command {
+        Command::Serve(serve) => trace::subscribe_server(common.verbose, serve.log_format),
+        _ => trace::subscribe(common.verbose, host_calls),
+    }
     let json = match &command {
         Command::Run(run) => run.json,
         Command::Check(check) => check.json(),
@@ -182,10 +217,16 @@ pub fn main() -> std::process::ExitCode {
         Command::Runs(runs) => runs.json(),
         Command::DeadLetters(letters) => letters.json(),
         Command::Journal(journal) => journal.json(),
-        Command::Host | Command::Compile(_) | Command::Validate(_) => false,
+        Command::Config(config) => config.json(),
+        Command::Serve(_) | Command::Host | Command::Compile(_) | Command::Validate(_) => false,
         Command::Completions { .. } => false,
     };
     let result = match command {
+        command if sources.is_given("server") && !works_on_a_server(&command) => {
+            Err(exit::Error::usage("this command works on this machine, and not over --server").help("leave --server out"))
+        }
+        Command::Serve(arguments) => serve::serve(&common, &arguments),
+        Command::Config(command) => config::config(&common, &command, &sources),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Check(arguments) => check::check(&common, &arguments),
         Command::Baseline(command) => check::baseline(&common, command),

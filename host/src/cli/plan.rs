@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::context::Common;
 use super::exit::{Error, Exit};
-use super::workflow::{prepare, read_inputs};
+use super::workflow::{prepare, read_inputs, read_workflow, submission};
 use crate::model::text::counted;
 use crate::model::{InputSource, Step, Workflow};
-use crate::report::SCHEMA_VERSION;
+use crate::report::plan_json;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
@@ -25,42 +23,22 @@ pub struct PlanArguments {
 
 /// Plans.
 pub fn plan(common: &Common, arguments: &PlanArguments) -> Result<Exit, Error> {
-    let (source, _context) = prepare(common, &arguments.workflow, Some(1))?;
+    let source = match common.remote()? {
+        Some(client) => {
+            super::block_on(client.plan(&submission(&arguments.workflow)?))??; // the server's plugins are not ours
+            read_workflow(&arguments.workflow)?
+        }
+        None => prepare(common, &arguments.workflow, Some(1))?.0,
+    };
     let files = read_inputs(&source, &arguments.workflow)?;
     let workflow = &source.workflow;
     let counts: Vec<usize> = files.iter().map(Vec::len).collect();
     if arguments.json {
-        outln!("{}", json(workflow, &counts));
+        outln!("{}", plan_json(workflow, &counts));
     } else {
         out!("{}", draw(workflow, &counts));
     }
     Ok(Exit::Passed)
-}
-
-fn json(workflow: &Workflow, files: &[usize]) -> serde_json::Value {
-    let levels = workflow.levels();
-    let level_of = |place: usize| levels.iter().position(|level| level.contains(&place));
-    let steps: Vec<_> = workflow
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(place, step)| {
-            json!({
-                "id": step.id,
-                "worker": step.worker,
-                "needs": step.needs,
-                "level": level_of(place),
-                "foreach": step.foreach,
-                "files": files[place],
-                "gates": step.gates.iter().map(|gate| &gate.gate).collect::<Vec<_>>(),
-                "maximum_revisions": step.maximum_revisions,
-                "maximum_attempts": step.retry.maximum_attempts,
-                "limits": step.limits,
-                "expand": step.expand,
-            })
-        })
-        .collect();
-    json!({ "schema_version": SCHEMA_VERSION, "workflow": workflow.name, "shape": workflow.shape(), "levels": levels.len(), "steps": steps })
 }
 
 /// The graph, level by level: steps of one level may run at the same time.

@@ -1,7 +1,6 @@
 //! `sandhog plugins`: looks at plugins.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -9,11 +8,11 @@ use super::add;
 use super::context::Common;
 use super::exit::{Error, Exit};
 use super::grants;
+use crate::client::{Client, Plugins};
 use crate::model::limits::{LimitsPatch, show_bytes};
 use crate::model::text::{self, sanitize};
-use crate::model::{Grant, Request};
-use crate::registry::{self, Entry, Held, Registry};
-use crate::report::SCHEMA_VERSION;
+use crate::registry::{self, Entry, Registry};
+use crate::report::{self, SCHEMA_VERSION, grant_lines};
 
 /// Commands of `plugins`.
 #[derive(Debug, clap::Subcommand)]
@@ -70,6 +69,11 @@ pub enum PluginsCommand {
 }
 
 impl PluginsCommand {
+    /// Whether a server can do it: nothing that grants, and nothing on files of this machine.
+    pub fn works_on_a_server(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Inspect { .. } | Self::Add(_))
+    }
+
     pub fn json(&self) -> bool {
         match self {
             Self::CompileAhead | Self::PreInitialize { .. } | Self::Add(_) | Self::Grant(_) | Self::Revoke(_) => false,
@@ -81,6 +85,16 @@ impl PluginsCommand {
 
 /// Does what was asked.
 pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> {
+    if let Some(client) = common.remote()?.filter(|_| command.works_on_a_server()) {
+        return super::block_on(async {
+            match command {
+                PluginsCommand::List { json } => list_there(&client, json).await,
+                PluginsCommand::Inspect { plugin, json } => inspect_there(&client, &plugin, json).await,
+                PluginsCommand::Add(arguments) => add::add_there(&client, &arguments).await,
+                _ => Err(Error::usage("this is done on the server's machine")),
+            }
+        })?;
+    }
     let context = common.open(Some(1))?;
     match command {
         PluginsCommand::List { json } => list(&context.registry, json),
@@ -110,28 +124,7 @@ pub fn plugins(common: &Common, command: PluginsCommand) -> Result<Exit, Error> 
 fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
     let shelf = registry.shelf();
     if as_json {
-        let plugins: Vec<Value> = shelf.plugins.values().map(|entry| entry_json(entry)).collect();
-        let bad: Vec<Value> =
-            shelf.bad.iter().map(|(path, bad)| json!({ "path": path.to_string_lossy(), "problem": bad.to_string() })).collect();
-        let shadowed: Vec<Value> = shelf.shadowed.iter().map(|entry| entry_json(entry)).collect();
-        let disabled: Vec<Value> = shelf.disabled.values().map(|entry| entry_json(entry)).collect();
-        let held = |held: &Held| {
-            let mut object = entry_json(&held.entry);
-            object["reason"] = held.reason.as_ref().into();
-            object
-        };
-        let held: Vec<Value> = shelf.held.values().map(held).collect();
-        outln!(
-            "{}",
-            json!({
-                "schema_version": SCHEMA_VERSION,
-                "plugins": plugins,
-                "held": held,
-                "disabled": disabled,
-                "shadowed": shadowed,
-                "bad": bad,
-            })
-        );
+        outln!("{}", report::plugins_json(&shelf));
         return Ok(Exit::Passed);
     }
     let width = shelf.plugins.keys().map(String::len).max().unwrap_or(0).max(4);
@@ -170,60 +163,88 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
     Ok(Exit::Passed)
 }
 
-fn entry_json(entry: &Entry) -> Value {
-    json!({
-        "name": entry.name,
-        "kind": entry.kind,
-        "version": entry.manifest.version,
-        "description": entry.manifest.description,
-        "path": entry.path.to_string_lossy(),
-        "size_bytes": entry.size_bytes,
-        "digest": entry.digest,
-    })
+/// What a server's plugin folders hold.
+async fn list_there(client: &Client, as_json: bool) -> Result<Exit, Error> {
+    let plugins: Plugins = client.get("/v1/plugins", &()).await?;
+    if as_json {
+        let of = |state: &str| plugins.plugins.iter().filter(|plugin| plugin.state == state).collect::<Vec<_>>();
+        outln!(
+            "{}",
+            json!({
+                "schema_version": SCHEMA_VERSION,
+                "plugins": of("serves"),
+                "held": of("held"),
+                "disabled": of("disabled"),
+                "shadowed": of("shadowed"),
+                "bad": plugins.bad,
+            })
+        );
+        return Ok(Exit::Passed);
+    }
+    let width = plugins.plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or(0).max(4);
+    outln!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
+    for plugin in plugins.plugins.iter().filter(|plugin| plugin.state == "serves") {
+        outln!(
+            "{:width$}  {:<7}  {:<8}  {:>8}  {}",
+            sanitize(&plugin.name, 100),
+            plugin.kind,
+            sanitize(plugin.version.as_deref().unwrap_or("-"), 20),
+            show_bytes(plugin.size_bytes),
+            sanitize(plugin.description.as_deref().unwrap_or("-"), 200),
+        );
+    }
+    for plugin in plugins.plugins.iter().filter(|plugin| plugin.state != "serves") {
+        let reason = plugin.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", text::sanitize_lines(reason, 2000)));
+        errln!("{}: {} ({}){reason}", plugin.state, sanitize(&plugin.name, 100), sanitize(&plugin.path, 1000));
+    }
+    for bad in &plugins.bad {
+        errln!("bad: {}: {}", sanitize(&bad.path, 1000), text::sanitize_lines(&bad.problem, 2000));
+    }
+    Ok(Exit::Passed)
+}
+
+/// All about a plugin of a server.
+async fn inspect_there(client: &Client, plugin: &str, as_json: bool) -> Result<Exit, Error> {
+    if registry::is_path(plugin) {
+        return Err(Error::usage("a path is looked at here, and not over --server").help("leave --server out"));
+    }
+    let told: Value = client.get(&format!("/v1/plugins/{plugin}"), &()).await?;
+    if as_json {
+        outln!("{told}");
+        return Ok(Exit::Passed);
+    }
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => sanitize(text, 1000),
+        Value::Array(items) => items.iter().map(|item| sanitize(item.as_str().unwrap_or_default(), 200)).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => fields.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "),
+        value => value.to_string(),
+    };
+    for field in
+        ["name", "version", "description", "kind", "state", "held", "path", "digest", "limits", "scope", "exports", "imports", "grants"]
+    {
+        outln!("{field:<11} {}", text(&told[field]));
+    }
+    for request in told["requests"].as_array().into_iter().flatten() {
+        let granted = if request["granted"] == true { "granted" } else { "not granted" };
+        outln!("{:<11} {} ({granted}): {}", "wants", text(&request["what"]), text(&request["why"]));
+    }
+    Ok(Exit::Passed)
 }
 
 fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Error> {
     let entry = registry.find_newest(plugin)?;
     let shelf = registry.shelf();
-    let is_there = |other: Option<&Arc<Entry>>| other.is_some_and(|other| Arc::ptr_eq(other, &entry));
-    let state = match () {
-        () if is_there(shelf.disabled.get(&entry.name)) => "disabled",
-        () if is_there(shelf.held.get(&entry.name).map(|held| &held.entry)) => "held",
-        () => "serves",
-    };
-    let budget = registry.compile_budget(&entry);
-    let limits = registry.limits(&entry, &LimitsPatch::default());
-    let grant = registry.grant(&entry);
-    let requests = entry.manifest.requests.as_deref().unwrap_or_default();
     if as_json {
-        let mut object = entry_json(&entry);
-        let covered = |request: &Request| grant.as_ref().is_ok_and(|grant| grant.covers(request));
-        object["schema_version"] = SCHEMA_VERSION.into();
-        object["state"] = state.into();
-        object["compile"] = json!({ "cpu_seconds": budget.cpu.as_secs(), "memory_bytes": budget.memory });
+        let mut object = report::plugin_json(registry, &entry);
         object["origin"] = json!(origin(&entry));
-        object["authors"] = json!(entry.manifest.authors);
-        object["license"] = json!(entry.manifest.license);
-        object["source"] = json!(entry.manifest.source);
-        object["params"] = json!(entry.component.params.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()));
-        object["exports"] = json!(entry.component.exports);
-        object["imports"] = json!(entry.component.imports);
-        object["limits"] = json!(limits.as_ref().ok());
-        object["scope"] = json!(entry.manifest.scope);
-        object["requests"] = requests
-            .iter()
-            .map(|request| {
-                let mut object = json!(request);
-                object["granted"] = covered(request).into();
-                object
-            })
-            .collect();
-        object["grant"] = json!(grant.as_ref().ok());
-        object["deterministic"] = json!(grant.as_ref().ok().map(Grant::is_deterministic));
-        object["held"] = json!(grant.as_ref().err().or(limits.as_ref().err()).map(ToString::to_string));
         outln!("{object}");
         return Ok(Exit::Passed);
     }
+    let state = report::plugin_state(&shelf, &entry);
+    let budget = registry.compile_budget(&entry);
+    let limits = registry.limits(&entry, &LimitsPatch::default());
+    let grant = registry.grant(&entry);
     outln!("{} {}", entry.name, sanitize(entry.manifest.version.as_deref().unwrap_or(""), 40));
     if let Some(description) = &entry.manifest.description {
         outln!("  {}", sanitize(description, 1000));
@@ -269,7 +290,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
     }
     outln!("granted");
     match &grant {
-        Ok(grant) => outln!("{}", grant_text(grant)),
+        Ok(grant) => grant_lines(grant).iter().for_each(|line| outln!("  {line}")),
         Err(error) => outln!("  held: {error}"),
     }
     if !registry.settings().grants.contains_key(&entry.name) && grant.is_ok() {
@@ -286,27 +307,6 @@ fn origin(entry: &Entry) -> Option<add::Origin> {
 /// The lines of a text that somebody else wrote, safe to show.
 fn sanitize_lines(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(|line| sanitize(line, 400))
-}
-
-fn grant_text(grant: &Grant) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    lines.extend(grant.files.iter().map(|file| format!("  files {} at {} ({})", file.path.display(), file.at, file.access.as_str())));
-    lines.extend(grant.environment.keys().map(|name| format!("  environment variable {name}")));
-    lines.extend(grant.clock.then(|| "  clock".to_owned()));
-    lines.extend(grant.randomness.then(|| "  randomness".to_owned()));
-    lines.extend(grant.reuses().then(|| format!("  up to {} tasks for one instance", grant.reuse)));
-    lines.extend(grant.outbound.iter().map(|outbound| {
-        let private = if outbound.private { ", which may be a private address" } else { "" };
-        format!("  requests to {}{private}", outbound.origin)
-    }));
-    lines.extend(grant.secrets.iter().map(|secret| format!("  the secret {}, added to requests to {}", secret.name, secret.host)));
-    if lines.is_empty() {
-        lines.push("  nothing".to_owned());
-    }
-    let determinism =
-        if grant.is_deterministic() { "equal inputs give equal outputs and fuel" } else { "outputs may differ from run to run" };
-    lines.push(format!("  ({determinism})"));
-    lines.join("\n")
 }
 
 fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit, Error> {

@@ -11,8 +11,8 @@ use super::exit::{Error, Exit};
 use super::host::{self, HoldError, Host, Seat};
 use super::output::OutFolder;
 use super::progress::{Progress, finding_line};
-use super::workflow::{load_plugins, prepare, read_inputs};
-use crate::api::Command;
+use super::workflow::{load_plugins, prepare, read_inputs, submission};
+use crate::api::{Command, KEY_BYTES_MAX, Offer};
 use crate::journal::{READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Notice};
@@ -26,7 +26,6 @@ const FAILURES_SHOWN: usize = 20;
 /// How many findings of one task the summary shows.
 const FINDINGS_SHOWN: usize = 10;
 /// How long an idempotency key may be, in bytes.
-const KEY_BYTES_MAX: usize = 200;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -83,6 +82,18 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
     {
         return Err(Error::usage(format!("--idempotency-key: expected 1 to {KEY_BYTES_MAX} bytes, and no control characters")));
     }
+    if let Some(client) = common.remote()? {
+        let submission = submission(&arguments.workflow)?;
+        let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
+        let watching = Watching { out: arguments.out, json: arguments.json, wait_timeout, logs: arguments.logs };
+        return super::block_on(async move {
+            let run = client.submit(&submission, key.as_deref()).await?;
+            if arguments.detach {
+                return detached(run, watching.json);
+            }
+            watch(&Seat::Theirs(client, host::journal(common)?), run, 0, &watching, out).await.map(|(exit, _)| exit)
+        })?;
+    }
     let (source, context) = prepare(common, &arguments.workflow, None)?;
     let files = read_inputs(&source, &arguments.workflow)?;
     let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
@@ -94,14 +105,9 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
         let context = Arc::new(context);
         if arguments.detach {
             let run = host::submit_there(common, None, &path, key).await?.0;
-            if watching.json {
-                outln!("{}", serde_json::json!({ "schema_version": crate::report::SCHEMA_VERSION, "run": run }));
-            } else {
-                outln!("{run}");
-            }
-            return Ok(Exit::Passed);
+            return detached(run, watching.json);
         }
-        match Host::hold(common, Arc::clone(&context)).await {
+        match Host::hold(common, Arc::clone(&context), Offer::default()).await {
             Ok(held) => {
                 let run = held.handle.submit(workflow, files, key).await?;
                 let seat = Seat::Ours(held.handle.clone());
@@ -115,6 +121,15 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
             Err(HoldError::Failed(error)) => Err(error),
         }
     })?
+}
+
+fn detached(run: RunId, json: bool) -> Result<Exit, Error> {
+    if json {
+        outln!("{}", serde_json::json!({ "schema_version": crate::report::SCHEMA_VERSION, "run": run }));
+    } else {
+        outln!("{run}");
+    }
+    Ok(Exit::Passed)
 }
 
 /// Lets go of the directory: at once when told to end, else when what others asked for has ended too.

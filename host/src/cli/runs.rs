@@ -11,18 +11,22 @@ use super::host::{self, HoldError, Host, Seat, find};
 use super::output::OutFolder;
 use super::progress::line;
 use super::run::{Watching, leave, watch, write};
-use crate::api::{Client, Command};
+use crate::api::{Command, Offer, StreamQuery, TaskName};
+use crate::client::Message;
 use crate::clock::{Clock as _, SystemClock, Timestamp, between};
-use crate::journal::{READ_MAX, Record, RunRow, Sqlite, Store};
-use crate::machine::{Breaker, BreakerState, Event, Rejection, TaskKey};
+use crate::journal::{READ_MAX, Record, RunRow, Store};
+use crate::machine::{Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
 use crate::model::text::counted;
-use crate::report::{RunReport, SCHEMA_VERSION, TaskStatus, log_text};
+use crate::report::{self, RunReport, SCHEMA_VERSION, TaskStatus, log_text};
 
 /// How many records `runs events` prints for a person at once; what follows is behind `--after`.
 const LIST_MAX: usize = 10_000;
+
+/// How long a server may be away while its events are followed.
+const AWAY_MAX: std::time::Duration = std::time::Duration::from_mins(5);
 
 /// How many findings of one kind a round shows.
 const ROUND_FINDINGS_MAX: usize = 10;
@@ -198,7 +202,8 @@ pub fn runs(common: &Common, command: RunsCommand) -> Result<Exit, Error> {
                         && place.is_none_or(|place| key.step == place)
                         && task.is_none_or(|task| key.index == task)
                 };
-                let tasks: Vec<TaskKey> = report.tasks.iter().filter(given_up).map(|(key, _)| *key).collect();
+                let name = |key: &TaskKey| TaskName { step: report.workflow.steps[key.step as usize].id.clone(), index: key.index };
+                let tasks: Vec<TaskName> = report.tasks.iter().filter(given_up).map(|(key, _)| name(key)).collect();
                 if tasks.is_empty() {
                     return Err(Error::usage(format!("nothing of the kind was given up in {id}")));
                 }
@@ -215,7 +220,7 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
     let store = host::journal(common)?;
     let rows = store.runs(None, open, limit).await?;
     if json {
-        let breakers = breakers(&*store).await?;
+        let breakers = report::breakers(&*store).await?;
         let breakers = breakers.iter().map(|breaker| {
             let mut told = json!(breaker.state);
             told["plugin"] = breaker.plugin.as_str().into();
@@ -227,10 +232,10 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
     } else {
         let now = SystemClock.now();
         out!("{}", table(&rows, now));
-        for breaker in breakers(&*store).await? {
-            out!("{}", breaker_line(&breaker, now));
+        for breaker in report::breakers(&*store).await? {
+            out!("{}", report::breaker_line(&breaker, now));
         }
-        if rows.iter().any(|row| row.ended_at.is_none()) && !Sqlite::is_held(store.folder()) {
+        if rows.iter().any(|row| row.ended_at.is_none()) && !store.is_held() {
             outln!("nobody runs what has not ended: `sandhog runs resume --open` goes on with it");
         }
     }
@@ -269,20 +274,7 @@ fn table(rows: &[RunRow], now: Timestamp) -> String {
 
 /// A run, folded from all of its records.
 pub(super) async fn fold(store: &dyn Store, run: RunId) -> Result<RunReport, Error> {
-    let mut report: Option<RunReport> = None;
-    each(store, run, async |record| {
-        match &mut report {
-            None => report = RunReport::begin(&record),
-            Some(report) => report.add(&record),
-        }
-        if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
-            let listed = manager::inputs_of(store, inputs).await?;
-            report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
-        }
-        Ok(())
-    })
-    .await?;
-    report.ok_or_else(|| Error::usage(format!("there is no run {run}")))
+    report::run_report(store, run).await?.ok_or_else(|| Error::usage(format!("there is no run {run}")))
 }
 
 /// Every record of a run, in order.
@@ -303,8 +295,8 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
     let run = find(&*store, run).await?;
     if json {
         let mut report = fold(&*store, run).await?;
-        let breakers = breakers(&*store).await?;
-        blocked(&mut report, &breakers, SystemClock.now());
+        let breakers = report::breakers(&*store).await?;
+        report::mark_blocked(&mut report, &breakers, SystemClock.now());
         outln!("{}", report.to_json());
         return Ok(Exit::Passed);
     }
@@ -331,9 +323,9 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
     out!("{}", super::run::summary(&report));
     out!("{}", rounds(&report));
     let now = SystemClock.now();
-    let breakers = breakers(&*store).await?;
-    out!("{}", blocked(&mut report, &breakers, now));
-    let held = Sqlite::is_held(store.folder());
+    let breakers = report::breakers(&*store).await?;
+    out!("{}", report::mark_blocked(&mut report, &breakers, now));
+    let held = store.is_held();
     out!("{}", waits(&report, now, held));
     Ok(Exit::Passed)
 }
@@ -374,62 +366,6 @@ fn rounds(report: &RunReport) -> String {
                     text.push_str(&format!("    {sign} … {} more\n", findings.len() - ROUND_FINDINGS_MAX));
                 }
             }
-        }
-    }
-    text
-}
-
-/// The circuit breakers that are not closed, as the journal has them.
-async fn breakers(store: &dyn Store) -> Result<Vec<Breaker>, Error> {
-    let mut host = crate::machine::Host::default();
-    each(store, RunId::HOST, async |record| host.apply(&record.event).map_err(Error::engine)).await?;
-    Ok(host.breakers.into_values().collect())
-}
-
-/// A breaker in a line.
-fn breaker_line(breaker: &Breaker, now: Timestamp) -> String {
-    match breaker.state {
-        BreakerState::Open { until } if until > now => {
-            format!("the breaker of {} is open for {:.1} s more\n", breaker.plugin, between(now, until).as_secs_f64())
-        }
-        BreakerState::Open { .. } => format!("the breaker of {} is open, and due to be probed\n", breaker.plugin),
-        BreakerState::HalfOpen => format!("the breaker of {} is half open: it is being probed\n", breaker.plugin),
-        BreakerState::Closed => String::new(),
-    }
-}
-
-/// Marks the tasks that an open breaker holds, and tells of the breakers that hold some.
-fn blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp) -> String {
-    let mut text = String::new();
-    if report.status != "running" {
-        return text;
-    }
-    for breaker in breakers {
-        let steps: Vec<u32> =
-            (0..).zip(&report.workflow.steps).filter(|(_, step)| step.worker == breaker.plugin).map(|(place, _)| place).collect();
-        let mut held = 0;
-        for place in steps {
-            let step = &report.steps[place as usize];
-            if step.status == "active" {
-                held += step.tasks.unwrap_or_default() as usize - report.tasks_of(place).count();
-            }
-            let due = |task: &crate::report::TaskReport| match task.status {
-                TaskStatus::Pending | TaskStatus::Revising => true,
-                TaskStatus::Retrying => task.due_at.is_none_or(|due_at| due_at <= now),
-                _ => false,
-            };
-            for (_, task) in report.tasks.iter_mut().filter(|(key, task)| key.step == place && due(task)) {
-                task.status = TaskStatus::Blocked;
-                held += 1;
-            }
-        }
-        if held > 0 {
-            text.push_str(&format!("{held} tasks are BLOCKED: {}", breaker_line(breaker, now)));
-        }
-        let judges = |step: u32| report.workflow.steps[step as usize].gates.iter().any(|gate| gate.gate == breaker.plugin);
-        let judged = report.tasks.iter().filter(|(key, task)| task.status == TaskStatus::Validating && judges(key.step)).count();
-        if judged > 0 && breaker.state != BreakerState::Closed {
-            text.push_str(&format!("{judged} tasks wait for a gate: {}", breaker_line(breaker, now)));
         }
     }
     text
@@ -485,7 +421,7 @@ fn outstanding<'r>(report: &'r RunReport, need: &'r str) -> Vec<&'r str> {
 
 async fn top(common: &Common) -> Result<Exit, Error> {
     let store = host::journal(common)?;
-    let client = Client::of(store.folder());
+    let client = store.client().clone();
     let terminal = console::Term::stdout();
     let mut lines = 0;
     let mut head = 0;
@@ -526,14 +462,27 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
         Some(run) => Some(find(&*store, run).await?),
         None => None,
     };
-    let client = Client::of(store.folder());
-    let mut printed = 0;
-    let mut seq = after;
+    let client = store.client().clone();
+    let (mut printed, mut seq) = (0, after);
     let print = |record: &Record| match serde_json::to_string(record) {
         Ok(text) if json => outln!("{text}"),
         _ => outln!("{}  {}  {}  {}", record.seq, record.at, record.run, describe(&record.event)),
     };
     let (mut version, mut ended) = (1, false);
+    if follow && store.is_remote() {
+        let query = StreamQuery { after: Some(after), runs: only.map(|run| run.to_string()), ..StreamQuery::default() };
+        let mut live = client.follow(query).give_up_after(AWAY_MAX);
+        while !ended {
+            tokio::select! {
+                message = live.next() => if let Message::Record { record, .. } = message? {
+                    print(&record);
+                    ended = only.is_some() && record.event.ends_the_run();
+                },
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            }
+        }
+        return Ok(Exit::Passed);
+    }
     loop {
         let records = match &only {
             Some(run) => store.read(run, version, READ_MAX).await?,
@@ -697,6 +646,7 @@ async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -
             }
         },
     };
+    let step = report.workflow.steps[step as usize].id.clone();
     let command = Command::Approve { step, index: arguments.task, approved, comment: arguments.comment };
     drop(store);
     tell_id(common, run, command, if approved { "approved" } else { "refused" }).await
@@ -728,13 +678,20 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
         errln!("every run has ended");
         return Ok(Exit::Passed);
     }
-    let context = Arc::new(common.open(None)?);
     let watching = Watching { out: None, json, wait_timeout: None, logs: false };
-    match Host::hold(common, context).await {
+    if let Some(client) = common.remote()? {
+        for (run, _) in &wanted {
+            client.command(*run, &Command::Resume {}).await?;
+        }
+        let seat = Seat::Theirs(client, host::journal(common)?);
+        return follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit);
+    }
+    let context = Arc::new(common.open(None)?);
+    match Host::hold(common, context, Offer::default()).await {
         Err(HoldError::Failed(error)) => Err(error),
         Err(HoldError::Held(client)) => {
             for (run, _) in &wanted {
-                client.command(*run, &Command::Resume).await?;
+                client.command(*run, &Command::Resume {}).await?;
             }
             let seat = Seat::Theirs(client, host::journal(common)?);
             follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit)

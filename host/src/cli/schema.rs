@@ -167,6 +167,16 @@ fn of_settings() -> Value {
             "signatures": table("whose plugins count", &["keys"], json!({
                 "keys": list("public keys of minisign", &json!({ "type": "string" })),
             })),
+            "serve": table("what `sandhog serve` does", &[], json!({
+                "listen": text("the address to listen on, such as \"127.0.0.1:8080\""),
+                "token_file": text("the file that holds the token"),
+                "hosts": list("names by which the server may be called", &json!({ "type": "string" })),
+                "origins": list("other sites whose pages may ask, such as \"https://ci.example.com\"", &json!({ "type": "string" })),
+                "workflows": list("folders whose workflows can be submitted by name", &json!({ "type": "string" })),
+                "upload": text("the plugin folder that uploads go into; none are taken without"),
+                "rate": whole("how many requests a peer may make in a second; 0 for any number", 0, crate::config::settings::RATE_MAX),
+                "grace": quantity("how long what executes may take to end, such as \"10s\""),
+            })),
             "data": by_name("files and folders that gates are given, by the name under which they ask for it", &text("a path")),
             "check": table("what `sandhog check` does", &[], json!({
                 "exclude": globs("files that nobody judges"),

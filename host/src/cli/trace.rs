@@ -19,6 +19,29 @@ const IMPORT: &str = "wit-bindgen import";
 /// How much of one call is shown, in bytes.
 const LINE_BYTES_MAX: usize = 400;
 
+/// How a server's log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Has what a server says of itself go to standard output, with the time.
+pub fn subscribe_server(verbose: u8, format: Option<LogFormat>) {
+    let level = if verbose == 0 { "sandhog=info" } else { "sandhog=debug" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SANDHOG_LOG").unwrap_or_else(|_| level.into());
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+    let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
+    let said = tracing_subscriber::fmt::layer().with_writer(std::io::stdout).with_target(false).log_internal_errors(false);
+    let said = match format {
+        LogFormat::Text => said.with_ansi(super::colour(&std::io::stdout())).with_filter(filter).boxed(),
+        LogFormat::Json => said.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let _ = tracing_subscriber::registry().with(said).try_init();
+}
+
 /// Has what the program says of itself go to standard error, from a level on; and, where it is asked for, the calls of guests.
 pub fn subscribe(verbose: u8, host_calls: bool) {
     let level = match verbose {

@@ -1,7 +1,9 @@
 //! `sandhog.toml`: where plugins are, what they are granted, and what the host never exceeds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::check::{self, CheckSettings};
 use super::manifest::{check_guest_path, check_name, check_variable, read_access};
@@ -30,6 +32,7 @@ const FIELDS: &[&str] = &[
     "data",
     "secrets",
     "signatures",
+    "serve",
     "check",
     "gate",
     "ignore",
@@ -56,6 +59,9 @@ const SECRET_FIELDS: &[&str] = &["env", "file", "host", "header", "prefix", "plu
 
 /// The least memory that a compiler may be given, in bytes.
 const COMPILE_MEMORY_MIN: u64 = 64 << 20;
+const SERVE_FIELDS: &[&str] = &["listen", "token_file", "hosts", "origins", "workflows", "upload", "rate", "grace"];
+/// The most requests in a second that a configuration may allow one peer.
+pub const RATE_MAX: u32 = 1_000_000;
 /// The most tasks at once that a configuration may ask for.
 const CONCURRENCY_MAX: u32 = 10_000;
 
@@ -70,6 +76,27 @@ pub struct SecretSource {
     pub variable: Option<String>,
     /// With whose requests it goes.
     pub plugins: Vec<String>,
+}
+
+/// What a configuration says of the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// The address to listen on.
+    pub listen: Option<SocketAddr>,
+    /// The file that holds the token.
+    pub token_file: Option<PathBuf>,
+    /// Names by which the server may be called.
+    pub hosts: Vec<String>,
+    /// Other sites whose pages may ask.
+    pub origins: Vec<String>,
+    /// Folders whose workflows can be submitted by name.
+    pub workflows: Vec<PathBuf>,
+    /// The plugin folder that uploads go into.
+    pub upload: Option<PathBuf>,
+    /// How many requests a peer may make in a second; 0 for any number.
+    pub rate: Option<u32>,
+    /// How long what executes may take to end when the server is told to.
+    pub grace: Option<Duration>,
 }
 
 /// What a configuration says.
@@ -110,6 +137,8 @@ pub struct Settings {
     /// The folder of the gates that come with sandhog: as trusted as the program itself, their compiled code too. Never read
     /// from a file.
     pub standard: Option<PathBuf>,
+    /// What `sandhog serve` does.
+    pub serve: ServeSettings,
     /// What `sandhog check` does.
     pub check: CheckSettings,
     /// The file this was read from.
@@ -136,6 +165,7 @@ impl Default for Settings {
             keys: Vec::new(),
             data: BTreeMap::new(),
             standard: None,
+            serve: ServeSettings::default(),
             check: CheckSettings::default(),
             file: None,
         }
@@ -285,8 +315,52 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
             }
         }
     }
+    if let Some(table) = fields.table(&mut out, "serve") {
+        settings.serve = read_serve(&mut out, table, base);
+    }
     settings.check = check::read(&mut out, fields);
     out.finish(settings)
+}
+
+fn read_serve(out: &mut Collector, table: &toml::de::DeTable<'_>, base: &Path) -> ServeSettings {
+    let fields = out.fields(table, SERVE_FIELDS);
+    let own = |list: Vec<(&str, std::ops::Range<usize>)>| list.into_iter().map(|(text, _)| text.to_owned()).collect::<Vec<_>>();
+    let mut serve = ServeSettings {
+        token_file: fields.string(out, "token_file").map(|(file, _)| base.join(file)),
+        hosts: own(fields.strings(out, "hosts")),
+        workflows: own(fields.strings(out, "workflows")).into_iter().map(|folder| base.join(folder)).collect(),
+        upload: fields.string(out, "upload").map(|(folder, _)| base.join(folder)),
+        rate: fields.whole(out, "rate", 0..=RATE_MAX),
+        ..ServeSettings::default()
+    };
+    if let Some((text, span)) = fields.string(out, "listen") {
+        match text.parse() {
+            Ok(address) => serve.listen = Some(address),
+            Err(_) => out.push(span, format!("`{text}` is no address to listen on"), Some("such as \"127.0.0.1:8080\"".to_owned())),
+        }
+    }
+    for (origin, span) in fields.strings(out, "origins") {
+        match check_origin(origin) {
+            Ok(()) => serve.origins.push(origin.to_owned()),
+            Err(expected) => out.push(span, expected, None),
+        }
+    }
+    if let Some((text, span)) = fields.quantity(out, "grace") {
+        match parse_duration(&text) {
+            Ok(grace) => serve.grace = Some(grace),
+            Err(error) => out.push(span, format!("`grace`: {error}"), None),
+        }
+    }
+    serve
+}
+
+/// Says what is expected of the origin of a page, where a text is none.
+///
+/// # Errors
+/// What is expected.
+pub fn check_origin(text: &str) -> Result<(), String> {
+    let is_one = url::Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+    if is_one { Ok(()) } else { Err(format!("expected the origin of a page, such as https://ci.example.com, found `{text}`")) }
 }
 
 fn read_secret(

@@ -32,7 +32,7 @@ pub(super) fn nanoseconds(at: crate::clock::Timestamp) -> i64 {
 }
 
 /// Something in the journal that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Damage {
     /// The run, where that is known.
     pub run: Option<RunId>,

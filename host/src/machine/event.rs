@@ -461,4 +461,30 @@ impl Event {
     pub fn ends_the_run(&self) -> bool {
         matches!(self, Self::RunCompleted { .. } | Self::RunFailed | Self::RunCancelled)
     }
+
+    /// The step that it is about, where it is about a step as a whole.
+    #[must_use]
+    pub fn step(&self) -> Option<u32> {
+        match self {
+            Self::StepStarted { step, .. }
+            | Self::StepCompleted { step }
+            | Self::StepFailed { step }
+            | Self::StepSkipped { step, .. }
+            | Self::StepCancelled { step } => Some(*step),
+            _ => None,
+        }
+    }
+
+    /// The gate's place in its step, where it is about a call of a gate.
+    #[must_use]
+    pub fn gate(&self) -> Option<u32> {
+        match self {
+            Self::GateStarted { gate, .. }
+            | Self::GateAnswered { gate, .. }
+            | Self::GateFailed { gate, .. }
+            | Self::GateLost { gate, .. }
+            | Self::GateRetryScheduled { gate, .. } => Some(*gate),
+            _ => None,
+        }
+    }
 }

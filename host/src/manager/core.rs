@@ -259,6 +259,7 @@ impl Core {
                 }
             }
             Message::Drives { run, reply } => drop(reply.send(Ok(self.runs.get(&run).is_some_and(|live| live.driven)))),
+            Message::Load { reply } => drop(reply.send(Ok(self.load()))),
             Message::PluginsChanged => {
                 self.providers.clear();
                 self.eager.append(&mut self.held_up);
@@ -535,6 +536,16 @@ impl Core {
         for waiting in self.waiting.remove(&id).into_iter().flatten() {
             let _ = waiting.send(Ok(status));
         }
+    }
+
+    fn load(&self) -> super::Load {
+        let driven = || self.runs.values().filter(|live| live.driven);
+        let active = driven().flat_map(|live| &live.run.steps).filter_map(|step| match step {
+            StepState::Active(step) => Some(u64::from(step.tasks - step.cursor) + step.live.len() as u64),
+            _ => None,
+        });
+        let queued = active.sum::<u64>().saturating_sub(self.under_way as u64);
+        super::Load { runs: driven().count(), under_way: self.under_way, queued }
     }
 
     /// Whether something is under way, or will be without a person's doing.

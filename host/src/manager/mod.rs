@@ -113,6 +113,17 @@ impl Notice {
     }
 }
 
+/// How much a manager has to do, at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Runs that have not ended and are gone on with here.
+    pub runs: usize,
+    /// Calls under way: executing, or next in line.
+    pub under_way: usize,
+    /// Tasks that are known and have not ended, but for those of `under_way`: they wait for a place, a time, a breaker or a person.
+    pub queued: u64,
+}
+
 enum Message {
     Submit {
         workflow: Box<Workflow>,
@@ -149,6 +160,10 @@ enum Message {
         run: RunId,
         provider: Provider,
         input: Input,
+    },
+    /// How much there is to do.
+    Load {
+        reply: oneshot::Sender<Result<Load, Error>>,
     },
     /// To be told when nothing is under way here any more.
     Idle {
@@ -342,12 +357,25 @@ impl Handle {
         }
     }
 
+    /// How much there is to do now.
+    ///
+    /// # Errors
+    /// When the manager has stopped.
+    pub async fn load(&self) -> Result<Load, Error> {
+        self.ask(|reply| Message::Load { reply }).await
+    }
+
     /// Waits for the end of a run that is under way, and says how it ended.
     ///
     /// # Errors
     /// When nobody runs it, or the manager stopped before it ended.
     pub async fn wait(&self, run: RunId) -> Result<RunStatus, Error> {
         self.ask(|reply| Message::Wait { run, reply }).await
+    }
+
+    /// Waits until the manager has ended: because it was told to, or because the journal failed.
+    pub async fn stopped(&self) {
+        self.mailbox.closed().await;
     }
 
     /// Waits until no run is under way here, as far as that does not depend on a person.

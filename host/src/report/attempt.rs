@@ -8,7 +8,7 @@ use crate::model::{Artifact, Attempt, Decision, Digest, Failure, Log, Receipt, V
 
 /// One attempt: `outcome`, then `failure` and `blame` or what came of it, then `usage` and `log`.
 #[must_use]
-pub fn attempt_json(plugin: &str, digest: &Digest, failure: Option<&Failure>, answer: Value, attempt: &Attempt<()>) -> Value {
+pub fn attempt_json(plugin: &str, digest: Option<&Digest>, failure: Option<&Failure>, answer: Value, attempt: &Attempt<()>) -> Value {
     let mut object = json!({
         "schema_version": SCHEMA_VERSION,
         "plugin": { "name": plugin, "digest": digest },

@@ -188,6 +188,8 @@ pub struct RunReport {
     pub paused_because: Option<String>,
     /// What it had to do without; of a run that completed.
     pub degraded: Vec<String>,
+    /// How many records it has.
+    pub version: u64,
     /// The hash of its last record: who keeps it can tell later whether the run's records were edited.
     pub head: Digest,
 }
@@ -209,6 +211,7 @@ impl RunReport {
             cancelled_because: None,
             paused_because: None,
             degraded: Vec::new(),
+            version: record.version,
             head: record.hash,
         })
     }
@@ -217,6 +220,7 @@ impl RunReport {
     pub fn add(&mut self, record: &Record) {
         self.took = between(self.started_at, record.at);
         self.head = record.hash;
+        self.version = record.version;
         match &record.event {
             Event::RunStarted { .. } => {}
             Event::StepStarted { step, tasks, .. } => {
@@ -387,12 +391,20 @@ impl RunReport {
                 json!({
                     "id": definition.id,
                     "worker": definition.worker,
+                    "needs": definition.needs,
+                    "gates": definition.gates.iter().map(|gate| &gate.gate).collect::<Vec<_>>(),
+                    "foreach": definition.foreach,
+                    "approval": definition.approval,
+                    "optional": definition.optional,
+                    "expand": definition.expand.is_some(),
+                    "fallback": definition.fallback,
                     "status": step.status,
                     "tasks": step.tasks,
                     "completed": count(TaskStatus::Completed),
                     "failed": count(TaskStatus::Failed) + count(TaskStatus::DeadLettered),
                     "dead_lettered": count(TaskStatus::DeadLettered),
                     "cancelled": count(TaskStatus::Cancelled),
+                    "started_at": step.started_at,
                     "took_ms": step.took.map(|took| took.as_micros() as f64 / 1000.0),
                     "usage": usage_json(&both),
                 })
@@ -437,6 +449,8 @@ impl RunReport {
             "paused_because": self.paused_because,
             "degraded": self.degraded,
             "head": self.head,
+            "version": self.version,
+            "started_at": self.started_at,
             "took_ms": self.took.as_micros() as f64 / 1000.0,
             "usage": usage_json(&usage),
             "steps": steps,

@@ -185,6 +185,13 @@ impl Runtime {
         self.inner.ticker.gauge().live()
     }
 
+    /// The sum of the memory that the instances which are alive may take by their limits, in bytes.
+    #[must_use]
+    pub fn reserved_memory_bytes(&self) -> u64 {
+        let free = self.inner.warm.free_memory_permits() as u64;
+        u64::from(self.inner.memory_permits).saturating_sub(free) * MEMORY_PERMIT_BYTES
+    }
+
     /// How many instances wait for the next task of their worker, where it is granted to keep them.
     #[must_use]
     pub fn idle_instances(&self) -> usize {

@@ -97,6 +97,11 @@ impl Warm {
         Some(Places { _slot: slot, _memory: memory })
     }
 
+    /// How much memory nobody has reserved, in permits.
+    pub(super) fn free_memory_permits(&self) -> usize {
+        self.memory.available_permits()
+    }
+
     async fn acquire(&self, of: &Arc<Semaphore>, permits: u32) -> Option<OwnedSemaphorePermit> {
         let at_once = || Arc::clone(of).try_acquire_many_owned(permits).ok();
         if let Some(permit) = at_once() {
