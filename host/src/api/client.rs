@@ -205,14 +205,26 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn blob(&self, digest: &Digest) -> Result<bytes::Bytes, Error> {
+        self.bytes(&format!("/v1/blobs/{digest}")).await
+    }
+
+    /// The content of an artifact of a run.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn artifact(&self, run: RunId, digest: &Digest) -> Result<bytes::Bytes, Error> {
+        self.bytes(&format!("/v1/runs/{run}/artifacts/{digest}")).await
+    }
+
+    async fn bytes(&self, path: &str) -> Result<bytes::Bytes, Error> {
         let mut pauses = Pauses::new();
         loop {
             let answered = async {
-                let response = self.send(self.request(Method::GET, &format!("/v1/blobs/{digest}"))?, ANSWER).await?;
+                let response = self.send(self.request(Method::GET, path)?, ANSWER).await?;
                 response.bytes().await.map_err(|error| self.gone(&error))
             };
             match answered.await {
-                Err(error) if error.is_away() && pauses.next().await => {}
+                Err(error) if self.is_remote() && error.is_away() && pauses.next().await => {}
                 answered => return answered,
             }
         }

@@ -176,6 +176,8 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
             .map_err(|_| Problem::new(Code::Failed, "a panic: this is a bug of sandhog")),
     };
     let mut response = match answer {
+        // Over MCP errors are told in its own shape.
+        Ok(response) if path == super::mcp::PATH && response.extensions().get::<Problem>().is_none() => response,
         Ok(response) => as_problem(response, &id).await,
         Err(problem) => problem.respond(&id),
     };

@@ -27,6 +27,10 @@ use crate::report::log_text;
 const AT_HAND_BYTES: usize = 16 << 20;
 /// How many records one look takes.
 const PAGE_MAX: usize = 512;
+/// How many bytes of them it takes, but for a record that is larger alone: what a reader that stalls holds on to.
+const PAGE_BYTES: usize = 256 << 10;
+/// How many records of the journal are read at once for a reader that is further behind.
+const CATCH_UP: usize = 128;
 /// How many messages that are not on record wait for a reader; a slower one is told how many it missed.
 const VOLATILE_MAX: usize = 1024;
 /// How many runs' steps are remembered by name; the others are read again.
@@ -321,10 +325,10 @@ impl Hub {
             let Some(last) = records.last() else { return Ok(()) };
             let seq = last.seq;
             self.shared.metrics.records(&records);
-            let chunk = Arc::new(self.chunk(records).await?);
+            let chunks = self.chunks(records, usize::MAX).await?;
             let mut at_hand = self.at_hand();
-            at_hand.bytes += chunk.bytes;
-            at_hand.chunks.push_back(chunk);
+            at_hand.bytes += chunks.iter().map(|chunk| chunk.bytes).sum::<usize>();
+            at_hand.chunks.extend(chunks);
             while at_hand.bytes > AT_HAND_BYTES
                 && at_hand.chunks.len() > 1
                 && let Some(oldest) = at_hand.chunks.pop_front()
@@ -384,10 +388,10 @@ impl Hub {
         if let Some(page) = self.page_at_hand(after) {
             return Ok(page);
         }
-        let records = self.shared.store.after(after, PAGE_MAX).await?;
-        let up_to = records.last().map_or(after, |record| record.seq);
-        let chunk = Arc::new(self.chunk(records).await?);
-        Ok(Page { chunks: vec![(chunk, 0)], up_to })
+        let records = self.shared.store.after(after, CATCH_UP).await?;
+        let chunks = self.chunks(records, 1).await?;
+        let up_to = chunks.last().and_then(|chunk| chunk.items.last()).map_or(after, |item| item.seq);
+        Ok(Page { chunks: chunks.into_iter().map(|chunk| (chunk, 0)).collect(), up_to })
     }
 
     fn page_at_hand(&self, after: u64) -> Option<Page> {
@@ -398,10 +402,14 @@ impl Hub {
         let ends_behind = |chunk: &Arc<Chunk>| chunk.items.last().is_some_and(|item| item.seq > after);
         let first = at_hand.chunks.partition_point(|chunk| !ends_behind(chunk));
         let mut page = Page { chunks: Vec::new(), up_to: after };
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for chunk in at_hand.chunks.range(first..) {
             let from = chunk.items.partition_point(|item| item.seq <= after);
             count += chunk.items.len() - from;
+            bytes += chunk.bytes;
+            if bytes > PAGE_BYTES && !page.chunks.is_empty() {
+                break;
+            }
             page.up_to = chunk.items.last().map_or(page.up_to, |item| item.seq);
             page.chunks.push((Arc::clone(chunk), from));
             if count >= PAGE_MAX {
@@ -411,14 +419,22 @@ impl Hub {
         Some(page)
     }
 
-    async fn chunk(&self, records: Vec<Record>) -> Result<Chunk, journal::Error> {
-        let mut chunk = Chunk { items: Vec::with_capacity(records.len()), bytes: 0 };
+    /// Records as messages, in chunks of a bounded size; at most so many chunks, of the first records.
+    async fn chunks(&self, records: Vec<Record>, most: usize) -> Result<Vec<Arc<Chunk>>, journal::Error> {
+        let mut chunks: Vec<Chunk> = Vec::new();
         for record in &records {
             let item = self.item(record).await?;
-            chunk.bytes += item.rest.len() + size_of::<Item>();
-            chunk.items.push(item);
+            let bytes = item.rest.len() + size_of::<Item>();
+            match chunks.last_mut() {
+                Some(chunk) if chunk.bytes + bytes <= PAGE_BYTES => {
+                    chunk.bytes += bytes;
+                    chunk.items.push(item);
+                }
+                Some(_) if chunks.len() == most => break,
+                Some(_) | None => chunks.push(Chunk { items: vec![item], bytes }),
+            }
         }
-        Ok(chunk)
+        Ok(chunks.into_iter().map(Arc::new).collect())
     }
 
     async fn item(&self, record: &Record) -> Result<Item, journal::Error> {

@@ -8,7 +8,7 @@
 //! - `routes`: their paths, and the document that describes them; `shapes`: what is sent; `problem`: why something was not done
 //! - `hub`, `live`: events as they come
 //! - `listener`, `guard`, `session`: connections, and who may ask
-//! - `metrics`: figures; `dashboard`: the page's files
+//! - `metrics`: figures; `dashboard`: the page's files; [`mcp`]: tools for AI managers
 //! - [`client`]: the other side of it all
 
 pub mod client;
@@ -17,6 +17,7 @@ mod guard;
 mod hub;
 mod listener;
 mod live;
+pub mod mcp;
 mod metrics;
 mod problem;
 mod remote;

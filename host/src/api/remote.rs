@@ -29,7 +29,13 @@ impl RemoteStore {
 }
 
 fn failed(error: Error) -> journal::Error {
-    journal::Error::Medium(error.to_string())
+    match error {
+        Error::Refused(problem) if problem.code != Code::Failed => {
+            let token = (problem.code == Code::Unauthorized).then(|| "give it with --token-file, or in SANDHOG_TOKEN".to_owned());
+            journal::Error::ServerRefused { message: problem.detail, help: token.or(problem.help) }
+        }
+        error => journal::Error::Away(error.to_string()),
+    }
 }
 
 fn read_only() -> journal::Error {

@@ -2,6 +2,7 @@
 //!
 //! Commands are `POST`, `PUT` or `DELETE`, and are answered with 202 once they are on record; queries are `GET`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
@@ -23,7 +25,7 @@ use super::shapes::{
     Accepted, Artifacts, Breakers, Command, Events, EventsQuery, Head, HeadQuery, JournalUsage, LetterCommand, Letters, LettersDone,
     LettersQuery, Plugins, Runs, RunsQuery, Stats, Status, StepQuery, Submission, TaskView, Verified, WaitQuery, Workflows,
 };
-use super::{dashboard, live, session};
+use super::{dashboard, live, mcp, session};
 use crate::model::limits::parse_duration;
 use crate::model::{Digest, RunId};
 use crate::registry::intake::COMPONENT_BYTES_MAX;
@@ -152,6 +154,14 @@ pub fn router(service: Service) -> Router {
     let (router, api) = api();
     let document: Bytes = api.to_json().unwrap_or_default().into();
     let document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
+    let router = match service.offer().itself.clone() {
+        Some(itself) => {
+            let connect = move || -> BoxFuture<'static, _> { Box::pin(std::future::ready(Ok(itself.clone()))) };
+            let door = mcp::Door::open(Arc::new(connect), service.stop().clone());
+            router.merge(door.on_http(service.stop().clone()).with_state(()))
+        }
+        None => router,
+    };
     router
         .route("/openapi.json", axum::routing::get(document))
         .merge(dashboard::router())

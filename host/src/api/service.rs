@@ -24,6 +24,7 @@ use super::shapes::{
     LetterCommand, LetterView, LetterWord, Letters, LettersDone, LettersQuery, LogView, PluginView, Plugins, Runs, RunsQuery, Sample,
     Stats, Status, Submission, TaskName, TaskView, Verified, WorkflowView, Workflows,
 };
+use crate::client::Client;
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config::workflow;
 use crate::journal::{DeadLetter, READ_MAX, RunRow, Sqlite};
@@ -84,6 +85,8 @@ pub struct Offer {
     pub upload: Option<PathBuf>,
     /// Whether a token is asked for.
     pub auth: bool,
+    /// This very host, for the doors that are clients of it.
+    pub itself: Option<Client>,
     /// Whether the host is watched from the start, and not only once somebody follows it.
     pub watched: bool,
 }
@@ -474,12 +477,12 @@ impl Service {
             let Some(last) = records.last() else { break };
             version = last.version + 1;
             for record in records {
-                let of_record = match record.event {
-                    Event::AttemptCompleted { artifacts, .. } => artifacts,
-                    Event::StepStarted { inputs, .. } => manager::inputs_of(self.store(), &inputs).await?,
-                    _ => continue,
+                let found = match record.event {
+                    Event::AttemptCompleted { artifacts, .. } => artifacts.into_iter().find(|artifact| artifact.digest == digest),
+                    Event::StepStarted { inputs, .. } => manager::input_of(self.store(), &inputs, &digest).await?,
+                    _ => None,
                 };
-                if let Some(found) = of_record.into_iter().find(|artifact| artifact.digest == digest) {
+                if let Some(found) = found {
                     return Ok((found.name.clone(), self.store().content(&found).await?));
                 }
             }

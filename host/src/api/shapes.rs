@@ -74,7 +74,7 @@ pub fn one_task(
     worker: &str,
     params: serde_json::Map<String, Value>,
     limits: serde_json::Map<String, Value>,
-    inputs: Vec<crate::model::Artifact>,
+    inputs: Vec<InputFile>,
 ) -> Result<Submission, String> {
     let mut step = toml::Table::new();
     step.insert("id".to_owned(), "call".into());
@@ -90,7 +90,6 @@ pub fn one_task(
         step.insert("inputs".to_owned(), toml::Value::Array(vec!["**/*".into()]));
     }
     let workflow = toml::Table::from_iter([("name".to_owned(), "call".into()), ("step".to_owned(), toml::Value::Array(vec![step.into()]))]);
-    let inputs = inputs.into_iter().map(InputFile::of).collect();
     Ok(Submission { workflow: Some(workflow.to_string()), file: Some("call".to_owned()), inputs, ..Submission::default() })
 }
 

@@ -10,7 +10,7 @@ use super::context::Common;
 use super::exit::{Error, Exit};
 use super::output::OutFolder;
 use crate::api;
-use crate::client::{Client, Command, RemoteStore};
+use crate::client::{Client, Command, InputFile, RemoteStore};
 use crate::journal::{READ_MAX, Store};
 use crate::machine::Event;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
@@ -133,7 +133,7 @@ fn call_there(client: &Client, arguments: CallArguments, params: Map<String, Val
     if arguments.trace {
         return Err(refused("--trace"));
     }
-    let inputs = read_inputs(&arguments.input)?;
+    let inputs = read_inputs(&arguments.input)?.into_iter().map(InputFile::of).collect();
     let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
     let given = [("fuel", &arguments.fuel), ("memory", &arguments.memory), ("timeout", &arguments.timeout)];
     let given = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));

@@ -211,7 +211,17 @@ impl From<crate::journal::Error> for Error {
                 Self::usage(error).help("this needs the directory to itself: wait until that process has ended, or end it")
             }
             Journal::Refused { .. } => Self::usage(error).help("remove it, or name another with --state-dir"),
-            Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) => Self::engine(error),
+            Journal::ServerRefused { help, .. } => {
+                let help = help.clone();
+                let error = Self::usage(error);
+                match help {
+                    Some(help) => error.help(help),
+                    None => error,
+                }
+            }
+            Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) | Journal::Away(_) => {
+                Self::engine(error)
+            }
         }
     }
 }

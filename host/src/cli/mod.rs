@@ -47,6 +47,7 @@ mod host;
 mod init;
 mod journal;
 mod letters;
+mod mcp;
 mod new;
 mod output;
 mod pack;
@@ -103,8 +104,8 @@ enum Command {
     Trust(trust::TrustArguments),
     /// Write a sandhog.toml for the repository at hand
     Init(init::InitArguments),
-    /// Print the JSON schema of sandhog.toml, for editors
-    Schema,
+    /// Print the JSON schema of sandhog.toml, for editors, or the description of the API
+    Schema(schema::SchemaArguments),
     /// Run a workflow, and show it live
     Run(run::RunArguments),
     /// Validate a workflow, say whether it is sequential, parallel or hybrid, and draw it
@@ -131,6 +132,12 @@ enum Command {
     Journal(journal::JournalCommand),
     /// Serve runs to programs, people and AI managers: an API, a dashboard, live events
     Serve(serve::ServeArguments),
+    /// Serve tools to an AI manager, over standard input and output (Model Context Protocol)
+    #[command(
+        after_help = "A tool for each worker, and tools to submit, watch, read findings, approve and reject. No tool grants anything.\n\
+Works on the state directory, or on a server with --server. `sandhog serve` has the same at /mcp."
+    )]
+    Mcp,
     /// Look at the configuration that holds
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -156,13 +163,13 @@ enum Command {
 fn works_on_a_server(command: &Command) -> bool {
     match command {
         Command::Run(_) | Command::Plan(_) | Command::Call(_) | Command::Runs(_) | Command::DeadLetters(_) | Command::Journal(_) => true,
-        Command::Config(_) => true, // shows that it was named
+        Command::Config(_) | Command::Mcp => true,
         Command::Plugins(command) => command.works_on_a_server(),
         Command::Check(_)
         | Command::Baseline(_)
         | Command::Trust(_)
         | Command::Init(_)
-        | Command::Schema
+        | Command::Schema(_)
         | Command::New(_)
         | Command::Pack(_)
         | Command::Test(_)
@@ -208,7 +215,7 @@ pub fn main() -> std::process::ExitCode {
     let json = match &command {
         Command::Run(run) => run.json,
         Command::Check(check) => check.json(),
-        Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema | Command::New(_) | Command::Pack(_) => false,
+        Command::Baseline(_) | Command::Trust(_) | Command::Init(_) | Command::Schema(_) | Command::New(_) | Command::Pack(_) => false,
         Command::Plan(plan) => plan.json,
         Command::Call(call) => call.json,
         Command::Plugins(plugins) => plugins.json(),
@@ -218,6 +225,7 @@ pub fn main() -> std::process::ExitCode {
         Command::DeadLetters(letters) => letters.json(),
         Command::Journal(journal) => journal.json(),
         Command::Config(config) => config.json(),
+        Command::Mcp => false,
         Command::Serve(_) | Command::Host | Command::Compile(_) | Command::Validate(_) => false,
         Command::Completions { .. } => false,
     };
@@ -226,13 +234,14 @@ pub fn main() -> std::process::ExitCode {
             Err(exit::Error::usage("this command works on this machine, and not over --server").help("leave --server out"))
         }
         Command::Serve(arguments) => serve::serve(&common, &arguments),
+        Command::Mcp => mcp::mcp(&common),
         Command::Config(command) => config::config(&common, &command, &sources),
         Command::Run(arguments) => run::run(&common, arguments),
         Command::Check(arguments) => check::check(&common, &arguments),
         Command::Baseline(command) => check::baseline(&common, command),
         Command::Trust(arguments) => trust::trust(&arguments),
         Command::Init(arguments) => init::init(&common, &arguments),
-        Command::Schema => schema::schema(),
+        Command::Schema(arguments) => schema::schema(&arguments),
         Command::Plan(arguments) => plan::plan(&common, &arguments),
         Command::Call(arguments) => call::call(&common, arguments),
         Command::New(arguments) => new::new(&arguments),

@@ -1,12 +1,24 @@
-//! `sandhog schema`: the JSON schema of `sandhog.toml`, for editors that know TOML.
+//! `sandhog schema`: the JSON schema of `sandhog.toml`, for editors that know TOML; and the description of the API.
 
 use serde_json::{Value, json};
 
 use super::exit::{Error, Exit};
 use crate::model::capability::REUSE_MAX;
 
+/// Arguments of `schema`.
+#[derive(Debug, clap::Args)]
+pub struct SchemaArguments {
+    /// Print the description of the server's API (OpenAPI), and not the schema of sandhog.toml
+    #[arg(long)]
+    api: bool,
+}
+
 /// Prints the schema.
-pub fn schema() -> Result<Exit, Error> {
+pub fn schema(arguments: &SchemaArguments) -> Result<Exit, Error> {
+    if arguments.api {
+        outln!("{}", crate::api::document());
+        return Ok(Exit::Passed);
+    }
     outln!("{}", serde_json::to_string_pretty(&of_settings()).unwrap_or_default());
     Ok(Exit::Passed)
 }

@@ -12,6 +12,7 @@ use super::exit::{Error, Exit};
 use super::host::{self, HoldError, Host};
 use super::trace::LogFormat;
 use crate::api::{Offer, Terms, on_network};
+use crate::client::Client;
 use crate::config::Settings;
 use crate::config::settings::{RATE_MAX, check_origin};
 use crate::manager::Error as ManagerError;
@@ -119,7 +120,7 @@ impl ServeOptions {
         }
         Ok(Effective {
             listen,
-            offer: Offer { workflows, upload, auth: token.is_some(), watched: true },
+            offer: Offer { workflows, upload, auth: token.is_some(), watched: true, itself: Some(Client::of(&common.state_folder()?)) },
             terms: Terms {
                 token,
                 hosts: first(&self.hosts, &file.hosts),

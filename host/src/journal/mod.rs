@@ -107,6 +107,17 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The journal is that of a server, which is away.
+    #[error("{0}")]
+    Away(String),
+    /// The journal is that of a server, which refuses.
+    #[error("{message}")]
+    ServerRefused {
+        /// What it says.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
     /// The medium failed. Whether the append happened is not known; the run must be reloaded.
     #[error("the journal's medium failed: {0}")]
     Medium(String),

@@ -117,6 +117,18 @@ pub(super) async fn described(store: &dyn Store, list: &Digest) -> Result<Vec<Ar
     Ok(inputs)
 }
 
+/// The input of a list that has a digest, with its content where that is small.
+pub(super) async fn find(store: &dyn Store, list: &Digest, digest: &Digest) -> Result<Option<ArtifactRef>, journal::Error> {
+    let manifest: Manifest = read(store, list).await?;
+    for chunk in &manifest.chunks {
+        let chunk = read::<Vec<ArtifactRef>>(store, chunk).await?;
+        if let Some(found) = chunk.into_iter().find(|input| input.digest == *digest) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// Every input of a list.
 pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactRef>, journal::Error> {
     let manifest: Manifest = read(store, list).await?;

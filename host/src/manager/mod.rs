@@ -419,6 +419,14 @@ pub async fn inputs_of(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactR
     inputs::described(store, list).await
 }
 
+/// The input of a step that has started which has a digest, by the digest of the list in its event.
+///
+/// # Errors
+/// When the journal fails.
+pub async fn input_of(store: &dyn Store, list: &Digest, digest: &Digest) -> Result<Option<ArtifactRef>, journal::Error> {
+    inputs::find(store, list, digest).await
+}
+
 /// The records of one run, in order, with nothing skipped, to its end.
 pub struct Feed {
     head: watch::Receiver<u64>,
