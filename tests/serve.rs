@@ -326,6 +326,7 @@ fn each_mistake_has_its_own_clear_answer() {
     server.get("/v1/runs?limit=0").is_problem(400, "malformed");
     server.get("/v1/runs?limit=1001").is_problem(400, "malformed");
     server.get("/v1/runs?nonsense=1").is_problem(400, "malformed");
+    assert_eq!(server.get("/v1/events?after=18446744073709551615").is(200)["events"], json!([]));
     server.get("/v1/dead-letters?after=x").is_problem(400, "malformed");
     server.get("/v1/plugins/nobody").is_problem(404, "not_found");
     server.get("/v1/plugins/..%2f..%2fetc%2fpasswd").is_problem(404, "not_found");

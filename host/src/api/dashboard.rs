@@ -17,10 +17,26 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &str, &[u8])] = files! {
-    "index.html": "text/html; charset=utf-8",
+    "api.js": "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
+    "charts.js": "text/javascript; charset=utf-8",
+    "dom.js": "text/javascript; charset=utf-8",
     "favicon.svg": "image/svg+xml",
+    "format.js": "text/javascript; charset=utf-8",
+    "graph.js": "text/javascript; charset=utf-8",
+    "index.html": "text/html; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "model.js": "text/javascript; charset=utf-8",
+    "story.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "theme.js": "text/javascript; charset=utf-8",
+    "timeline.js": "text/javascript; charset=utf-8",
+    "view_activity.js": "text/javascript; charset=utf-8",
+    "view_letters.js": "text/javascript; charset=utf-8",
+    "view_plugins.js": "text/javascript; charset=utf-8",
+    "view_run.js": "text/javascript; charset=utf-8",
+    "view_runs.js": "text/javascript; charset=utf-8",
+    "view_task.js": "text/javascript; charset=utf-8",
 };
 
 /// The routes of the files.

@@ -425,12 +425,13 @@ impl Hub {
         for record in &records {
             let item = self.item(record).await?;
             let bytes = item.rest.len() + size_of::<Item>();
+            let full = chunks.len() == most;
             match chunks.last_mut() {
                 Some(chunk) if chunk.bytes + bytes <= PAGE_BYTES => {
                     chunk.bytes += bytes;
                     chunk.items.push(item);
                 }
-                Some(_) if chunks.len() == most => break,
+                Some(_) if full => break,
                 Some(_) | None => chunks.push(Chunk { items: vec![item], bytes }),
             }
         }

@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::{Code, Problem};
 use crate::client::{
-    Artifacts, Client, Command, Error, InputFile, LetterCommand, Letters, LettersQuery, Message, PluginView, Plugins, Runs, RunsQuery,
-    StreamQuery, Submission, Workflows, one_task,
+    Artifacts, Client, Command, Error, Events, EventsQuery, InputFile, LetterCommand, Letters, LettersQuery, Message, PluginView, Plugins,
+    Runs, RunsQuery, StreamQuery, Submission, Workflows, one_task,
 };
 use crate::clock::Stopwatch;
 use crate::model::text::{sanitize, sanitize_lines};
@@ -304,13 +304,16 @@ async fn tell(client: &Client, run: RunId, command: &Command) -> Result<Value, F
 async fn watch_run(client: &Client, run: RunId, wait: Duration, context: &RequestContext<RoleServer>) -> Result<Value, Failed> {
     let wait = wait.min(WAIT_MAX);
     let topics = Some("runs,steps,tasks,progress".to_owned());
-    let mut live = client.follow(StreamQuery { after: Some(0), runs: Some(run.to_string()), topics, ..StreamQuery::default() });
+    let first: Events = client.get(&format!("/v1/runs/{run}/events"), &EventsQuery { after: 0, limit: Some(1) }).await?;
+    let before = first.events.first().map_or(0, |record| record.seq - 1);
+    let mut live = client.follow(StreamQuery { after: Some(before), runs: Some(run.to_string()), topics, ..StreamQuery::default() });
     let token = context.meta.get_progress_token();
     let (mut total, mut done) = (0_u32, 0_u32);
     let mut told = None::<Stopwatch>;
     let following = async {
         loop {
             let message = live.next().await?;
+            let mut ended = false;
             let said = match &message {
                 Message::Record { step, record, .. } => {
                     let event = &record.event;
@@ -319,9 +322,9 @@ async fn watch_run(client: &Client, run: RunId, wait: Duration, context: &Reques
                     }
                     let ends_a_task = ["task_completed", "task_failed", "task_dead_lettered", "task_cancelled"].contains(&event.name());
                     done += u32::from(ends_a_task);
-                    if event.ends_the_run() {
-                        return Ok::<(), Error>(());
-                    }
+                    // One that was opened again goes on behind its end.
+                    ended = event.ends_the_run()
+                        && client.get::<crate::journal::RunRow>(&format!("/v1/runs/{run}"), &()).await?.version == record.version;
                     format!("{}{}", step.as_deref().map_or_else(String::new, |step| format!("{step}: ")), event.name())
                 }
                 Message::Progress { step, fraction, note, .. } => {
@@ -329,10 +332,13 @@ async fn watch_run(client: &Client, run: RunId, wait: Duration, context: &Reques
                 }
                 _ => continue,
             };
-            if let Some(token) = token.clone().filter(|_| told.as_ref().is_none_or(|told| told.elapsed() > PROGRESS)) {
+            if let Some(token) = token.clone().filter(|_| ended || told.as_ref().is_none_or(|told| told.elapsed() > PROGRESS)) {
                 told = Some(Stopwatch::start());
                 let notice = ProgressNotificationParam::new(token, f64::from(done)).with_total(f64::from(total.max(1))).with_message(said);
                 let _ = tokio::time::timeout(NOTICE, context.peer.notify_progress(notice)).await;
+            }
+            if ended {
+                return Ok::<(), Error>(());
             }
         }
     };

@@ -25,6 +25,8 @@ mod routes;
 mod service;
 mod session;
 mod shapes;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::path::{Path, PathBuf};
 

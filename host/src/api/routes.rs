@@ -341,7 +341,7 @@ async fn plugin(State(service): State<Service>, Path(name): Path<String>) -> Res
 
 /// Send a plugin, where the server takes any. It is granted nothing.
 #[utoipa::path(put, path = "/v1/plugins/{name}", tag = "plugins", params(("name" = String, Path)),
-    request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 202, body = Object)))]
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 202, body = Object)))]
 async fn upload(
     State(service): State<Service>,
     Path(name): Path<String>,

@@ -43,6 +43,8 @@ pub type Prepare = Arc<dyn Fn(&Path) -> Result<(Workflow, Vec<Vec<Artifact>>), P
 pub const PAGE_MAX: usize = 1000;
 /// How many it has where nobody says.
 const PAGE: usize = 100;
+/// The furthest place that a journal has: what a client says beyond that is behind everything, too.
+const SEQ_MAX: u64 = i64::MAX as u64 - 1;
 /// The longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 200;
 /// How long a request may wait for the end of a run.
@@ -160,6 +162,11 @@ impl Service {
         let mut beside = vec![reading];
         if service.inner.offer.watched {
             beside.push(tokio::spawn(service.clone().sample()));
+            #[cfg(feature = "otlp")]
+            {
+                let store = Arc::clone(service.handle().store());
+                beside.push(tokio::spawn(super::traces::export(store, service.stop().clone())));
+            }
         }
         (service, Beside(beside))
     }
@@ -399,7 +406,7 @@ impl Service {
     /// When there is no such run.
     pub async fn events_of(&self, run: RunId, after: u64, most: Option<u32>) -> Result<Events, Problem> {
         let limit = limit(most)?;
-        let events = self.store().read(&run, after.saturating_add(1), limit).await?;
+        let events = self.store().read(&run, after.min(SEQ_MAX) + 1, limit).await?;
         if events.is_empty() && run != RunId::HOST {
             self.run(run).await?;
         }
@@ -413,7 +420,7 @@ impl Service {
     /// When the journal fails.
     pub async fn events(&self, after: u64, most: Option<u32>) -> Result<Events, Problem> {
         let limit = limit(most)?;
-        let events = self.store().after(after, limit).await?;
+        let events = self.store().after(after.min(SEQ_MAX), limit).await?;
         let next = events.last().filter(|_| events.len() == limit).map(|last| last.seq);
         Ok(Events { events, next })
     }

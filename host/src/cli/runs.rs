@@ -470,13 +470,20 @@ async fn events(common: &Common, run: Option<&str>, follow: bool, after: u64, js
     };
     let (mut version, mut ended) = (1, false);
     if follow && store.is_remote() {
-        let query = StreamQuery { after: Some(after), runs: only.map(|run| run.to_string()), ..StreamQuery::default() };
+        let first = match &only {
+            Some(run) => store.read(run, 1, 1).await?.first().map_or(0, |record| record.seq - 1), // nothing of it is before
+            None => 0,
+        };
+        let query = StreamQuery { after: Some(after.max(first)), runs: only.map(|run| run.to_string()), ..StreamQuery::default() };
         let mut live = client.follow(query).give_up_after(AWAY_MAX);
         while !ended {
             tokio::select! {
                 message = live.next() => if let Message::Record { record, .. } = message? {
                     print(&record);
-                    ended = only.is_some() && record.event.ends_the_run();
+                    if let Some(run) = only.as_ref().filter(|_| record.event.ends_the_run()) {
+                        // A run that was opened again goes on behind its end.
+                        ended = store.run(run).await?.is_none_or(|row| row.version == record.version);
+                    }
                 },
                 _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
             }

@@ -21,7 +21,7 @@ const connection = document.getElementById("connection");
 const PAGES = [
   { page: "runs", pattern: /^\/runs$/, show: showRuns, up: () => null },
   { page: "runs", pattern: /^\/runs\/([^/]+)$/, show: showRun, up: () => "#/runs", keepsStory: true },
-  { page: "runs", pattern: /^\/runs\/([^/]+)\/tasks\/([^/]+)\/(\d+)$/, show: showTask, up: ([run]) => `#/runs/${encodeURIComponent(run)}`, keepsStory: true },
+  { page: "runs", pattern: /^\/runs\/([^/]+)\/tasks\/(.+)\/(\d+)$/, show: showTask, up: ([run]) => `#/runs/${encodeURIComponent(run)}`, keepsStory: true },
   { page: "plugins", pattern: /^\/plugins$/, show: showPlugins, up: () => null },
   { page: "plugins", pattern: /^\/plugins\/([^/]+)$/, show: showPlugin, up: () => "#/plugins" },
   { page: "dead-letters", pattern: /^\/dead-letters$/, show: showLetters, up: () => null },
@@ -149,7 +149,7 @@ const HELP = [
 
 function showHelp() {
   const body = h("dl", { class: "keys" }, HELP.map(([keys, what]) => [h("dt", null, h("kbd", null, keys)), h("dd", null, what)]));
-  dialog({ title: "Keys", body, action: "Close", submit: async () => true });
+  dialog({ title: "Keys", body, action: "Close", isTold: true, submit: async () => true });
 }
 
 document.getElementById("help").addEventListener("click", showHelp);
@@ -232,7 +232,6 @@ async function isAllowed() {
   }
 }
 
-// Words that last: a page that reconnects in an instant need not flicker.
 live.watch((state) => {
   connection.dataset.state = state;
   say(connection, { live: "live", connecting: "connecting…", reconnecting: "reconnecting…", paused: "not connected" }[state]);

@@ -204,9 +204,9 @@ export function paced(work, interval = 0) {
 
 /**
  * Opens a modal dialog, and resolves with what `submit` returned, or null when it was left.
- * `submit` may throw: the error is shown in the dialog, which stays open.
+ * `submit` may throw: the error is shown in the dialog, which stays open. One that only tells something (`isTold`) has one button.
  */
-export function dialog({ title, body, action, danger, submit, testid, extra }) {
+export function dialog({ title, body, action, danger, submit, testid, extra, isTold = false }) {
   return new Promise((resolve) => {
     let result = null;
     const problems = h("div", { class: "problems", role: "alert" });
@@ -232,7 +232,7 @@ export function dialog({ title, body, action, danger, submit, testid, extra }) {
       h("h2", { id: "dialog-title" }, title),
       body,
       problems,
-      h("div", { class: "actions" }, extra?.(problems), h("button", { type: "button", onclick: close }, "Back"), go),
+      h("div", { class: "actions" }, extra?.(problems), !isTold && h("button", { type: "button", onclick: close }, "Back"), go),
     );
     const element = h("dialog", { "aria-labelledby": "dialog-title" }, form);
     element.addEventListener("close", () => {

@@ -13,7 +13,7 @@ function scaled(value, base, units) {
     place += 1;
   }
   const digits = place === 0 || rest >= 100 ? 0 : 1;
-  return `${rest.toFixed(digits)}${units[place]}`;
+  return `${Number(rest.toFixed(digits))}${units[place]}`;
 }
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
@@ -27,7 +27,7 @@ export const bytes = (value) => (known(value) ? scaled(value, 1024, BYTES) : "�
 export const count = (value) => (known(value) ? value.toLocaleString("en").replaceAll(",", "\u2009") : "–");
 
 /** A number a second: with a digit where it is small. */
-export const rate = (value) => (known(value) ? (value < 10 ? value.toFixed(1) : scaled(value, 1000, FUEL)) : "–");
+export const rate = (value) => (known(value) ? (value < 10 ? String(Number(value.toFixed(1))) : scaled(value, 1000, FUEL)) : "–");
 
 /** A time span in milliseconds: `0.6 ms`, `52 ms`, `1.2 s`, `3 m 12 s`, `2 h 5 m`, `4 d 3 h`. */
 export function duration(ms) {
@@ -36,7 +36,7 @@ export function duration(ms) {
   if (ms < 10) return `${Number(ms.toFixed(1))} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
-  if (seconds < 59.95) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
+  if (seconds < 59.95) return Number.isInteger(seconds) ? `${seconds} s` : `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} m ${whole % 60} s`;
   if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} m`;

@@ -10,6 +10,10 @@ const PAD = 10;
 /** More than this is no picture any more. */
 const STEPS_MAX = 400;
 
+/** The height of an edge that passes over a layer. */
+const SLOT = 10;
+const GATES_SHOWN = 8;
+
 /** Paths in a box of 12 by 12: a shape for each status, so that colour is not the only cue. */
 const ICONS = {
   waiting: "M6 2v4l2.6 1.8M6 .8a5.2 5.2 0 1 0 0 10.4A5.2 5.2 0 0 0 6 .8",
@@ -20,26 +24,45 @@ const ICONS = {
   cancelled: "M2 6h8",
 };
 
-/** The layer of each step: one behind the last of those that it needs. What needs itself, or nothing known, stands in the first. */
-function layers(steps, places) {
-  const depth = new Array(steps.length).fill(-1);
+/**
+ * What each step stands behind: what it needs; where that planned, the last steps of the plan, since the whole plan is waited for; and for
+ * the first steps of a plan, the step that planned them.
+ * @returns {{from: number, planned: boolean}[][]} by place
+ */
+function links(steps, places) {
+  const planned = new Map();
+  const planners = steps.map((step) => plannerOf(step, places));
+  planners.forEach((planner, at) => {
+    if (planner === undefined || planner >= steps.length) return;
+    if (!planned.has(planner)) planned.set(planner, []);
+    planned.get(planner).push(at);
+  });
+  const ends = (at, above) => {
+    const last = (planned.get(at) ?? []).filter((one) => !planned.get(at).some((other) => steps[other].needs.includes(steps[one].id)));
+    return last.length === 0 || above.has(at) ? [at] : last.flatMap((one) => ends(one, new Set([...above, at])));
+  };
+  return steps.map((step, at) => {
+    const needs = step.needs.map((need) => places.get(need)).filter((need) => need !== undefined && need < steps.length);
+    const behind = needs.flatMap((need) => ends(need, new Set())).map((from) => ({ from, planned: false }));
+    const planner = planners[at];
+    if (behind.length === 0 && planner !== undefined && planner < steps.length) behind.push({ from: planner, planned: true });
+    return behind;
+  });
+}
+
+/** The layer of each step: one behind the last of those that it stands behind. What needs itself, or nothing known, stands in the first. */
+function layers(behind) {
+  const depth = new Array(behind.length).fill(-1);
   const visit = (at, above) => {
     if (depth[at] >= 0) return depth[at];
-    if (above.has(at)) return 0;
+    if (above.has(at)) return -1;
     above.add(at);
-    let deepest = -1;
-    for (const need of steps[at].needs) {
-      const place = places.get(need);
-      if (place !== undefined && place < steps.length) deepest = Math.max(deepest, visit(place, above));
-    }
-    // A planned step has no needs of its own at first: it stands behind the step that planned it.
-    const planner = plannerOf(steps[at], places);
-    if (planner !== undefined && planner < steps.length) deepest = Math.max(deepest, visit(planner, above));
+    const deepest = Math.max(-1, ...behind[at].map(({ from }) => visit(from, above)));
     above.delete(at);
     depth[at] = deepest + 1;
     return depth[at];
   };
-  steps.forEach((_, at) => visit(at, new Set()));
+  behind.forEach((_, at) => visit(at, new Set()));
   return depth;
 }
 
@@ -51,28 +74,68 @@ function plannerOf(step, places) {
   return places.get(name) ?? places.get(name.replace(/\.\d+$/, ""));
 }
 
+/**
+ * Places for steps and edges. An edge that passes over layers has a slot of its own in each of them, so that it never runs through a step;
+ * edges from the same step share theirs.
+ */
 function arrange(steps, places) {
-  const depth = layers(steps, places);
-  const columns = [];
-  steps.forEach((_, at) => (columns[depth[at]] ??= []).push(at));
-  const row = new Map();
-  columns.forEach((column) => {
-    // By the mean of what they need, so that edges cross little.
-    const weight = (at) => {
-      const needs = steps[at].needs.map((need) => row.get(places.get(need))).filter((place) => place !== undefined);
-      return needs.length ? needs.reduce((sum, place) => sum + place, 0) / needs.length : at;
-    };
-    const weights = new Map(column.map((at) => [at, weight(at)]));
-    column.sort((a, b) => weights.get(a) - weights.get(b) || a - b);
-    column.forEach((at, place) => row.set(at, place - (column.length - 1) / 2));
+  const behind = links(steps, places);
+  const depth = layers(behind);
+  const columns = Array.from({ length: Math.max(...depth) + 1 }, () => new Map());
+  steps.forEach((_, at) => columns[depth[at]].set(at, { id: at, height: HEIGHT, order: at, ins: [] }));
+  const lines = [];
+  behind.forEach((list, to) => {
+    for (const { from, planned } of list) {
+      const through = [];
+      for (let layer = depth[from] + 1; layer < depth[to]; layer += 1) {
+        const id = `${from}~${layer}`;
+        if (!columns[layer].has(id)) columns[layer].set(id, { id, height: SLOT, order: from, ins: [through.at(-1)?.id ?? from] });
+        through.push({ id, layer });
+      }
+      columns[depth[to]].get(to).ins.push(through.at(-1)?.id ?? from);
+      lines.push({ key: `${from}>${to}`, from, to, planned, through });
+    }
   });
-  const tallest = Math.max(...columns.map((column) => column.length));
-  const middle = PAD + (tallest * (HEIGHT + GAP_Y) - GAP_Y) / 2;
-  const spots = steps.map((_, at) => ({
-    x: PAD + depth[at] * (WIDTH + GAP_X),
-    y: middle + row.get(at) * (HEIGHT + GAP_Y) - HEIGHT / 2,
-  }));
-  return { spots, width: PAD * 2 + columns.length * (WIDTH + GAP_X) - GAP_X, height: middle * 2 };
+  const middle = new Map();
+  let tallest = 0;
+  for (const column of columns) tallest = Math.max(tallest, stack([...column.values()], middle));
+  const top = PAD + tallest / 2;
+  const x = (layer) => PAD + layer * (WIDTH + GAP_X);
+  const spots = steps.map((_, at) => ({ x: x(depth[at]), y: top + middle.get(at) - HEIGHT / 2 }));
+  for (const line of lines) line.path = curve(line, spots, (id) => top + middle.get(id), x);
+  return { lines, spots, width: x(columns.length) - GAP_X + PAD, height: top * 2 };
+}
+
+/** Stacks what stands in a layer around 0, by the mean of what it comes from, so that edges cross little. Returns its height. */
+function stack(column, middle) {
+  for (const item of column) {
+    const from = item.ins.map((id) => middle.get(id)).filter((y) => y !== undefined);
+    item.weight = from.length ? from.reduce((sum, y) => sum + y, 0) / from.length : 0;
+  }
+  column.sort((a, b) => a.weight - b.weight || a.order - b.order);
+  const height = column.reduce((sum, item) => sum + item.height + GAP_Y, -GAP_Y);
+  let y = -height / 2;
+  for (const item of column) {
+    middle.set(item.id, y + item.height / 2);
+    y += item.height + GAP_Y;
+  }
+  return height;
+}
+
+function curve({ from, to, through }, spots, y, x) {
+  let at = [spots[from].x + WIDTH, y(from)];
+  let path = `M${at[0]} ${at[1]}`;
+  const bend = (toX, toY) => {
+    const half = (toX - at[0]) / 2;
+    path += `C${at[0] + half} ${at[1]} ${toX - half} ${toY} ${toX} ${toY}`;
+  };
+  for (const { id, layer } of through) {
+    bend(x(layer), y(id));
+    at = [x(layer) + WIDTH, y(id)];
+    path += `H${at[0]}`;
+  }
+  bend(spots[to].x - 1, y(to));
+  return path;
 }
 
 const done = (step) => step.counts.completed ?? 0;
@@ -126,18 +189,19 @@ export function graph(choose) {
     });
     const parts = {
       title: s("title"),
+      name: s("text", { class: "name", x: 29, y: 22 }),
       icon: s("path", { class: "icon", transform: "translate(11 12)" }),
       counts: s("text", { class: "counts", x: WIDTH - 10, y: 21, "text-anchor": "end" }),
       worker: s("text", { class: "sub", x: 10, y: 38 }),
       done: s("rect", { class: "done", x: 1, y: HEIGHT - 5, height: 4, width: 0 }),
       given: s("rect", { class: "given", y: HEIGHT - 5, height: 4, width: 0 }),
-      gates: step.gates.slice(0, 8).map((gate, at) => gateMark(gate, at)),
+      gates: step.gates.slice(0, GATES_SHOWN).map((gate, at, shown) => gateMark(gate, shown.length - 1 - at)),
     };
     g.append(
       parts.title,
       s("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 5 }),
       parts.icon,
-      s("text", { class: "name", x: 29, y: 22 }, cut(step.id, 17)),
+      parts.name,
       parts.counts,
       parts.worker,
       ...parts.gates.map(({ g: gate }) => gate),
@@ -161,9 +225,11 @@ export function graph(choose) {
     mark(g, "aria-label", told(step));
     say(parts.title, told(step));
     mark(parts.icon, "d", ICONS[step.status] ?? ICONS.waiting);
-    say(parts.counts, step.total === null ? "" : `${done(step)}/${step.total}`);
+    const counts = step.total === null ? "" : `${done(step)}/${step.total}`;
+    say(parts.counts, counts);
+    say(parts.name, cut(step.id, Math.floor((WIDTH - 44 - counts.length * 7) / 7.6)));
     const kinds = traits(step);
-    const room = 25 - Math.min(step.gates.length, 8) * 2;
+    const room = 25 - Math.min(step.gates.length, GATES_SHOWN) * 2;
     say(parts.worker, cut(waits(step) ? `${waits(step)} to approve` : kinds ? `${step.worker} · ${kinds}` : step.worker, room));
     mark(parts.worker, "class", waits(step) ? "sub waits" : "sub");
     const total = Math.max(step.total ?? 0, 1);
@@ -178,13 +244,6 @@ export function graph(choose) {
     }
   }
 
-  function edge({ from, to }) {
-    const x1 = from.x + WIDTH;
-    const [y1, x2, y2] = [from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
-    const bend = Math.max(18, (x2 - x1) / 2);
-    return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2 - 1} ${y2}`;
-  }
-
   function draw(model) {
     const steps = model.steps.slice(0, STEPS_MAX);
     if (!arranged || known !== model.steps.length) {
@@ -196,19 +255,10 @@ export function graph(choose) {
       note.hidden = model.steps.length <= STEPS_MAX;
       note.textContent = clean(`The first ${STEPS_MAX} of ${model.steps.length} steps.`);
     }
-    const { spots } = arranged;
-    const lines = [];
-    steps.forEach((step, at) => {
-      const planner = plannerOf(step, model.places);
-      const needs = step.needs.map((need) => model.places.get(need));
-      if (planner !== undefined && !needs.some((need) => plannerOf(steps[need] ?? { id: "" }, model.places) === planner)) needs.push(planner);
-      for (const need of needs) {
-        if (need !== undefined && need < steps.length) lines.push({ key: `${need}>${at}`, from: spots[need], to: spots[at], planned: need === planner, status: steps[need].status });
-      }
-    });
+    const { lines, spots } = arranged;
     sync(edges, keptEdges, lines, (line) => line.key, () => s("path"), (path, line) => {
-      mark(path, "d", edge(line));
-      mark(path, "data-status", line.status);
+      mark(path, "d", line.path);
+      mark(path, "data-status", steps[line.from].status);
       mark(path, "class", line.planned ? "planned" : null);
     });
     sync(nodes, keptNodes, steps, (step) => step.id, node, (g, step) => update(g, step, spots[model.places.get(step.id)]));

@@ -238,7 +238,7 @@ export class RunModel {
       case "approval_requested":
         return this.turn(task, "approving");
       case "approval_refused":
-        return this.find(task, "approval", [{ rule: "refused", severity: "high", message: record.comment || "refused" }]);
+        return this.find(task, "approval", [{ rule: "approval", severity: "high", message: record.comment || "refused, and not said why" }]);
       case "plan_submitted":
         return this.turn(task, "expanding");
       case "plan_accepted":

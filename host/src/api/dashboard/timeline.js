@@ -10,6 +10,8 @@ const LANE = 18;
 const AXIS = 22;
 const MARGIN = 8;
 const ZOOM_MAX = 64;
+/** How long a lane's name may be. */
+const LABEL = 29;
 
 const STEPS_MS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5, 72e5, 216e5, 864e5];
 
@@ -19,6 +21,13 @@ function ticks(span, room) {
   const list = [];
   for (let at = 0; at <= span && list.length < 200; at += step) list.push(at);
   return list;
+}
+
+/** A name that fits beside a lane: of a path, the folders go first. */
+function brief(name) {
+  let rest = name;
+  while (rest.length > LABEL && rest.includes("/")) rest = rest.slice(rest.indexOf("/") + 1);
+  return cut(rest === name || !rest ? name : `…/${rest}`, LABEL);
 }
 
 /** What a call was, in a sentence. */
@@ -49,7 +58,7 @@ export function timeline(choose) {
   const labels = h("div", { class: "lane-labels", "aria-hidden": "true" });
   const board = h("div", { class: "lanes-board" }, h("div", { class: "lane-corner" }), head, labels, svg);
   const scroll = h("div", { class: "scroll lanes", "data-testid": "timeline" }, board);
-  const detail = h("p", { class: "lane-detail", "aria-live": "polite" }, "Point at a bar, or focus one, to see what it is.");
+  const detail = h("p", { class: "lane-detail", "aria-live": "polite" });
   const note = h("span", { class: "hint" });
   const zoomOut = h("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoomTo(zoom / 2) }, "−");
   const zoomIn = h("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoomTo(zoom * 2) }, "+");
@@ -66,6 +75,11 @@ export function timeline(choose) {
   let last = null;
   let shown = new Map();
   let focusable = null;
+  // What runs is at the end: it is followed until somebody scrolls away.
+  let following = true;
+  scroll.addEventListener("scroll", () => {
+    following = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - LANE * 2;
+  });
 
   function zoomTo(next) {
     const middle = (scroll.scrollLeft + scroll.clientWidth / 2) / scroll.scrollWidth;
@@ -131,7 +145,11 @@ export function timeline(choose) {
 
   function draw({ lanes: record, model, shortened, ready }) {
     const lanes = visible(record);
-    if (lanes.length === 0) return;
+    if (lanes.length === 0) {
+      say(detail, ready ? "No worker was called yet." : "Reading records…");
+      return;
+    }
+    if (!last) say(detail, "Point at a bar, or focus one, to see what it is.");
     const running = !RUN_ENDED.has(model.status);
     const from = lanes.length < record.lanes.size ? lanes[0].first : record.from;
     const to = Math.max(running ? Date.now() : record.to, record.to, from + 0.5);
@@ -145,6 +163,7 @@ export function timeline(choose) {
     drawLabels(lanes, model);
     drawCalls(lanes, x, to, model);
     last = { lanes, record, model, shortened, ready, from };
+    if (running && following) scroll.scrollTop = scroll.scrollHeight;
     const parts = [];
     if (lanes.length < record.lanes.size || record.dropped) parts.push(`the latest ${lanes.length} of ${count(record.lanes.size + record.dropped)} tasks that ran`);
     if (shortened) parts.push("of the latest records only");
@@ -172,7 +191,7 @@ export function timeline(choose) {
       const text = task?.input || (step?.foreach ? `${step.id}[${lane.index}]` : step?.id ?? lane.key);
       mark(element, "data-status", task?.status);
       mark(element, "title", clean(`${step?.id ?? ""}[${lane.index}] ${task?.input ?? ""}`));
-      say(element, cut(text, 60));
+      say(element, brief(text));
     });
   }
 

@@ -26,7 +26,7 @@ export function showLetters(main) {
   const [, , reason] = fields;
   const all = h("input", { type: "checkbox", "aria-label": "Select all that are shown", onchange: () => selectAll(all.checked) });
   const list = table("dead-letters-table", "Dead letters", [{ label: "", class: "tick", node: all }, { label: "Task" }, { label: "Workflow" }, { label: "Run" }, { label: "Given up" }, { label: "Reason", class: "wide" }]);
-  const requeue = h("button", { type: "button", class: "primary", "data-testid": "requeue", onclick: () => deal("requeue") });
+  const requeue = h("button", { type: "button", "data-testid": "requeue", onclick: () => deal("requeue") });
   const discard = h("button", { type: "button", class: "danger", "data-testid": "discard", onclick: () => deal("discard") });
   const more = h("button", { type: "button", onclick: () => load(next) }, "More");
   const foot = h("div", { class: "row foot" }, more);
@@ -72,6 +72,7 @@ export function showLetters(main) {
     const what = selected.size ? counted(selected.size, "letter") : Object.keys(query()).length ? "all that fit the filter" : "all";
     say(requeue, `Requeue ${what}…`);
     say(discard, `Discard ${what}…`);
+    mark(requeue, "class", selected.size ? "primary" : null);
     requeue.disabled = discard.disabled = shown.length === 0;
     say(summary, loaded ? `${count(shown.length)}${next ? "+" : ""}` : "reading…");
     const filtered = Object.keys(query()).length > 0;

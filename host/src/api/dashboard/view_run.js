@@ -99,6 +99,7 @@ export function showRun(main, [id]) {
     },
     (error) => {
       complain(error);
+      status.hidden = true;
       reading.replaceWith(empty("This run cannot be shown.", error.message, " ", h("a", { href: "#/runs" }, "All runs")));
     },
   );

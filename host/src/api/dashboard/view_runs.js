@@ -9,7 +9,7 @@ import { RUN_ENDED } from "./model.js";
 const PAGE = 50;
 /** How many rows are kept of a page that is left open: the newest. */
 const ROWS_MAX = 2000;
-/** How often a row is asked for anew whose counts do not follow from the records alone. */
+/** How long a row waits that is asked for anew, since its counts do not follow from the records alone. */
 const REFRESH_MS = 1000;
 
 const COLUMNS = [
@@ -19,21 +19,35 @@ const COLUMNS = [
 
 const FILTERS = [["", "all"], ["open", "open"], ["completed", "completed"], ["failed", "failed"], ["cancelled", "cancelled"]];
 
-/** What a record adds to a row's counts, where that follows from it alone. */
+const ended = (status) => (row, record) => Object.assign(row, { status, ended_at: record.at, degraded: record.degraded ?? [] });
+
+/** What a record changes of a row: the rules of `host/src/journal/views.rs`. */
 const FOLDS = {
+  plan_accepted: (row, record) => row.steps.push(...(record.steps ?? []).map((step) => step.id)),
   step_started: (row, record) => (row.tasks += record.tasks),
   attempt_started: (row) => (row.attempts += 1),
   task_completed: (row) => (row.completed += 1),
+  task_failed: (row) => (row.failed += 1),
+  task_dead_lettered: (row) => {
+    row.failed += 1;
+    row.dead_letters += 1;
+  },
+  task_requeued: (row) => (row.failed = Math.max(0, row.failed - 1)),
+  task_discarded: (row) => (row.dead_letters = Math.max(0, row.dead_letters - 1)),
   approval_requested: (row) => (row.approving += 1),
+  approval_given: (row) => (row.approving = Math.max(0, row.approving - 1)),
+  approval_refused: (row) => (row.approving = Math.max(0, row.approving - 1)),
+  cancel_requested: (row) => Object.assign(row, { status: "cancelling", approving: 0 }),
   run_paused: (row) => (row.status = "paused"),
-  cancel_requested: (row) => (row.status = "cancelling"),
+  run_resumed: (row) => (row.status = "running"),
+  run_reopened: (row) => Object.assign(row, { status: "running", ended_at: null, degraded: [] }),
+  run_completed: ended("completed"),
+  run_failed: ended("failed"),
+  run_cancelled: ended("cancelled"),
 };
 
-/** After these, the server is asked: what they change depends on what was before. */
-const ASKS = new Set([
-  "task_failed", "task_dead_lettered", "task_held", "task_requeued", "task_discarded", "task_cancelled", "approval_given", "approval_refused", "run_resumed",
-  "run_reopened", "run_completed", "run_failed", "run_cancelled", "fallback_started",
-]);
+/** After these, the server is asked: whether a task was a dead letter before does not follow from the record. */
+const ASKS = new Set(["task_requeued"]);
 
 export function showRuns(main) {
   const rows = new Map();

@@ -2,7 +2,7 @@
 
 import { complain, get, notice, path, post, tell, text as textOf } from "./api.js";
 import { ask as askFor, badge, cut, empty, h, heading, paced, pre, setBadge, swap, table } from "./dom.js";
-import { bytes, count, counted, duration, fuel, instant, place, short, time } from "./format.js";
+import { bytes, count, counted, duration, fuel, instant, local, place, short, time } from "./format.js";
 import { failureText, GIVEN_UP, reasonText, rounds } from "./model.js";
 import { open } from "./story.js";
 
@@ -122,6 +122,7 @@ export function showTask(main, [run, stepId, indexText]) {
     },
     (error) => {
       complain(error);
+      status.hidden = true;
       reading.replaceWith(empty("This task cannot be shown.", error.message, " ", h("a", { href: "#/runs" }, "All runs")));
     },
   );
@@ -139,7 +140,7 @@ function drawWhy(box, task) {
   const failure = task.status === "completed" ? null : task.failure;
   const lines = [
     failure && [`Failed${task.blame ? `, by fault of the ${task.blame}` : ""}: `, failureText(failure), "bad"],
-    task.status === "retrying" && task.dueAt && ["Waits: ", `another attempt is due at ${task.dueAt}`, "waits"],
+    task.status === "retrying" && task.dueAt && ["Waits: ", `another attempt is due at ${local(instant(task.dueAt))}`, "waits"],
     task.status === "approving" && ["Waits: ", "its result passed the gates, and a person is to say so too", "waits"],
     task.status === "blocked" && ["Blocked: ", "the circuit breaker of its worker is open", "waits"],
     task.lost > 0 && ["Lost: ", `the host ended ${counted(task.lost, "time")} while it was executing`, "waits"],
@@ -279,7 +280,7 @@ function said(record) {
       return `${record.passed ? "passed" : "rejected"}: ${record.verdict?.summary || counted(record.verdict?.findings?.length ?? 0, "finding")}`;
     case "retry_scheduled":
     case "gate_retry_scheduled":
-      return `due at ${record.due_at}`;
+      return `due at ${local(instant(record.due_at))}`;
     case "approval_given":
     case "approval_refused":
       return record.comment ?? "";
