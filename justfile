@@ -28,6 +28,14 @@ guests:
 bench *arguments: plugins
     cargo run --release --package sandhog -- bench {{arguments}}
 
+# The server with clients that others wrote: MCP, WebSocket, a fuzzer, a browser
+clients *names:
+    scripts/clients {{names}}
+
+# The server's status query under wrk, against a route that reads nothing
+bench-serve *seconds:
+    scripts/bench-serve {{seconds}}
+
 # What a worker costs in each language, after scripts/languages
 bench-languages:
     scripts/bench-languages

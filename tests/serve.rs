@@ -65,17 +65,7 @@ impl Place {
 
     fn serve_at(&self, address: &str, arguments: &[&str]) -> Server {
         let mut command = self.command(&[&["serve", "--listen", address, "--rate", "0", "--log-format", "json"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("starts");
-        let mut log = BufReader::new(child.stdout.take().expect("piped"));
-        loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("reads") > 0, "the server ended before it listened");
-            let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            if said["message"] == "listening" {
-                let address = said["address"].as_str().expect("an address").parse().expect("an address");
-                return Server { child, log, address };
-            }
-        }
+        Server::listening(&mut command)
     }
 }
 
@@ -115,7 +105,7 @@ impl Answer {
 
     /// A problem as every problem is.
     #[track_caller]
-    fn is_problem(self, status: u16, code: &str) -> Value {
+    fn refuses(self, status: u16, code: &str) -> Value {
         let Self { head, .. } = &self;
         assert!(head.to_lowercase().contains("content-type: application/problem+json"), "{head}");
         let problem = self.is(status);
@@ -126,6 +116,22 @@ impl Answer {
 }
 
 impl Server {
+    /// Starts one, and waits until it listens.
+    fn listening(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+        let log = BufReader::new(child.stdout.take().expect("piped"));
+        let mut server = Self { child, log, address: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        loop {
+            let mut line = String::new();
+            assert!(server.log.read_line(&mut line).expect("reads") > 0, "the server ended before it listened");
+            let said: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if said["message"] == "listening" {
+                server.address = said["address"].as_str().expect("an address").parse().expect("an address");
+                return server;
+            }
+        }
+    }
+
     fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -295,7 +301,7 @@ fn the_document_and_the_routes_and_the_guide_agree() {
         let filled = filled.replace("{digest}", &format!("sha256:{}", "0".repeat(64)));
         // What is documented is there: another method of it is refused as such, and not as a place where nothing is.
         let other = ["GET", "POST", "PUT", "DELETE"].into_iter().find(|method| item[method.to_lowercase()].is_null()).expect("a method");
-        server.ask(other, &filled, &[], Some("{}")).is_problem(405, "method_not_allowed");
+        server.ask(other, &filled, &[], Some("{}")).refuses(405, "method_not_allowed");
         for method in ["get", "post", "put", "delete"].into_iter().filter(|method| !item[*method].is_null()) {
             assert!(item[method]["responses"]["default"].is_object(), "{method} {path} has no word on problems");
             assert!(guide.contains(&format!("`{} {path}`", method.to_uppercase())), "{method} {path} is not in docs/guide/api.md");
@@ -316,36 +322,36 @@ fn each_mistake_has_its_own_clear_answer() {
     let place = Place::new();
     let server = place.serve(&[]);
     let none = "00000000-0000-7000-8000-000000000000";
-    server.get("/nowhere").is_problem(404, "not_found");
-    server.get(&format!("/v1/runs/{none}")).is_problem(404, "not_found");
-    server.get("/v1/runs/no-uuid").is_problem(400, "malformed");
-    server.get(&format!("/v1/runs/{none}/report")).is_problem(404, "not_found");
-    server.get(&format!("/v1/runs/{none}/events")).is_problem(404, "not_found");
-    server.get(&format!("/v1/blobs/sha256:{}", "0".repeat(64))).is_problem(404, "not_found");
-    server.get("/v1/blobs/md5:1").is_problem(400, "malformed");
-    server.get("/v1/runs?limit=0").is_problem(400, "malformed");
-    server.get("/v1/runs?limit=1001").is_problem(400, "malformed");
-    server.get("/v1/runs?nonsense=1").is_problem(400, "malformed");
+    server.get("/nowhere").refuses(404, "not_found");
+    server.get(&format!("/v1/runs/{none}")).refuses(404, "not_found");
+    server.get("/v1/runs/no-uuid").refuses(400, "malformed");
+    server.get(&format!("/v1/runs/{none}/report")).refuses(404, "not_found");
+    server.get(&format!("/v1/runs/{none}/events")).refuses(404, "not_found");
+    server.get(&format!("/v1/blobs/sha256:{}", "0".repeat(64))).refuses(404, "not_found");
+    server.get("/v1/blobs/md5:1").refuses(400, "malformed");
+    server.get("/v1/runs?limit=0").refuses(400, "malformed");
+    server.get("/v1/runs?limit=1001").refuses(400, "malformed");
+    server.get("/v1/runs?nonsense=1").refuses(400, "malformed");
     assert_eq!(server.get("/v1/events?after=18446744073709551615").is(200)["events"], json!([]));
-    server.get("/v1/dead-letters?after=x").is_problem(400, "malformed");
-    server.get("/v1/plugins/nobody").is_problem(404, "not_found");
-    server.get("/v1/plugins/..%2f..%2fetc%2fpasswd").is_problem(404, "not_found");
-    server.get("/v1/live").is_problem(400, "malformed");
+    server.get("/v1/dead-letters?after=x").refuses(400, "malformed");
+    server.get("/v1/plugins/nobody").refuses(404, "not_found");
+    server.get("/v1/plugins/..%2f..%2fetc%2fpasswd").refuses(404, "not_found");
+    server.get("/v1/live").refuses(400, "malformed");
     let allowed = server.ask("DELETE", "/v1/runs", &[], None);
     assert!(allowed.head.to_lowercase().contains("allow: "), "{}", allowed.head);
-    allowed.is_problem(405, "method_not_allowed");
+    allowed.refuses(405, "method_not_allowed");
     // Bodies.
-    server.ask("POST", "/v1/runs", &[], Some("{")).is_problem(400, "malformed");
-    server.ask("POST", "/v1/runs", &[("content-type", "text/plain")], Some("{}")).is_problem(415, "unsupported_media_type");
-    server.ask("POST", "/v1/runs", &[], Some(&("[".repeat(10_000) + &"]".repeat(10_000)))).is_problem(422, "invalid");
-    let told = server.post("/v1/runs", &json!({ "nmae": "w" })).is_problem(422, "invalid");
-    assert!(told["detail"].as_str().expect("text").contains("nmae"), "{told}");
-    server.post("/v1/runs", &json!({})).is_problem(422, "invalid");
-    server.post("/v1/runs", &json!({ "name": "nobody" })).is_problem(404, "not_found");
-    server.post("/v1/runs", &json!({ "name": "../sandhog" })).is_problem(404, "not_found");
-    server.post("/v1/runs", &json!({ "path": place.path().join("sandhog.toml") })).is_problem(403, "forbidden");
+    server.ask("POST", "/v1/runs", &[], Some("{")).refuses(400, "malformed");
+    server.ask("POST", "/v1/runs", &[("content-type", "text/plain")], Some("{}")).refuses(415, "unsupported_media_type");
+    server.ask("POST", "/v1/runs", &[], Some(&("[".repeat(10_000) + &"]".repeat(10_000)))).refuses(422, "invalid");
+    let told = server.post("/v1/runs", &json!({ "worker": "w" })).refuses(422, "invalid");
+    assert!(told["detail"].as_str().expect("text").contains("worker"), "{told}");
+    server.post("/v1/runs", &json!({})).refuses(422, "invalid");
+    server.post("/v1/runs", &json!({ "name": "nobody" })).refuses(404, "not_found");
+    server.post("/v1/runs", &json!({ "name": "../sandhog" })).refuses(404, "not_found");
+    server.post("/v1/runs", &json!({ "path": place.path().join("sandhog.toml") })).refuses(403, "forbidden");
     let workflow = "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"ecoh\"\nwroker = 1\n";
-    let told = server.post("/v1/runs", &json!({ "workflow": workflow, "file": "w.toml" })).is_problem(422, "invalid");
+    let told = server.post("/v1/runs", &json!({ "workflow": workflow, "file": "w.toml" })).refuses(422, "invalid");
     let problems = told["problems"].as_array().expect("problems");
     assert_eq!(problems.len(), 2, "{told}");
     assert_eq!((&problems[0]["file"], &problems[0]["line"]), (&json!("w.toml"), &json!(4)), "{told}");
@@ -355,42 +361,42 @@ fn each_mistake_has_its_own_clear_answer() {
             "/v1/runs",
             &json!({ "workflow": "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"*\"]\n", "inputs": inputs }),
         )
-        .is_problem(422, "invalid");
-    server.ask("POST", "/v1/runs", &[("idempotency-key", &"k".repeat(201))], Some(&wide(1).to_string())).is_problem(400, "malformed");
+        .refuses(422, "invalid");
+    server.ask("POST", "/v1/runs", &[("idempotency-key", &"k".repeat(201))], Some(&wide(1).to_string())).refuses(400, "malformed");
     let large = format!(
         "POST /v1/runs/{none}/commands HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 3000000\r\n\r\n{}",
         server.address,
         " ".repeat(3_000_000)
     );
-    server.raw(large.as_bytes()).is_problem(413, "payload_too_large");
+    server.raw(large.as_bytes()).refuses(413, "payload_too_large");
     // Headers without end, and what is no HTTP, end the connection.
     let endless = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\nx: {}\r\n\r\n", server.address, "x".repeat(100_000));
     assert!([400, 431].contains(&server.raw(endless.as_bytes()).status));
     assert_eq!(server.raw(b"\x16\x03\x01\x02\x00nonsense\r\n\r\n").status, 400);
     // Other sites and other names.
-    server.ask("GET", "/v1/runs", &[("host", "evil.example")], None).is_problem(403, "forbidden");
-    server.ask("GET", "/v1/runs", &[("host", "")], None).is_problem(403, "forbidden");
+    server.ask("GET", "/v1/runs", &[("host", "evil.example")], None).refuses(403, "forbidden");
+    server.ask("GET", "/v1/runs", &[("host", "")], None).refuses(403, "forbidden");
     for origin in ["http://evil.example", "null", "http://127.0.0.1:1"] {
-        server.ask("POST", "/v1/runs", &[("origin", origin)], Some(&wide(1).to_string())).is_problem(403, "forbidden");
+        server.ask("POST", "/v1/runs", &[("origin", origin)], Some(&wide(1).to_string())).refuses(403, "forbidden");
     }
     server.ask("GET", "/v1/runs", &[("origin", &server.url())], None).is(200);
     // The caller's own name of a request is told back, where it is a plain one.
-    let named = server.ask("GET", "/nowhere", &[("x-request-id", "mine-1")], None).is_problem(404, "not_found");
+    let named = server.ask("GET", "/nowhere", &[("x-request-id", "mine-1")], None).refuses(404, "not_found");
     assert_eq!(named["request_id"], "mine-1");
-    let renamed = server.ask("GET", "/nowhere", &[("x-request-id", "<b>")], None).is_problem(404, "not_found");
+    let renamed = server.ask("GET", "/nowhere", &[("x-request-id", "<b>")], None).refuses(404, "not_found");
     assert_ne!(renamed["request_id"], "<b>");
     // Commands that do not fit.
     let run = server.submit_wide(1);
     server.ended(&run);
-    server.post(&format!("/v1/runs/{run}/commands"), &json!({ "command": "cancel" })).is_problem(409, "conflict");
-    server.post(&format!("/v1/runs/{run}/commands"), &json!({ "command": "explode" })).is_problem(422, "invalid");
+    server.post(&format!("/v1/runs/{run}/commands"), &json!({ "command": "cancel" })).refuses(409, "conflict");
+    server.post(&format!("/v1/runs/{run}/commands"), &json!({ "command": "explode" })).refuses(422, "invalid");
     let unknown = json!({ "command": "retry", "tasks": [{ "step": "nobody", "index": 0 }] });
-    server.post(&format!("/v1/runs/{run}/commands"), &unknown).is_problem(404, "not_found");
-    server.post("/v1/dead-letters/commands", &json!({ "command": "requeue" })).is_problem(422, "invalid");
-    server.post("/v1/dead-letters/commands", &json!({ "command": "requeue", "letters": ["x/y/0"] })).is_problem(404, "not_found");
-    server.get(&format!("/v1/runs/{run}/tasks/7?step=s")).is_problem(404, "not_found");
-    server.get(&format!("/v1/runs/{run}/tasks/0?step=nobody")).is_problem(404, "not_found");
-    server.ask("PUT", "/v1/plugins/new", &[("content-type", "application/wasm")], Some("x")).is_problem(403, "forbidden");
+    server.post(&format!("/v1/runs/{run}/commands"), &unknown).refuses(404, "not_found");
+    server.post("/v1/dead-letters/commands", &json!({ "command": "requeue" })).refuses(422, "invalid");
+    server.post("/v1/dead-letters/commands", &json!({ "command": "requeue", "letters": ["x/y/0"] })).refuses(404, "not_found");
+    server.get(&format!("/v1/runs/{run}/tasks/7?step=s")).refuses(404, "not_found");
+    server.get(&format!("/v1/runs/{run}/tasks/0?step=nobody")).refuses(404, "not_found");
+    server.ask("PUT", "/v1/plugins/new", &[("content-type", "application/wasm")], Some("x")).refuses(403, "forbidden");
     // After all of that it is well.
     assert_eq!(server.get("/healthz").body, "alive\n");
     assert_eq!(server.get("/readyz").body, "ready\n");
@@ -416,7 +422,7 @@ fn a_run_is_submitted_followed_asked_for_and_its_artifacts_read() {
     assert_eq!((&report["status"], &report["workflow"]), (&json!("completed"), &json!("greeting")), "{report}");
     let run = report["run"].as_str().expect("a run");
     assert_eq!(submit(&json!({ "name": "hello" })).is(200)["run"], run);
-    submit(&wide(1)).is_problem(409, "conflict");
+    submit(&wide(1)).refuses(409, "conflict");
     // What it made, as it was made, and never as a page.
     let artifacts = server.get(&format!("/v1/runs/{run}/artifacts")).is(200);
     let digest = artifacts["artifacts"][0]["digest"].as_str().expect("a digest");
@@ -508,14 +514,14 @@ fn a_token_is_asked_for_and_is_needed_where_others_can_reach_it() {
         assert_eq!(answer.status, status, "{headers:?}");
         if status == 401 {
             assert!(answer.head.to_lowercase().contains("www-authenticate: bearer"), "{}", answer.head);
-            answer.is_problem(401, "unauthorized");
+            answer.refuses(401, "unauthorized");
         }
     }
-    server.get("/metrics").is_problem(401, "unauthorized");
-    server.get("/openapi.json").is_problem(401, "unauthorized");
+    server.get("/metrics").refuses(401, "unauthorized");
+    server.get("/openapi.json").refuses(401, "unauthorized");
     assert_eq!((server.get("/healthz").status, server.get("/").status), (200, 200));
     // A browser logs in once, and has a cookie that scripts cannot read.
-    server.post("/v1/session", &json!({ "token": "wrong" })).is_problem(401, "unauthorized");
+    server.post("/v1/session", &json!({ "token": "wrong" })).refuses(401, "unauthorized");
     let login = server.post("/v1/session", &json!({ "token": token }));
     assert_eq!(login.status, 204);
     let cookie = login.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie").to_owned();
@@ -524,7 +530,7 @@ fn a_token_is_asked_for_and_is_needed_where_others_can_reach_it() {
     server.ask("GET", "/v1/runs", &[("cookie", cookie)], None).is(200);
     // A page of another site has the cookie sent along by some browsers, and still may not ask.
     let upgrade = [("cookie", cookie), ("origin", "http://evil.example"), ("upgrade", "websocket"), ("connection", "upgrade")];
-    server.ask("GET", "/v1/live", &upgrade, None).is_problem(403, "forbidden");
+    server.ask("GET", "/v1/live", &upgrade, None).refuses(403, "forbidden");
     // The command line has it from a file, or the environment.
     let url = server.url();
     let (code, _, said) = place.run(&["runs", "list", "--server", &url]);
@@ -538,16 +544,10 @@ fn a_token_is_asked_for_and_is_needed_where_others_can_reach_it() {
 #[test]
 fn a_peer_that_asks_too_often_is_told_to_wait() {
     let place = Place::new();
-    let mut command = place.command(&["serve", "--listen", "127.0.0.1:0", "--rate", "5", "--log-format", "json"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
-    let mut log = BufReader::new(child.stdout.take().expect("piped"));
-    let mut line = String::new();
-    log.read_line(&mut line).expect("reads");
-    let said: Value = serde_json::from_str(&line).expect("JSON");
-    let server = Server { child, log, address: said["address"].as_str().expect("an address").parse().expect("an address") };
+    let server = Server::listening(&mut place.command(&["serve", "--listen", "127.0.0.1:0", "--rate", "5", "--log-format", "json"]));
     let over = (0..50).map(|_| server.get("/healthz")).find(|answer| answer.status != 200).expect("one too many");
     assert!(over.head.to_lowercase().contains("retry-after: 1"), "{}", over.head);
-    over.is_problem(429, "too_many_requests");
+    over.refuses(429, "too_many_requests");
 }
 
 /// Follows everything until each of so many runs has ended, over as many connections as it takes; returns the `seq` of each record, as
@@ -778,11 +778,15 @@ fn every_command_works_against_a_server() {
     let mut live = server.live();
     live.ask(&json!({ "subscribe": "a", "after": 0, "runs": [asked.trim()] }));
     live.until(|message| is_event(message, "approval_requested"));
-    says(&["runs", "pause", "latest"], 0, "paused");
     says(&["runs", "approve", "latest", "--comment", "good"], 0, "approved");
-    live.until(|message| is_event(message, "approval_given"));
-    says(&["runs", "resume", "latest"], 0, "ask completed");
+    live.until(|message| is_event(message, "run_completed"));
     says(&["runs", "cancel", "latest"], 2, "completed");
+    let slow = "name = \"slow\"\n[[step]]\nid = \"s\"\nworker = \"spin\"\nlimits = { fuel = \"2G\", timeout = \"60s\" }\n";
+    std::fs::write(place.path().join("slow.toml"), slow).expect("written");
+    says(&["run", "slow.toml", "--detach"], 0, "");
+    says(&["runs", "pause", "latest"], 0, "paused");
+    says(&["runs", "resume", "latest"], 1, "slow failed");
+    says(&["runs", "resume", "--open"], 0, "every run has ended");
     says(&["plugins", "list"], 0, "echo");
     says(&["plugins", "list", "--json"], 0, "\"shadowed\":[]");
     says(&["plugins", "inspect", "echo"], 0, "sandhog:plugin/worker@0.1.0");
@@ -831,14 +835,14 @@ fn plugins_are_uploaded_where_that_is_on_and_are_granted_nothing() {
     let shout = std::fs::read(place.path().join("plugins/shout.wasm")).expect("reads");
     std::fs::remove_file(place.path().join("plugins/shout.wasm")).expect("removed");
     let server = place.serve(&[]);
-    server.get("/v1/plugins/shout").is_problem(404, "not_found");
+    server.get("/v1/plugins/shout").refuses(404, "not_found");
     std::fs::write(place.path().join("mine.wasm"), &shout).expect("written");
     let (code, said, err) = place.run(&["plugins", "add", "mine.wasm", "--server", &server.url()]);
     assert_eq!(code, 0, "{said}{err}");
     let told = server.get("/v1/plugins/shout").is(200);
     assert!(told["state"] == "serves" && told.get("grant").is_none(), "{told}");
     for (name, body, status, code) in [("x", "no wasm", 422, "invalid"), ("..%2fx", "", 400, "malformed")] {
-        server.ask("PUT", &format!("/v1/plugins/{name}"), &[("content-type", "application/wasm")], Some(body)).is_problem(status, code);
+        server.ask("PUT", &format!("/v1/plugins/{name}"), &[("content-type", "application/wasm")], Some(body)).refuses(status, code);
     }
     let left: Vec<_> = std::fs::read_dir(place.path().join("plugins"))
         .expect("lists")

@@ -152,9 +152,9 @@ async def main() -> None:
         shutil.rmtree(folder)
     folder = place()
     command = [SANDHOG, "serve", "--listen", "127.0.0.1:0", "--rate", "0", "--log-format", "json"]
-    server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
+    server = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE)
     try:
-        address = json.loads(server.stdout.readline())["address"]
+        address = json.loads(await server.stdout.readline())["address"]
         for mode in ["auto", "legacy"]:
             await asyncio.wait_for(exercise(f"http://{address}/mcp", mode, folder), 120)
             print(f"http, {mode}: good", flush=True)
@@ -164,7 +164,7 @@ async def main() -> None:
         print("stdio onto a server: good", flush=True)
     finally:
         server.terminate()
-        server.wait()
+        await server.wait()
         shutil.rmtree(folder)
 
 

@@ -409,12 +409,14 @@ pub enum Message {
     },
 }
 
+type Received = Pin<Box<dyn Stream<Item = Result<sse_stream::Sse, sse_stream::Error>> + Send>>;
+
 /// Events as they come. A connection that is lost is made again, behind the last event that came: nothing is skipped, and nothing comes
 /// twice.
 pub struct Live {
     client: Client,
     query: StreamQuery,
-    stream: Option<Pin<Box<dyn Stream<Item = Result<sse_stream::Sse, sse_stream::Error>> + Send>>>,
+    stream: Option<Received>,
     ready: VecDeque<Message>,
     pauses: Pauses,
     away_max: Option<Duration>,

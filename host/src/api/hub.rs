@@ -196,23 +196,33 @@ struct AtHand {
 /// The steps of a run, by name.
 #[derive(Debug, Clone, Default)]
 struct Names {
-    steps: Vec<(Arc<str>, Arc<str>, Vec<Arc<str>>)>,
+    steps: Vec<StepNames>,
+}
+
+/// A step's id, and the plugins that work for it.
+#[derive(Debug, Clone)]
+struct StepNames {
+    id: Arc<str>,
+    worker: Arc<str>,
+    gates: Vec<Arc<str>>,
 }
 
 impl Names {
     fn add(&mut self, steps: &[Step]) {
-        let of = |step: &Step| {
-            (step.id.as_str().into(), step.worker.as_str().into(), step.gates.iter().map(|gate| gate.gate.as_str().into()).collect())
+        let of = |step: &Step| StepNames {
+            id: step.id.as_str().into(),
+            worker: step.worker.as_str().into(),
+            gates: step.gates.iter().map(|gate| gate.gate.as_str().into()).collect(),
         };
         self.steps.extend(steps.iter().map(of));
     }
 
     fn step(&self, step: u32) -> Option<Arc<str>> {
-        self.steps.get(step as usize).map(|step| Arc::clone(&step.0))
+        self.steps.get(step as usize).map(|step| Arc::clone(&step.id))
     }
 
     fn plugin(&self, task: TaskKey, gate: Option<u32>) -> Option<Arc<str>> {
-        let (_, worker, gates) = self.steps.get(task.step as usize)?;
+        let StepNames { worker, gates, .. } = self.steps.get(task.step as usize)?;
         match gate {
             None => Some(Arc::clone(worker)),
             Some(gate) => gates.get(gate as usize).cloned(),
@@ -475,7 +485,7 @@ impl Hub {
         let of_run = names.entry(record.run).or_default();
         match &record.event {
             Event::RunStarted { workflow: crate::model::Workflow { steps, .. }, .. } | Event::PlanAccepted { steps, .. }
-                if !steps.first().is_some_and(|step| of_run.steps.iter().any(|(id, _, _)| **id == *step.id)) =>
+                if !steps.first().is_some_and(|step| of_run.steps.iter().any(|known| *known.id == *step.id)) =>
             {
                 Arc::make_mut(of_run).add(steps);
             }

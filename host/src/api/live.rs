@@ -1,7 +1,7 @@
 //! Events as they come: any number of subscriptions over one WebSocket, or one over server-sent events.
 //!
 //! A reader pulls from the hub at its own pace. Between the hub and its socket there is one page of messages and nothing else, so a
-//! reader that stalls costs that and no more; one that takes nothing for a while is let go (see [`super::listener`]).
+//! reader that stalls costs that and no more; one that takes nothing for a while is let go (see `listener`).
 
 use std::convert::Infallible;
 use std::sync::Arc;

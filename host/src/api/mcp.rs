@@ -538,7 +538,9 @@ const WORKFLOW: &str = r#""name":{"type":"string","description":"a workflow that
 
 /// The tools that are always there: name, what they do, whether they look or change, the names of what they need, and the properties of
 /// their arguments, of which those in capitals stand for the ones above.
-const FIXED: &[(&str, &str, Does, &[&str], &[&str])] = &[
+type Fixed = (&'static str, &'static str, Does, &'static [&'static str], &'static [&'static str]);
+
+const FIXED: &[Fixed] = &[
     (
         "call_worker",
         "Run one task in one worker, in the sandbox, and wait for what it makes. The same as the tool of the worker's name.",
@@ -645,7 +647,7 @@ const FIXED: &[(&str, &str, Does, &[&str], &[&str])] = &[
     ),
 ];
 
-fn fixed_tool((name, description, does, needs, properties): &(&'static str, &'static str, Does, &[&str], &[&str])) -> Tool {
+fn fixed_tool((name, description, does, needs, properties): &Fixed) -> Tool {
     let text = format!("{{{}}}", properties.join(","));
     let properties: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
     let schema = json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": needs });
@@ -733,10 +735,7 @@ impl ServerHandler for Door {
         }
         let door = self.clone();
         // In a task of its own: a panic there is told to the caller, who would wait for ever otherwise.
-        let called = tokio::spawn(async move {
-            let called = door.call(&name, arguments, &context).await;
-            called
-        });
+        let called = tokio::spawn(async move { door.call(&name, arguments, &context).await });
         let told = match called.await {
             Ok(Ok(told)) => told,
             Ok(Err(failed)) => return Ok(CallToolResult::error(vec![ContentBlock::text(failed.text())]).into()),

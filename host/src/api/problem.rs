@@ -100,7 +100,8 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The status in words.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// For a program.
@@ -114,7 +115,8 @@ pub struct Problem {
     pub problems: Vec<Place>,
     /// Names this request in the server's log.
     #[serde(default)]
-    pub request_id: String,
+    #[schema(value_type = String)]
+    pub request_id: Box<str>,
 }
 
 impl Problem {
@@ -123,13 +125,13 @@ impl Problem {
     pub fn new(code: Code, detail: impl std::fmt::Display) -> Self {
         let status = code.status();
         Self {
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             code,
             detail: crate::model::text::sanitize_lines(&detail.to_string(), TOLD_BYTES_MAX),
             help: None,
             problems: Vec::new(),
-            request_id: String::new(),
+            request_id: Box::default(),
         }
     }
 
@@ -156,12 +158,12 @@ impl Problem {
         let code = Code::of(status);
         let detail =
             if said.is_empty() { status.canonical_reason().unwrap_or("an error").to_lowercase() } else { sanitize(said, TOLD_BYTES_MAX) };
-        Self { status: status.as_u16(), title: status.canonical_reason().unwrap_or("Error").to_owned(), ..Self::new(code, detail) }
+        Self { status: status.as_u16(), title: status.canonical_reason().unwrap_or("Error").into(), ..Self::new(code, detail) }
     }
 
     /// The response, with the request's name in it.
     pub(super) fn respond(self, request_id: &str) -> Response {
-        let problem = Self { request_id: request_id.to_owned(), ..self };
+        let problem = Self { request_id: request_id.into(), ..self };
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
@@ -181,7 +183,7 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// The body is written further out, where the request's name is known: see [`super::guard`].
+/// The body is written further out, where the request's name is known: see `guard`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -109,7 +109,6 @@ fn with_problems(api: &mut utoipa::openapi::OpenApi) {
 }
 
 /// The routes of the API, and the document that describes them.
-#[must_use]
 pub fn api() -> (Router<Service>, utoipa::openapi::OpenApi) {
     let router = OpenApiRouter::with_openapi(Document::openapi())
         .merge(OpenApiRouter::new().routes(routes!(runs, submit)).routes(routes!(plan)).layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX)))

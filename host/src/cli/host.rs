@@ -346,7 +346,7 @@ pub enum Seat {
     /// This process holds the directory.
     Ours(Handle),
     /// Another does, here or elsewhere; its journal is read beside it.
-    Theirs(Client, Reading),
+    Theirs(Box<Reading>),
 }
 
 impl Seat {
@@ -354,7 +354,7 @@ impl Seat {
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Ours(handle) => Arc::clone(handle.store()),
-            Self::Theirs(_, reading) => Arc::clone(&reading.store),
+            Self::Theirs(reading) => Arc::clone(&reading.store),
         }
     }
 
@@ -365,7 +365,7 @@ impl Seat {
                 Some(input) => Ok(handle.command(run, input).await?),
                 None => Ok(handle.resume(run).await?),
             },
-            Self::Theirs(client, _) => Ok(client.command(run, &command).await?),
+            Self::Theirs(reading) => Ok(reading.client.command(run, &command).await?),
         }
     }
 
@@ -373,8 +373,8 @@ impl Seat {
     pub fn follow(&self, run: RunId, from_version: u64) -> Follow {
         match self {
             Self::Ours(handle) => Follow::Ours(handle.follow(run)),
-            Self::Theirs(client, reading) => Follow::Theirs(Remote {
-                client: Some(client.clone()),
+            Self::Theirs(reading) => Follow::Theirs(Remote {
+                client: Some(reading.client.clone()),
                 store: Arc::clone(&reading.store),
                 folder: reading.folder.clone(),
                 away: None,

@@ -25,7 +25,6 @@ use crate::report::{RunReport, TaskStatus, log_text};
 const FAILURES_SHOWN: usize = 20;
 /// How many findings of one task the summary shows.
 const FINDINGS_SHOWN: usize = 10;
-/// How long an idempotency key may be, in bytes.
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -91,7 +90,7 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
             if arguments.detach {
                 return detached(run, watching.json);
             }
-            watch(&Seat::Theirs(client, host::journal(common)?), run, 0, &watching, out).await.map(|(exit, _)| exit)
+            watch(&Seat::Theirs(Box::new(host::journal(common)?)), run, 0, &watching, out).await.map(|(exit, _)| exit)
         })?;
     }
     let (source, context) = prepare(common, &arguments.workflow, None)?;
@@ -115,8 +114,8 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
                 leave(common, held, &[run], watching.json, ended).await
             }
             Err(HoldError::Held(client)) => {
-                let (run, client) = host::submit_there(common, Some(client), &path, key).await?;
-                watch(&Seat::Theirs(client, host::journal(common)?), run, 0, &watching, out).await.map(|(exit, _)| exit)
+                let (run, _) = host::submit_there(common, Some(client), &path, key).await?;
+                watch(&Seat::Theirs(Box::new(host::journal(common)?)), run, 0, &watching, out).await.map(|(exit, _)| exit)
             }
             Err(HoldError::Failed(error)) => Err(error),
         }

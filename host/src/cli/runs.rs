@@ -690,7 +690,7 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
         for (run, _) in &wanted {
             client.command(*run, &Command::Resume {}).await?;
         }
-        let seat = Seat::Theirs(client, host::journal(common)?);
+        let seat = Seat::Theirs(Box::new(host::journal(common)?));
         return follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit);
     }
     let context = Arc::new(common.open(None)?);
@@ -700,7 +700,7 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
             for (run, _) in &wanted {
                 client.command(*run, &Command::Resume {}).await?;
             }
-            let seat = Seat::Theirs(client, host::journal(common)?);
+            let seat = Seat::Theirs(Box::new(host::journal(common)?));
             follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit)
         }
         Ok(held) => {
