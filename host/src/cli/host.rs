@@ -76,9 +76,9 @@ impl Host {
             _ = terminated.recv() => return self.drain().await,
             _ = tokio::signal::ctrl_c() => return self.drain().await,
         }
+        self.service.stop().cancel(); // who waits for news is told, and looks elsewhere
         self.socket.close().await;
         self.handle.idle().await?; // what was accepted at the last moment ends too
-        self.service.stop().cancel();
         self.beside.ended().await;
         drop(self.watch);
         Ok(self.running.shutdown().await?)
