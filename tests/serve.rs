@@ -550,6 +550,22 @@ fn a_peer_that_asks_too_often_is_told_to_wait() {
     over.refuses(429, "too_many_requests");
 }
 
+#[test]
+fn a_peer_that_stops_in_the_middle_is_let_go() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let body =
+        "POST /v1/runs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
+    std::thread::scope(|scope| {
+        // It never says that it is done: what ends the connection is the server's patience, which is shorter than ours.
+        let silent = scope.spawn(|| server.raw(b"").status);
+        let half = scope.spawn(|| server.raw(b"GET /healthz HTTP/1.1\r\nho").status);
+        let stalled = scope.spawn(|| server.raw(body.as_bytes()));
+        assert_eq!((silent.join().expect("ends"), half.join().expect("ends")), (0, 0));
+        stalled.join().expect("ends").refuses(400, "malformed");
+    });
+}
+
 /// Follows everything until each of so many runs has ended, over as many connections as it takes; returns the `seq` of each record, as
 /// they came.
 fn follow_all(address: SocketAddr, runs: usize) -> Vec<u64> {
