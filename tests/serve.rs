@@ -355,6 +355,15 @@ fn each_mistake_has_its_own_clear_answer() {
     let problems = told["problems"].as_array().expect("problems");
     assert_eq!(problems.len(), 2, "{told}");
     assert_eq!((&problems[0]["file"], &problems[0]["line"]), (&json!("w.toml"), &json!(4)), "{told}");
+    // Plugins are named: what lies on the server's disk is neither run nor looked at.
+    for path in ["/etc/passwd", "./plugins/echo.wasm", "plugins/echo.wasm", "echo.wasm"] {
+        let workflow = format!("name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"{path}\"\n");
+        let gate = format!("name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ngates = [\"{path}\"]\n");
+        for workflow in [workflow, gate] {
+            server.post("/v1/runs", &json!({ "workflow": workflow })).refuses(403, "forbidden");
+            server.post("/v1/plans", &json!({ "workflow": workflow })).refuses(403, "forbidden");
+        }
+    }
     let inputs = json!([{ "name": "../x", "content": "" }]);
     server
         .post(
@@ -548,6 +557,23 @@ fn a_peer_that_asks_too_often_is_told_to_wait() {
     let over = (0..50).map(|_| server.get("/healthz")).find(|answer| answer.status != 200).expect("one too many");
     assert!(over.head.to_lowercase().contains("retry-after: 1"), "{}", over.head);
     over.refuses(429, "too_many_requests");
+}
+
+#[test]
+fn pages_of_another_site_may_ask_where_that_is_named() {
+    let place = Place::with("origins = [\"https://board.example.com\"]\n");
+    std::fs::write(place.path().join("token"), "a-token-of-some-length-1").expect("written");
+    let server = place.serve(&["--token-file", "token"]);
+    let theirs = [("origin", "https://board.example.com"), ("access-control-request-method", "POST")];
+    let asked = server.ask("OPTIONS", "/v1/runs", &theirs, None);
+    let head = asked.head.to_lowercase();
+    assert!(asked.status == 204 && head.contains("access-control-allow-origin: https://board.example.com"), "{head}");
+    assert!(head.contains("access-control-allow-headers: authorization"), "{head}");
+    let with_token = [("origin", "https://board.example.com"), ("authorization", "Bearer a-token-of-some-length-1")];
+    let answer = server.ask("GET", "/v1/runs", &with_token, None);
+    assert!(answer.status == 200 && answer.head.to_lowercase().contains("access-control-allow-origin"), "{}", answer.head);
+    server.ask("GET", "/v1/runs", &theirs[..1], None).refuses(401, "unauthorized");
+    server.ask("OPTIONS", "/v1/runs", &[("origin", "https://evil.example")], None).refuses(403, "forbidden");
 }
 
 #[test]
@@ -925,13 +951,22 @@ fn what_holds_is_shown_with_where_it_came_from() {
     assert_eq!(of("serve.rate"), (json!(8), "environment".to_owned()));
     assert_eq!(of("serve.grace"), (json!("3s"), "file".to_owned()));
     assert_eq!(of("config").1, "found");
-    let (code, said, _) = place.run(&["serve", "--check"]);
+    let (code, said, _) = place.run(&["serve", "--check", "--listen", "127.0.0.1:0"]);
     assert!(code == 0 && said.starts_with("good: "), "{said}");
     std::fs::write(place.path().join("sandhog.toml"), "[serve]\nlisten = \"here\"\nrtae = 1\norigins = [\"x\"]\n").expect("written");
     let (code, _, said) = place.run(&["serve", "--check"]);
     assert!(code == 2 && said.contains("no address to listen on") && said.contains("rate") && said.contains("origin"), "{said}");
     let second = Place::new();
     let _held = second.serve(&[]);
-    let (code, _, said) = second.run(&["serve", "--listen", "127.0.0.1:0"]);
-    assert!(code == 2 && said.contains("held by another process"), "{said}");
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["serve", "--listen", "127.0.0.1:0", "--check"]] {
+        let (code, _, said) = second.run(arguments);
+        assert!(code == 2 && said.contains("held by another process"), "{said}");
+    }
+    let third = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let (code, _, said) = third.run(&["serve", "--check", "--listen", &address]);
+    assert!(code == 2 && said.contains("cannot be listened on"), "{said}");
+    let (code, _, said) = third.run(&["serve", "--check", "--listen", "127.0.0.1:0", "--plugins", "nowhere"]);
+    assert!(code == 2 && said.contains("cannot be listed"), "{said}");
 }

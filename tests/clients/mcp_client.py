@@ -93,6 +93,10 @@ async def exercise(target, mode: str, folder: pathlib.Path) -> None:
         failed = await call("call_worker", {"worker": "spin", "limits": {"fuel": "1M"}}, error=True)
         assert failed["tasks"][0]["failure"]["kind"] == "out_of_fuel", failed
 
+        # Nothing of the disk is run, or looked at.
+        for path in ["/etc/passwd", str(folder / "plugins/echo.wasm")]:
+            assert "is a path" in (await call("call_worker", {"worker": path}, error=True))["text"]
+
         # What is wrong is told so that it can be mended.
         wrong = await call("plan_workflow", {"workflow": 'name = "w"\n[[step]]\nid = "s"\nworker = "ecoh"\n'}, error=True)
         assert "did you mean" in wrong["text"] and ":4:" in wrong["text"], wrong

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::BodyExt as _;
@@ -105,6 +105,9 @@ impl Guard {
         self.check_host(&host)?;
         self.check_origin(headers, &host)?;
         self.check_rate(request)?;
+        if request.method() == Method::OPTIONS && self.foreign(headers).is_some() {
+            return Ok(()); // a browser asks whether its page may ask, and sends no token for that
+        }
         let path = request.uri().path();
         let open = OPEN.contains(&path) || path.starts_with("/dashboard/") || (path == "/v1/session" && request.method() == Method::POST);
         if open || self.has_token(headers) {
@@ -135,6 +138,13 @@ impl Guard {
         }
         let detail = format!("a page of `{origin}` may not ask here");
         Err(Problem::new(Code::Forbidden, detail).help("name it in `origins` of [serve], if it is yours"))
+    }
+
+    /// The origin of another site whose pages may ask, where the request comes from one.
+    fn foreign(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        let known = origin.to_str().is_ok_and(|origin| self.origins.contains(&origin.to_ascii_lowercase()));
+        known.then(|| origin.clone())
     }
 
     fn check_rate(&self, request: &Request) -> Result<(), Problem> {
@@ -168,8 +178,11 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(guard.door);
+    let foreign = guard.foreign(request.headers());
+    let asks_whether = method == Method::OPTIONS && foreign.is_some();
     let answer = match guard.check(&request) {
         Err(problem) => Err(problem),
+        Ok(()) if asks_whether => Ok(http::StatusCode::NO_CONTENT.into_response()),
         Ok(()) => AssertUnwindSafe(next.run(request.map(without_stalls)))
             .catch_unwind()
             .await
@@ -185,6 +198,17 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
     guard.metrics.answer(status);
     tracing::debug!(request = %id, %method, path = %crate::model::text::sanitize(&path, 200), status, "answered");
     let headers = response.headers_mut();
+    if let Some(origin) = foreign {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, location, retry-after"));
+        headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+        if asks_whether {
+            let words = "authorization, content-type, idempotency-key, last-event-id, x-request-id";
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(words));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+        }
+    }
     headers.extend(HeaderValue::try_from(id).map(|id| (REQUEST_ID, id)));
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -317,11 +317,21 @@ impl Hub {
             }
             tokio::select! {
                 grown = grown.changed() => if grown.is_err() { return },
-                notice = notices.recv(), if !told_all => match notice {
-                    Ok(notice) => self.notice(&notice).await,
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => told_all = true,
-                },
+                notice = notices.recv(), if !told_all => {
+                    match notice {
+                        Ok(notice) => self.notice(&notice),
+                        Err(broadcast::error::RecvError::Lagged(missed)) => self.missed(missed),
+                        Err(broadcast::error::RecvError::Closed) => told_all = true,
+                    }
+                    // All that came meanwhile, before the journal is read again.
+                    loop {
+                        match notices.try_recv() {
+                            Ok(notice) => self.notice(&notice),
+                            Err(broadcast::error::TryRecvError::Lagged(missed)) => self.missed(missed),
+                            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => break,
+                        }
+                    }
+                }
                 () = stop.cancelled() => return,
             }
         }
@@ -516,7 +526,15 @@ impl Hub {
         }
     }
 
-    async fn notice(&self, notice: &Notice) {
+    /// Tells those who follow what is not on record that the hub itself was too slow for some of it.
+    fn missed(&self, missed: u64) {
+        let told = json!({ "from": null, "to": null, "missed": missed, "detail": "messages that are not on record were dropped: there were too many at once" });
+        for topic in [Topic::Progress, Topic::Logs] {
+            self.tell(topic, "gap", &told);
+        }
+    }
+
+    fn notice(&self, notice: &Notice) {
         let run = notice.run();
         let (Notice::Progress { task, .. } | Notice::Log { task, .. }) = notice;
         let gate = match notice {

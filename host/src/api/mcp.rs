@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,9 +53,9 @@ const AUTHORS_BYTES_MAX: usize = 1024;
 /// How much of an artifact is told, in bytes.
 const ARTIFACT_BYTES_MAX: usize = 64 << 10;
 /// How long a session over HTTP may be silent.
-const SESSION: Duration = Duration::from_mins(30);
+const SESSION: Duration = Duration::from_mins(10);
 /// How many sessions there are at once.
-const SESSIONS_MAX: usize = 256;
+const SESSIONS_MAX: usize = 1024;
 /// Where it is served over HTTP.
 pub const PATH: &str = "/mcp";
 /// How long a peer may take to take a notice.
@@ -76,21 +77,31 @@ struct Shared {
     /// Peers that are told when the tools change.
     peers: Mutex<Vec<Peer<RoleServer>>>,
     changed: watch::Sender<u64>,
+    following: AtomicBool,
+    stop: CancellationToken,
 }
 
 impl Door {
     /// A door that asks whom `connect` finds, and tells its peers when plugins change, until it is stopped.
     #[must_use]
     pub fn open(connect: Connect, stop: CancellationToken) -> Self {
-        let door = Self { shared: Arc::new(Shared { connect, peers: Mutex::default(), changed: watch::Sender::new(0) }) };
-        let following = door.clone();
+        let following = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { connect, peers: Mutex::default(), changed: watch::Sender::new(0), following, stop }) }
+    }
+
+    /// Follows the plugins from now on, where somebody wants to be told of them.
+    fn follow(&self) {
+        if self.shared.following.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let door = self.clone();
         tokio::spawn(async move {
+            let stop = door.shared.stop.clone();
             tokio::select! {
-                () = following.follow_plugins() => {}
+                () = door.follow_plugins() => {}
                 () = stop.cancelled() => {}
             }
         });
-        door
     }
 
     /// Serves standard input and output until the client leaves.
@@ -114,7 +125,9 @@ impl Door {
             async move {
                 let begins = request.method() == Method::POST && !request.headers().contains_key("mcp-session-id");
                 if begins && sessions.sessions.read().await.len() >= SESSIONS_MAX {
-                    return Problem::new(Code::Unavailable, "there are as many sessions as this server has").into_response();
+                    tracing::warn!(sessions = SESSIONS_MAX, "no more sessions of MCP are begun: those that are silent end after a while");
+                    let problem = Problem::new(Code::Unavailable, "there are as many sessions as this server has");
+                    return problem.help("end those that are not needed; one that is silent ends after ten minutes").into_response();
                 }
                 next.run(request).await
             }
@@ -152,6 +165,14 @@ impl Door {
         (self.shared.connect)().await
     }
 
+    /// What is known of a worker; nothing where it has gone since it was listed.
+    async fn about(&self, client: &Client, worker: &str) -> Result<Option<Value>, Error> {
+        match client.get(&format!("/v1/plugins/{worker}"), &()).await {
+            Err(error) if error.code() == Some(Code::NotFound) => Ok(None),
+            told => told.map(Some),
+        }
+    }
+
     /// The plugins that can be called: workers and commands that serve.
     async fn workers(&self) -> Result<Vec<PluginView>, Error> {
         let plugins: Plugins = self.client().await?.get("/v1/plugins", &()).await?;
@@ -164,7 +185,7 @@ impl Door {
         let mut tools: BTreeMap<String, Tool> = FIXED.iter().map(|fixed| (fixed.0.to_owned(), fixed_tool(fixed))).collect();
         let client = self.client().await?;
         for worker in self.workers().await? {
-            let about: Value = client.get(&format!("/v1/plugins/{}", worker.name), &()).await?;
+            let Some(about) = self.about(&client, &worker.name).await? else { continue };
             tools.insert(worker.name.clone(), worker_tool(&worker, &about["params"]));
         }
         Ok(tools)
@@ -180,7 +201,7 @@ impl Door {
             "list_workers" => {
                 let mut workers = Vec::new();
                 for worker in self.workers().await? {
-                    let about: Value = client.get(&format!("/v1/plugins/{}", worker.name), &()).await?;
+                    let Some(about) = self.about(&client, &worker.name).await? else { continue };
                     let description = worker.description.as_deref().map(|text| sanitize(text, AUTHORS_BYTES_MAX));
                     workers
                         .push(json!({ "name": worker.name, "kind": worker.kind, "description": description, "params": about["params"] }));
@@ -747,6 +768,7 @@ impl ServerHandler for Door {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).push(context.peer);
+        self.follow();
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -755,6 +777,7 @@ impl ServerHandler for Door {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut changed = self.shared.changed.subscribe();
+        self.follow();
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),

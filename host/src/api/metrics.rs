@@ -153,7 +153,11 @@ impl Inner {
         to.register("subscribers", "Connections that follow live events", now.subscribers.clone());
         to.register("breaker", "1 for each circuit breaker that is not closed", now.breakers.clone());
         to.register("journal_head", "The seq of the last record", now.head.clone());
-        to.register("dispatch_seconds", "How long free slots waited for their next call, by quantile", now.dispatch.clone());
+        to.register(
+            "dispatch_seconds",
+            "How long calls that were due and free slots waited for each other, by quantile",
+            now.dispatch.clone(),
+        );
         to.register("process_resident_bytes", "Resident memory of the process", now.resident.clone());
         to.register("process_growth_bytes", "Resident memory when nothing runs, against what it was at first", now.growth.clone());
         to.register("process_threads", "Threads of the process", now.threads.clone());

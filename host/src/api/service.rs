@@ -268,6 +268,11 @@ impl Service {
     fn prepared_text(&self, file: &str, text: &str, inputs: Vec<InputFile>) -> Result<(Workflow, Vec<Vec<Artifact>>), Problem> {
         let registry = &self.inner.parts.registry;
         let (source, problems) = workflow::read_all(file, text);
+        // A component of this machine's disk is named by its own user alone, and nobody learns what lies there.
+        if let Some(path) = source.plugins().map(workflow::Use::name).find(|name| registry::is_path(name)) {
+            let detail = format!("`{path}` is a path, and a workflow that is sent names plugins");
+            return Err(Problem::new(Code::Forbidden, detail).help("GET /v1/plugins lists those that there are"));
+        }
         match (problems, prepare::check_plugins(&source, registry)) {
             (None, Ok(())) => {}
             (Some(problems), Ok(())) | (None, Err(problems)) => return Err(problems.into()),
@@ -321,12 +326,13 @@ impl Service {
             files
                 .filter_map(|(name, path)| {
                     let text = intake::read(&path, crate::config::reader::FILE_BYTES_MAX).ok()?;
-                    let (source, problems) = workflow::read_all(&name, &String::from_utf8(text).ok()?);
+                    let text = String::from_utf8(text).ok()?;
+                    let (source, problems) = workflow::read_all(&name, &text);
                     let problem = problems.map(|problems| problems.problems[0].message.clone());
                     let steps = source.workflow.steps.len();
                     // A file of another kind beside the workflows is not offered.
                     let workflow = Some(source.workflow.name).filter(|_| problem.is_none());
-                    (steps > 0).then_some(WorkflowView { name, workflow, steps, problem })
+                    (steps > 0 || text.contains("[[step]]")).then_some(WorkflowView { name, workflow, steps, problem })
                 })
                 .collect()
         };

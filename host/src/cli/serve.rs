@@ -217,7 +217,17 @@ fn check(common: &Common, effective: &Effective, context: &Context) -> Result<Ex
     for (name, held) in &shelf.held {
         errln!("held: {name}: {}", crate::model::text::sanitize(&held.reason, 1000));
     }
+    if let Some((path, _)) = shelf.bad.iter().find(|(_, bad)| matches!(**bad, crate::registry::BadPlugin::Folder(_))) {
+        return Err(Error::usage(format!("the plugin folder {} cannot be listed", path.display())));
+    }
+    if let Err(error) = std::net::TcpListener::bind(effective.listen) {
+        return Err(Error::usage(format!("{} cannot be listened on: {error}", effective.listen)).help("name another address with --listen"));
+    }
     let folder = common.state_folder()?;
+    if crate::journal::Sqlite::is_held(&folder) {
+        return Err(Error::usage(format!("{} is held by another process", folder.display()))
+            .help("wait until it has ended, or name another directory with --state-dir"));
+    }
     if let Some(store) = crate::journal::Sqlite::open_to_read(&folder)? {
         store.usage()?;
     }

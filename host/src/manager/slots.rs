@@ -19,7 +19,7 @@ const STEPS: u32 = 8;
 /// Up to 2^32 microseconds, over an hour.
 const BUCKETS: usize = 32 * STEPS as usize;
 
-/// How long free slots waited for their next call, in classes an eighth of a doubling wide.
+/// How long calls that were due and free slots waited for each other, in classes an eighth of a doubling wide.
 #[derive(Debug)]
 pub struct Latencies([AtomicU64; BUCKETS]);
 
@@ -53,7 +53,7 @@ impl Latencies {
 
 /// The slots of a manager.
 pub(super) struct Slots {
-    line: async_channel::Sender<Order>,
+    line: async_channel::Sender<(Stopwatch, Order)>,
     shared: Arc<Shared>,
     slots: JoinSet<()>,
 }
@@ -95,7 +95,7 @@ impl Slots {
 
     /// Puts an order in line.
     pub(super) fn take(&self, order: Order) {
-        let _ = self.line.try_send(order);
+        let _ = self.line.try_send((Stopwatch::start(), order));
     }
 
     /// From now on orders for these components are handed back, and not carried out.
@@ -116,11 +116,11 @@ impl Slots {
     }
 }
 
-async fn slot(number: usize, orders: async_channel::Receiver<Order>, shared: Arc<Shared>) {
+async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>, shared: Arc<Shared>) {
     let mut entered = false;
     loop {
         let free = Stopwatch::start();
-        let order = match orders.try_recv() {
+        let (waiting, order) = match orders.try_recv() {
             Ok(next) => next,
             Err(_) => {
                 if std::mem::take(&mut entered) {
@@ -138,7 +138,7 @@ async fn slot(number: usize, orders: async_channel::Receiver<Order>, shared: Arc
         } else {
             shared.scoreboard.enter(number, order.executing());
             entered = true;
-            shared.latencies.add(free.elapsed());
+            shared.latencies.add(free.elapsed().min(waiting.elapsed()));
             order.carry_out(&shared.means).await
         };
         let Some(mailbox) = shared.mailbox.upgrade() else { return };
