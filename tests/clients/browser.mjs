@@ -88,10 +88,8 @@ try {
   await (await at("requeue")).click();
   const sure = await page.$('dialog[open] [data-testid="confirm"], dialog[open] button.primary, dialog[open] button[type="submit"]');
   if (sure) await sure.click();
-  for (;;) {
-    const attempts = (await get(`/v1/runs/${dead}`)).attempts;
-    if (attempts === 2) break;
-  }
+  const until = Date.now() + 30_000;
+  while ((await get(`/v1/runs/${dead}`)).attempts < 2) assert.ok(Date.now() < until, "the dead letter was not run again");
 
   // A wide run, watched live; then lists, plugins and figures, in the light.
   const inputs = Array.from({ length: 300 }, (_, n) => ({ name: `in/${n}`, content: String(n) }));
