@@ -24,6 +24,10 @@ languages *names:
 guests:
     scripts/guests
 
+# Every attack on a server of its own, watched from outside: what each took, and what came of it
+hostile: guests plugins
+    cargo test --release --locked --test hostile -- --nocapture --test-threads 1
+
 # What a task costs, against bare wasmtime
 bench *arguments: plugins
     cargo run --release --package sandhog -- bench {{arguments}}

@@ -1,7 +1,6 @@
 //! The sandbox, attacked: one guest per behaviour, each with exactly one outcome, and after each the next healthy task
 //! completes. A guest in `tests/guests` without a function of its name here does not compile.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,32 +10,19 @@ use sandhog::model::{Access, Artifact, Attempt, Blame, Decision, Digest, Failure
 use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, CommandProtocol, Plugin, Runtime, Settings};
 use tokio_util::sync::CancellationToken;
 
+#[path = "common/guests.rs"]
+mod guests;
+
+use guests::{component, hostile_peer};
+
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 every_guest_has_a_test!();
 
+/// The one that most guests run in. `tests/isolation.rs` has this file, too: there each attempt is in a process of its own.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new(Settings::default()).expect("a runtime"))
-}
-
-/// A guest's component: built from Rust by `scripts/guests`, or made here from its text.
-fn component(name: &str) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = root.join(format!("tests/guests/{name}.wat"));
-    if !text.exists() {
-        let built = root.join(format!("dist/guests/{name}.wasm"));
-        return std::fs::read(&built).unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests first", built.display()));
-    }
-    let bytes = wat::parse_file(&text).expect("a guest in text form parses");
-    if wasmparser::Parser::is_component(&bytes) {
-        return bytes;
-    }
-    let mut module = bytes;
-    let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_dir(root.join("wit")).expect("the contract parses");
-    let world = resolve.select_world(&[package], Some("worker-plugin")).expect("the world of workers");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).expect("embeds");
-    wit_component::ComponentEncoder::default().module(&module).expect("a module").validate(false).encode().expect("a component")
+    let isolate = module_path!().starts_with("isolation").then(|| env!("CARGO_BIN_EXE_sandhog").into());
+    RUNTIME.get_or_init(|| Runtime::new(Settings { isolate, ..Settings::default() }).expect("a runtime"))
 }
 
 fn load_in(runtime: &Runtime, name: &str) -> Result<Arc<Plugin>, sandhog::runtime::Error> {
@@ -284,6 +270,163 @@ fn spins_after_return() {
 #[test]
 fn traps_after_return() {
     fails("traps_after_return", defaults(), FailureKind::Trapped);
+}
+
+#[test]
+fn spins_in_realloc() {
+    fails("spins_in_realloc", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+}
+
+#[test]
+fn spins_in_destructor() {
+    fails("spins_in_destructor", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+    fails(
+        "spins_in_destructor",
+        limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(100))),
+        FailureKind::DeadlineExceeded,
+    );
+}
+
+#[test]
+fn copies_forever() {
+    // Bulk operations cost a unit a byte; what one of them takes is within the deadline's second.
+    fails("copies_forever", limits(|l| l.fuel = 1_000_000_000), FailureKind::OutOfFuel);
+    let ended = fails(
+        "copies_forever",
+        limits(|l| (l.fuel, l.timeout) = (u64::MAX / 2, Duration::from_millis(200))),
+        FailureKind::DeadlineExceeded,
+    );
+    assert!(ended.receipt.wall_time < Duration::from_millis(1200), "{:?}", ended.receipt.wall_time);
+}
+
+#[test]
+fn calls_in_start() {
+    fails("calls_in_start", limits(|l| l.fuel = 50_000_000), FailureKind::OutOfFuel);
+}
+
+#[test]
+fn calls_in_realloc() {
+    fails("calls_in_realloc", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn calls_after_return() {
+    fails("calls_after_return", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn lies_about_memory() {
+    fails("lies_about_memory", defaults(), FailureKind::ContractViolation);
+}
+
+#[test]
+fn calls_host() {
+    for what in ["log", "progress", "cancelled", "fuel", "clock", "random", "files", "stdout"] {
+        let call = limits(|l| (l.fuel, l.scratch) = (100_000_000, 1 << 20));
+        let ended = run_with("calls_host", &format!("{{\"what\":\"{what}\"}}"), call);
+        assert_eq!(ended.result.expect_err("it never ends").kind, FailureKind::OutOfFuel, "{what}");
+        let kept: usize = ended.log.lines.iter().map(|line| line.text.len()).sum();
+        assert!(kept <= 1 << 20, "{what}: {kept} bytes are kept");
+    }
+}
+
+#[test]
+fn says_too_much() {
+    let say = |what: &str, bytes: usize| {
+        let params = serde_json::json!({ "what": what, "bytes": bytes }).to_string();
+        run_with("says_too_much", &params, limits(|l| (l.memory, l.output, l.scratch) = (256 << 20, 1 << 20, 1 << 20)))
+    };
+    // Just under what one call may carry, and over it.
+    for what in ["log", "progress", "path", "name", "header"] {
+        let under = say(what, 1 << 19).result.map_err(|failure| failure.kind);
+        // Headers have a bound of their own, and who goes over it is ended.
+        assert_eq!(under.map(|_| ()), if what == "header" { Err(FailureKind::ContractViolation) } else { Ok(()) }, "{what}");
+        assert_eq!(say(what, 32 << 20).result.expect_err("too much").kind, FailureKind::OutputLimit, "{what}");
+    }
+    assert_eq!(text(&say("log", 1 << 19)), "true");
+    assert_eq!(text(&say("header", 30 << 10)), "true");
+    assert_eq!(text(&say("name", 1 << 10)), "false", "as long as no name may be");
+    assert_eq!(say("random", 32 << 20).result.expect_err("too much").kind, FailureKind::ContractViolation);
+    // A stream takes what it is permitted, again and again.
+    let streamed = say("stdout", 32 << 20);
+    assert_eq!((text(&streamed), streamed.log.dropped_bytes > 31 << 20), ("true", true));
+}
+
+#[test]
+fn breaks_folder() {
+    let outer = tempfile::tempdir().expect("a folder");
+    std::fs::write(outer.path().join("secret.txt"), "secret").expect("writes");
+    std::fs::create_dir(outer.path().join("other")).expect("makes");
+    let granted = outer.path().join("granted");
+    std::fs::create_dir(&granted).expect("makes");
+    let files = vec![FileGrant { path: granted.clone(), at: "/granted".into(), access: Access::ReadWrite }];
+    let ended = run_with("breaks_folder", "{}", Call { grant: Arc::new(Grant { files, ..Grant::default() }), ..defaults() });
+    insta::assert_snapshot!(text(&ended), @r"
+    written: true
+    a link absolute is made: false
+    a link absolute is read: false
+    a link absolute is written: true
+    a link absolute is gone through: false
+    a link upwards is made: true
+    a link upwards is read: false
+    a link upwards is written: false
+    a link upwards is gone through: false
+    a link to a folder is made: true
+    a link to a folder is read: false
+    a link to a folder is written: false
+    a link to a folder is gone through: false
+    a link to itself is made: true
+    a link to itself is read: false
+    a link to itself is written: false
+    a link to itself is gone through: false
+    a file is put outside: false
+    a file is moved outside: false
+    a file is moved in: false
+    a folder is made outside: false
+    a folder is removed outside: false
+    a deep tree is made: true
+    odd names are taken: true
+    many files are made: true
+    a sparse file is made: true
+    ");
+    // Nothing outside has come, gone or changed.
+    let names: std::collections::BTreeSet<String> = std::fs::read_dir(outer.path())
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["granted", "other", "secret.txt"]);
+    assert_eq!(std::fs::read_to_string(outer.path().join("secret.txt")).expect("reads"), "secret");
+}
+
+#[test]
+fn forges_findings() {
+    let verdict = block_on(runtime().check(&load("forges_findings"), subject(&[("a", "")]), defaults())).result.expect("a verdict");
+    assert_eq!((verdict.decision, verdict.findings.len()), (Decision::Fail, 7), "what it says is kept; who shows it makes it safe");
+}
+
+#[test]
+fn drains_peer() {
+    let port = hostile_peer();
+    let origin = format!("http://127.0.0.1:{port}");
+    let ask = |path: &str, call: Call| {
+        let params = serde_json::json!({ "url": format!("{origin}{path}") }).to_string();
+        run_with("drains_peer", &params, Call { grant: outbound(std::slice::from_ref(&origin)), ..call })
+    };
+    let told = |path: &str| text(&ask(path, defaults())).to_owned();
+    let endless = told("/endless");
+    assert!(endless.starts_with("200: 327") && endless.ends_with("exceeds limit: 33554432 bytes"), "32 MiB, and no more: {endless}");
+    for path in ["/headers", "/header", "/garbage", "/length", "/silent"] {
+        assert!(told(path).starts_with("no response: "), "{path}: {}", told(path));
+    }
+    for path in ["/short", "/chunks"] {
+        assert!(told(path).starts_with("200: 0 KiB, then "), "{path}: {}", told(path));
+    }
+    for path in ["/drip", "/interim"] {
+        let late = ask(path, limits(|l| l.timeout = Duration::from_millis(500)));
+        assert_eq!(late.result.expect_err("it never ends").kind, FailureKind::DeadlineExceeded, "{path}");
+        assert!(late.receipt.wall_time < Duration::from_millis(1500), "{path}: {:?}", late.receipt.wall_time);
+    }
 }
 
 #[test]
@@ -778,7 +921,7 @@ fn a_thousand_deadlines_at_once_leave_nothing_behind() {
         return a_thousand_sleepers();
     }
     let this = std::env::current_exe().expect("this test");
-    let name = "a_thousand_deadlines_at_once_leave_nothing_behind";
+    let name = concat!(module_path!(), "::a_thousand_deadlines_at_once_leave_nothing_behind").split_once("::").expect("a crate").1;
     let output =
         std::process::Command::new(this).args(["--exact", name, "--nocapture"]).env("SANDHOG_TEST_ALONE", "1").output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -126,3 +126,26 @@ fn the_ten_line_worker_is_the_one_that_is_built() {
         assert!(text.contains(&format!("```rust\n{built}```")), "{page} shows another worker than examples/shout/src/lib.rs");
     }
 }
+
+/// Each promise of the guide to security names the tests that try to break it: they are there.
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let guide = std::fs::read_to_string(root().join("docs/guide/security.md")).expect("reads");
+    let (_, promises) = guide.split_once("## What is promised").expect("a section");
+    let (promises, _) = promises.split_once("\n## ").expect("another one behind it");
+    let mut named = 0;
+    for row in promises.lines().filter(|line| line.starts_with("| ") && !line.contains("tested by")) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().expect("a column");
+        assert!(tests.contains("`tests/"), "a promise without a test: {row}");
+        for part in tests.split(';') {
+            let (_, rest) = part.split_once('`').expect("a file");
+            let (file, names) = rest.split_once('`').expect("its end");
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            for name in names.split(',').map(str::trim) {
+                assert!(text.contains(&format!("#[test]\nfn {name}()")), "{file} has no test {name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "the test reads nothing");
+}

@@ -28,7 +28,10 @@ use super::service::Service;
 use super::{check_folder, routes, socket_path};
 
 /// How many connections are open at once, at each door: when there are so many, others wait in the system's queue.
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: u64 = 4096;
+/// The part of the files that this process may open which the connections of one door may be. Half is for guests, see
+/// [`crate::runtime::Settings`].
+const CONNECTIONS_PART: u64 = 8;
 /// How long a peer may take for the lines of a request.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// How large the lines of a request may be, in bytes.
@@ -128,7 +131,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     router: Router,
     stop: CancellationToken,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX.min(files / CONNECTIONS_PART) as usize));
     let open = TaskTracker::new();
     loop {
         let Ok(place) = Arc::clone(&connections).acquire_owned().await else { break };

@@ -76,6 +76,9 @@ pub fn call(common: &Common, arguments: CallArguments) -> Result<Exit, Error> {
         return call_there(&client, arguments, params);
     }
     let context = common.open(Some(1))?;
+    if arguments.trace && context.runtime.is_isolated() {
+        return Err(Error::usage("--trace shows the calls of a guest in this process").help("leave --isolate=process out"));
+    }
     let entry = context.registry.find(&arguments.plugin)?;
     let limits = context.registry.limits(&entry, &patch)?;
     let unfit = context.registry.params_problems(&entry, &params)?;

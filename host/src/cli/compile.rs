@@ -39,6 +39,12 @@ pub fn compile(arguments: &CompileArguments) -> Result<Exit, Error> {
     Ok(Exit::Passed)
 }
 
+/// Runs one attempt for the process that started this one.
+pub fn guest() -> Result<Exit, Error> {
+    crate::runtime::serve_isolated().map_err(Error::engine)?;
+    Ok(Exit::Passed)
+}
+
 /// Holds the params on standard input against the schema there.
 pub fn validate(arguments: &BudgetArguments) -> Result<Exit, Error> {
     params::serve(arguments.budget()).map_err(Error::engine)?;

@@ -13,8 +13,9 @@ use super::exit::{Error, Exit};
 use super::serve::{LISTEN, RATE, ServeOptions};
 use crate::machine::{Balance, BreakerPolicy};
 use crate::model::Limits;
+use crate::model::text::sanitize;
 use crate::report::SCHEMA_VERSION;
-use crate::runtime::Settings as RuntimeSettings;
+use crate::runtime::{self, Settings as RuntimeSettings, Trial};
 
 /// What of the configuration.
 #[derive(Debug, clap::Subcommand)]
@@ -30,13 +31,22 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Try the walls that --isolate=process puts around a guest: what its process may not do on this machine
+    #[command(after_help = "Starts a process as for an attempt, and has it try to get out. Exits with 1 where something succeeds: then\n\
+--isolate=process refuses to work here.")]
+    Walls {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl ConfigCommand {
     /// Whether errors are printed as JSON.
     pub fn json(&self) -> bool {
-        let Self::Show { json, .. } = self;
-        *json
+        match self {
+            Self::Show { json, .. } | Self::Walls { json } => *json,
+        }
     }
 }
 
@@ -85,7 +95,10 @@ struct Row {
 
 /// Shows.
 pub fn config(common: &Common, command: &ConfigCommand, sources: &Sources) -> Result<Exit, Error> {
-    let ConfigCommand::Show { serve, json: as_json } = command;
+    let (serve, as_json) = match command {
+        ConfigCommand::Show { serve, json } => (serve, json),
+        ConfigCommand::Walls { json } => return walls(*json),
+    };
     let rows = rows(common, serve, sources)?;
     if *as_json {
         let settings = rows.iter().map(|row| json!({ "name": row.name, "value": row.value, "source": row.source }));
@@ -106,6 +119,25 @@ pub fn config(common: &Common, command: &ConfigCommand, sources: &Sources) -> Re
         outln!("{:width$}  {:<11}  {value}", row.name, row.source);
     }
     Ok(Exit::Passed)
+}
+
+/// Tries the walls, and says what came of it.
+fn walls(as_json: bool) -> Result<Exit, Error> {
+    let trials = runtime::trials(&super::context::this_program()?)?;
+    let hold = trials.iter().all(|trial| trial.stopped_by.is_some());
+    if as_json {
+        let told = trials.iter().map(|trial| json!({ "act": trial.act, "stopped_by": trial.stopped_by }));
+        outln!("{}", json!({ "schema_version": SCHEMA_VERSION, "hold": hold, "trials": told.collect::<Vec<_>>() }));
+    } else {
+        let width = trials.iter().map(|trial| trial.act.len()).max().unwrap_or_default();
+        for Trial { act, stopped_by } in &trials {
+            match stopped_by {
+                Some(reason) => outln!("{act:width$}  stopped: {}", sanitize(reason, 200)),
+                None => outln!("{act:width$}  NOT STOPPED"),
+            }
+        }
+    }
+    Ok(if hold { Exit::Passed } else { Exit::Failed })
 }
 
 fn rows(common: &Common, serve: &ServeOptions, sources: &Sources) -> Result<Vec<Row>, Error> {
@@ -135,6 +167,8 @@ fn rows(common: &Common, serve: &ServeOptions, sources: &Sources) -> Result<Vec<
     let in_file = |is_there: bool| if is_there { "file" } else { "default" };
     row("in_flight", json!(settings.in_flight.unwrap_or(defaults.in_flight)), in_file(settings.in_flight.is_some()));
     row("memory_total", json!(settings.memory_total.unwrap_or(defaults.memory_total_bytes)), in_file(settings.memory_total.is_some()));
+    let isolate = common.isolate(&settings).as_str();
+    row("isolate", isolate.into(), sources.source("isolate", settings.isolate.is_some()));
     let balance = match settings.balance {
         Balance::LeastBusy => "least_busy",
         Balance::RoundRobin => "round_robin",

@@ -51,12 +51,34 @@ pub struct Common {
     /// How many attempts run at once [default: twice the number of cores]
     #[arg(long, global = true, value_name = "N", env = "SANDHOG_CONCURRENCY", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: Option<u32>,
+    /// Where guests run: in this process (none), or each attempt in a process of its own, walled in by the kernel [default: none]
+    #[arg(long, global = true, value_name = "HOW", env = "SANDHOG_ISOLATE", help_heading = "Global options")]
+    pub isolate: Option<Isolate>,
     /// Threads that run guests [default: the number of cores]
     #[arg(long, global = true, value_name = "N", env = "SANDHOG_THREADS", help_heading = "Global options", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Says more about what sandhog itself does, on standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
+}
+
+/// Where guests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Isolate {
+    /// In this process: the engine's sandbox alone
+    None,
+    /// Each attempt in a process of its own
+    Process,
+}
+
+impl Isolate {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Process => "process",
+        }
+    }
 }
 
 /// What a command works with.
@@ -145,6 +167,12 @@ impl Common {
         Ok(settings)
     }
 
+    /// Where guests run, by the command line or else by the settings.
+    pub fn isolate(&self, settings: &Settings) -> Isolate {
+        let in_file = settings.isolate.map(|is| if is { Isolate::Process } else { Isolate::None });
+        self.isolate.or(in_file).unwrap_or(Isolate::None)
+    }
+
     /// Makes the sandbox and looks through the plugin folders. `slots` bounds the pool where few instances will do.
     pub fn open(&self, slots: Option<u32>) -> Result<Context, Error> {
         self.open_with(slots, self.settings()?)
@@ -155,6 +183,8 @@ impl Common {
         self.complete(&mut settings);
         let defaults = RuntimeSettings::default();
         let cache_folder = self.cache_folder();
+        let program = this_program()?;
+        let isolate = (self.isolate(&settings) == Isolate::Process).then(|| program.clone());
         let runtime = Runtime::new(RuntimeSettings {
             threads: self.threads.map_or(defaults.threads, |threads| threads as usize),
             in_flight: slots.or(settings.in_flight).unwrap_or(defaults.in_flight),
@@ -164,6 +194,7 @@ impl Common {
                 .max(settings.limits_ceiling.memory.saturating_add(settings.limits_ceiling.scratch)),
             memory_max_bytes: settings.limits_ceiling.memory,
             allocator: Allocator::Auto,
+            isolate,
             ..defaults
         })?;
         let concurrency = self.concurrency.or(settings.concurrency).map_or(defaults.threads * 2, |n| n as usize);
@@ -174,7 +205,6 @@ impl Common {
                 None
             }
         });
-        let program = this_program()?;
         let compiler = Compiler::child(program, defaults.threads);
         let registry = std::sync::Arc::new(Registry::open(runtime.clone(), cache, compiler, settings, today()));
         Ok(Context { runtime, registry, concurrency })
@@ -182,7 +212,7 @@ impl Common {
 }
 
 /// This program, for children of its own. Where the system can say so, the very file that runs, even if another took its place.
-fn this_program() -> Result<PathBuf, Error> {
+pub fn this_program() -> Result<PathBuf, Error> {
     let running = PathBuf::from("/proc/self/exe");
     if cfg!(target_os = "linux") && running.exists() {
         return Ok(running);

@@ -507,6 +507,9 @@ pub async fn in_background(common: &Common) -> Result<Client, Error> {
     paths(&mut command, "--config", common.config.as_slice());
     paths(&mut command, "--plugins", &common.plugins);
     paths(&mut command, "--cache-dir", common.cache_dir.as_slice());
+    if let Some(isolate) = common.isolate {
+        command.arg("--isolate").arg(isolate.as_str());
+    }
     for (name, number) in [("--concurrency", common.concurrency), ("--threads", common.threads)] {
         if let Some(number) = number {
             command.arg(name).arg(number.to_string());

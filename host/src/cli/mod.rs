@@ -147,6 +147,9 @@ Works on the state directory, or on a server with --server. `sandhog serve` has 
     /// Compile a component for another process
     #[command(hide = true)]
     Compile(compile::CompileArguments),
+    /// Run one attempt for another process, behind walls
+    #[command(hide = true)]
+    Guest,
     /// Hold params against a schema for another process
     #[command(hide = true)]
     Validate(compile::BudgetArguments),
@@ -176,6 +179,7 @@ fn works_on_a_server(command: &Command) -> bool {
         | Command::Serve(_)
         | Command::Host
         | Command::Compile(_)
+        | Command::Guest
         | Command::Validate(_)
         | Command::Bench(_)
         | Command::Completions { .. } => false,
@@ -207,6 +211,7 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     let Arguments { command, common } = arguments;
+    raise_descriptors();
     let host_calls = matches!(&command, Command::Call(call) if call.trace);
     match &command {
         Command::Serve(serve) => trace::subscribe_server(common.verbose, serve.log_format),
@@ -226,7 +231,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Journal(journal) => journal.json(),
         Command::Config(config) => config.json(),
         Command::Mcp => false,
-        Command::Serve(_) | Command::Host | Command::Compile(_) | Command::Validate(_) => false,
+        Command::Serve(_) | Command::Host | Command::Compile(_) | Command::Guest | Command::Validate(_) => false,
         Command::Completions { .. } => false,
     };
     let result = match command {
@@ -254,6 +259,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Journal(command) => journal::journal(&common, command),
         Command::Host => background::background(&common),
         Command::Compile(arguments) => compile::compile(&arguments),
+        Command::Guest => compile::guest(),
         Command::Validate(arguments) => compile::validate(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -269,6 +275,14 @@ pub fn main() -> std::process::ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// Has this process open as many files as it is allowed to at all: what a shell gives is often far less. Where that is refused, what
+/// there is has to do.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn write_out(text: &str) {

@@ -158,6 +158,7 @@ fn of_settings() -> Value {
             "concurrency": whole("attempts at once", 1, 10_000),
             "in_flight": whole("instances alive at once", 1, 10_000),
             "memory_total": quantity("the sum of the memory limits of all live instances"),
+            "isolate": choice("where guests run: in sandhog's own process, or each attempt in one of its own", &["none", "process"]),
             "balance": choice("which of several providers gets the next call", &["least_busy", "round_robin"]),
             "compile": table("what compiling one component may take; else it follows from the component's size", &[], json!({
                 "cpu": quantity("processor time, such as \"5m\""),

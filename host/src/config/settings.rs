@@ -22,6 +22,7 @@ const FIELDS: &[&str] = &[
     "concurrency",
     "in_flight",
     "memory_total",
+    "isolate",
     "balance",
     "breaker",
     "compile",
@@ -120,6 +121,8 @@ pub struct Settings {
     pub in_flight: Option<u32>,
     /// The sum of the `memory` limits of all live instances, in bytes.
     pub memory_total: Option<u64>,
+    /// Whether each attempt has a process of its own.
+    pub isolate: Option<bool>,
     /// Limits for every plugin, over the plugins' own.
     pub limits: LimitsPatch,
     /// What no limit may exceed.
@@ -157,6 +160,7 @@ impl Default for Settings {
             compile: BudgetPatch::default(),
             in_flight: None,
             memory_total: None,
+            isolate: None,
             limits: LimitsPatch::default(),
             limits_ceiling: Limits::CEILING,
             ceiling: Ceiling::default(),
@@ -186,6 +190,15 @@ pub fn read(file: &Path, text: &str, base: &Path, variable: impl Fn(&str) -> Opt
     for (name, setting) in [("concurrency", &mut settings.concurrency), ("in_flight", &mut settings.in_flight)] {
         *setting = fields.whole(&mut out, name, 1..=CONCURRENCY_MAX);
     }
+    settings.isolate = match fields.string(&mut out, "isolate") {
+        None => None,
+        Some(("none", _)) => Some(false),
+        Some(("process", _)) => Some(true),
+        Some((word, span)) => {
+            out.push(span, format!("unknown choice `{word}`"), Some("one of none, process".to_owned()));
+            None
+        }
+    };
     settings.balance = match fields.string(&mut out, "balance") {
         None | Some(("least_busy", _)) => Balance::LeastBusy,
         Some(("round_robin", _)) => Balance::RoundRobin,

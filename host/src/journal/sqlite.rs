@@ -190,6 +190,11 @@ impl Sqlite {
         let lock = lock(folder)?;
         let mut connection = connect(&folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate(&mut connection)?;
+        // A file that is synced is not sure to be found again before its folder is, and that one's, up to the root: whoever made
+        // them may have ended before it came to this.
+        for folder in std::path::absolute(folder).map_err(failed)?.ancestors() {
+            sync_folder(folder).map_err(failed)?;
+        }
         // What git would otherwise pick up with the project around it.
         let ignore = folder.join(".gitignore");
         if !ignore.exists() {
@@ -341,6 +346,16 @@ fn stopped() -> Error {
 
 fn read_only() -> Error {
     Error::Medium("the journal was opened to be read".to_owned())
+}
+
+/// Makes sure of the names in a folder. One that may not be read was not made here, and there are file systems that know no syncing
+/// of folders: those are as sure as they can be.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    use std::io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match File::open(folder).and_then(|open| open.sync_all()) {
+        Err(error) if !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Takes the lock of a directory. The kernel lets go of it when the process ends, however it ends.

@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A named piece of content. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     /// A relative path with `/` between its parts; see [`check_name`].
     pub name: String,

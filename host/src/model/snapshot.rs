@@ -318,6 +318,14 @@ impl Looks {
         record.looks.insert(look);
     }
 
+    /// Adds what another record took: all of it, or that it held too much.
+    pub fn merge(&self, other: Option<BTreeSet<Look>>) {
+        match other {
+            Some(looks) => looks.into_iter().for_each(|look| self.add(look)),
+            None => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Record { is_full: true, ..Record::default() },
+        }
+    }
+
     /// All looks, sorted; none when there were more than are held.
     #[must_use]
     pub fn take(&self) -> Option<BTreeSet<Look>> {

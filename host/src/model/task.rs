@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for RunId {
 }
 
 /// The unit handed to a worker. The fields are those of `sandhog:plugin/types.task`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Task {
     /// The same over all attempts and revisions.
     pub id: String,
@@ -123,7 +123,7 @@ impl Subject {
 }
 
 /// One file that a gate judges.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubjectFile {
     /// Its path below `/subject`.
     pub path: String,

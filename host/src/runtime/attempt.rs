@@ -20,8 +20,8 @@ use super::filesystem::{self, Mount};
 use super::outbound::Hooks;
 use super::plugin::Entry;
 use super::state::{CommandIo, Parts, Progress, State};
-use super::warm::{Instance, Places};
-use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, trap};
+use super::warm::{Instance, Places, Share};
+use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, isolation, outbound, trap};
 use crate::clock::Stopwatch;
 use crate::model::outbound::Canned;
 use crate::model::snapshot::Looks;
@@ -30,7 +30,7 @@ use crate::model::{
 };
 
 /// How long a cancelled guest has to notice by itself, before it is ended.
-const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
+pub(super) const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// What one host call may carry beside the `output` limit: names, lengths and padding of the canonical ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
 /// How exact the fuel of an attempt is that the host ended: a guest hands over what it has used each time it has used so
@@ -95,24 +95,34 @@ impl Runtime {
         })
     }
 
-    async fn attempt(&self, plugin: &Arc<Plugin>, entrance: Entrance, call: Call) -> Attempt<Answer> {
+    pub(super) async fn attempt(&self, plugin: &Arc<Plugin>, entrance: Entrance, call: Call) -> Attempt<Answer> {
         let inner = &self.inner;
-        let memory = call.limits.memory.saturating_add(call.limits.scratch);
-        let permits = u32::try_from(memory.div_ceil(MEMORY_PERMIT_BYTES)).unwrap_or(u32::MAX);
-        if permits > inner.memory_permits {
+        let share = share(&call, self.is_isolated());
+        if share.memory > inner.all.memory {
             return refused(Failure::new(
                 FailureKind::Host,
                 "the `memory` limit, with `scratch`, is above the sum that this host allows for all instances",
             ));
         }
+        if share.descriptors > inner.all.descriptors {
+            let message = format!(
+                "the plugin is granted files, and may open {}, where this host has {} for all instances: lower its `handles`, or raise the \
+                 number of files that this process may open (`ulimit -n`)",
+                share.descriptors, inner.all.descriptors,
+            );
+            return refused(Failure::new(FailureKind::Host, message));
+        }
         let seat = tokio::select! {
             biased;
             () = call.cancel.cancelled() => return refused(Failure::new(FailureKind::Cancelled, "cancelled before it started")),
-            seat = seat(inner, plugin, &entrance, &call, permits) => seat,
+            seat = seat(inner, plugin, &entrance, &call, share) => seat,
         };
         let Some((kept, places)) = seat else {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
+        if let Some(processes) = &inner.processes {
+            return processes.attempt(inner, plugin, entrance, call, places).await;
+        }
         let Some(guests) = &inner.guests else {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
@@ -131,20 +141,29 @@ impl Runtime {
     }
 }
 
+/// What an attempt holds while it is alive.
+fn share(call: &Call, is_isolated: bool) -> Share {
+    let memory = call.limits.memory.saturating_add(call.limits.scratch);
+    let files = if call.grant.files.is_empty() { 0 } else { call.limits.handles.saturating_add(call.grant.files.len() as u32) };
+    let sockets = if call.grant.outbound.is_empty() { 0 } else { outbound::DESCRIPTORS };
+    let descriptors = sockets.saturating_add(if is_isolated { isolation::DESCRIPTORS } else { files });
+    Share { memory: u32::try_from(memory.div_ceil(MEMORY_PERMIT_BYTES)).unwrap_or(u32::MAX), descriptors }
+}
+
 /// A panic of the host's own ends the attempt, and nothing else.
-fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Attempt<T> {
+pub(super) fn panicked<T>(panic: Box<dyn std::any::Any + Send>) -> Attempt<T> {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     refused(Failure::new(FailureKind::Host, format!("a panic in the host: {}", text.unwrap_or("without a message"))))
 }
 
 /// Where an attempt runs: in an instance that is kept for it, or in a place for a fresh one.
-async fn seat(inner: &Inner, plugin: &Arc<Plugin>, entrance: &Entrance, call: &Call, permits: u32) -> Option<(Option<Instance>, Places)> {
+async fn seat(inner: &Inner, plugin: &Arc<Plugin>, entrance: &Entrance, call: &Call, share: Share) -> Option<(Option<Instance>, Places)> {
     if call.keeps(entrance)
         && let Some((instance, places)) = inner.warm.take(plugin, call)
     {
         return Some((Some(instance), places));
     }
-    inner.warm.places(permits).await.map(|places| (None, places))
+    inner.warm.places(share).await.map(|places| (None, places))
 }
 
 impl Call {
@@ -155,7 +174,7 @@ impl Call {
     }
 }
 
-fn refused<T>(failure: Failure) -> Attempt<T> {
+pub(super) fn refused<T>(failure: Failure) -> Attempt<T> {
     Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
 }
 
@@ -193,9 +212,8 @@ impl<'a> Execution<'a> {
         let bytes_in = cost_bytes(&entrance);
         let mut receipt = Receipt { bytes_in, ..Receipt::default() };
         let refuse = |failure: Failure, receipt: Receipt| Attempt { result: Err(failure), receipt, log: Log::default() };
-        if bytes_in > limits.input {
-            let message = format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
-            return refuse(Failure::new(FailureKind::InvalidInput, message), receipt);
+        if let Some(refusal) = input_refusal(bytes_in, limits) {
+            return refuse(refusal, receipt);
         }
         let command =
             (self.plugin.kind() == Kind::Command).then(|| command::io(&self.plugin.command, &entrance, limits.output)).transpose();
@@ -435,7 +453,13 @@ async fn cancelled(cancel: &CancellationToken) {
     tokio::time::sleep(CANCEL_GRACE).await;
 }
 
-fn cost_bytes(entrance: &Entrance) -> u64 {
+/// What more input than is allowed comes to.
+pub(super) fn input_refusal(bytes_in: u64, limits: &Limits) -> Option<Failure> {
+    let refusal = || format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
+    (bytes_in > limits.input).then(|| Failure::new(FailureKind::InvalidInput, refusal()))
+}
+
+pub(super) fn cost_bytes(entrance: &Entrance) -> u64 {
     match entrance {
         Entrance::Worker(task) => task.cost_bytes(),
         Entrance::Gate(subject) | Entrance::Units(subject) => {
@@ -450,7 +474,7 @@ fn cost_bytes(entrance: &Entrance) -> u64 {
 }
 
 impl Answer {
-    fn cost_bytes(&self) -> u64 {
+    pub(super) fn cost_bytes(&self) -> u64 {
         match self {
             Self::Artifacts(artifacts) => artifacts.iter().map(Artifact::cost_bytes).sum(),
             Self::Verdict(verdict) => {
@@ -462,7 +486,7 @@ impl Answer {
     }
 
     /// The answer, if it is of the allowed size and keeps the contract. Places of findings are as the subject has them.
-    fn checked(mut self, output_bytes: u64) -> Result<Self, Failure> {
+    pub(super) fn checked(mut self, output_bytes: u64) -> Result<Self, Failure> {
         let bytes = self.cost_bytes();
         if bytes > output_bytes {
             let message = format!("{bytes} bytes came back, and the `output` limit is {output_bytes}");

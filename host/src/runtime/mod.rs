@@ -15,6 +15,7 @@ mod command;
 mod engine;
 mod filesystem;
 mod floor;
+mod isolation;
 mod limits;
 mod linker;
 mod outbound;
@@ -27,6 +28,7 @@ mod warm;
 
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,12 +41,15 @@ use crate::model::{Grant, Limits};
 
 pub use attempt::Call;
 pub use floor::Floor;
+pub use isolation::{Trial, guest::serve as serve_isolated, trials};
 pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
 pub use plugin::{Command, CommandFindings, CommandPass, CommandProtocol, Kind, Plugin};
 pub use state::Progress;
 
 /// How much memory is counted in one permit of the memory budget.
 const MEMORY_PERMIT_BYTES: u64 = 64 * 1024;
+/// How many descriptors a process must be able to open, to be a host.
+const DESCRIPTORS_MIN: u64 = 256;
 /// How long a shutdown waits for host calls that block a thread (a file system that hangs), before it leaves them.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -71,10 +76,16 @@ pub struct Settings {
     pub memory_total_bytes: u64,
     /// The largest `memory` limit there may be, in bytes. Default: that of [`Limits::CEILING`].
     pub memory_max_bytes: u64,
+    /// The descriptors that live instances may have open together: those which are granted files, or requests. Further attempts wait.
+    /// Default: half of what this process may open; the other half is for its journal, and for who is connected to it.
+    pub descriptors: Option<u32>,
     /// The guest's call stack, in bytes. Default: 512 KiB.
     pub stack_bytes: usize,
     /// Where instances live.
     pub allocator: Allocator,
+    /// The program, sandhog itself, whose processes run the guests: one process for each attempt, walled in by the kernel. Without
+    /// one they run in this process. Nothing is reused then, whatever is granted.
+    pub isolate: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -84,8 +95,10 @@ impl Default for Settings {
             in_flight: 1_000,
             memory_total_bytes: 8 << 30,
             memory_max_bytes: Limits::CEILING.memory,
+            descriptors: None,
             stack_bytes: 512 << 10,
             allocator: Allocator::Auto,
+            isolate: None,
         }
     }
 }
@@ -96,9 +109,22 @@ pub enum Error {
     /// wasmtime refuses the configuration, or the machine does.
     #[error("failed to make the engine: {0}")]
     Engine(String),
+    /// This process may not open enough files.
+    #[error(
+        "failed to find room for guests: this process may open {found} files at once, and {needed} are needed; raise it (`ulimit -n {needed}`)"
+    )]
+    Descriptors {
+        /// How many it may open.
+        found: u64,
+        /// How many it must be able to open at the least.
+        needed: u64,
+    },
     /// No thread or runtime could be made.
     #[error("failed to start a thread")]
     Thread(#[source] std::io::Error),
+    /// A wall around the processes of guests does not hold on this machine.
+    #[error("failed to isolate guests: {0}")]
+    Isolation(String),
     /// The component does not compile, or would take more for it than it may.
     #[error("failed to compile the component: {0}")]
     Compile(String),
@@ -138,9 +164,11 @@ struct Inner {
     pooled: bool,
     ticker: engine::Ticker,
     warm: Arc<warm::Warm>,
-    memory_permits: u32,
+    /// What all attempts share.
+    all: warm::Share,
     guests: Option<tokio::runtime::Runtime>,
     outbound: Arc<outbound::Outbound>,
+    processes: Option<isolation::Processes>,
 }
 
 impl Runtime {
@@ -150,6 +178,12 @@ impl Runtime {
     /// When wasmtime refuses the settings, or the machine has no thread left.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let (engine, pooled) = engine::engine(&settings)?;
+        Self::assemble(&settings, engine, pooled, outbound::Outbound::default())
+    }
+
+    /// Starts the threads of an engine.
+    fn assemble(settings: &Settings, engine: Engine, pooled: bool, outbound: outbound::Outbound) -> Result<Self, Error> {
+        let processes = settings.isolate.clone().map(isolation::Processes::new).transpose()?;
         let linker = linker::linker(&engine).map_err(Error::engine)?;
         let ticker = engine::Ticker::start(&engine)?;
         let guests = tokio::runtime::Builder::new_multi_thread()
@@ -164,6 +198,9 @@ impl Runtime {
             .unwrap_or(u32::MAX)
             .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX))
             .max(1);
+        let all = warm::Share { memory: memory_permits, descriptors: settings.descriptors.map_or_else(descriptors, Ok)? };
+        let permits_max = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
+        let all = warm::Share { descriptors: all.descriptors.min(permits_max), ..all };
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
@@ -171,10 +208,11 @@ impl Runtime {
                 linker,
                 pooled,
                 ticker,
-                warm: Arc::new(warm::Warm::new(settings.in_flight.max(1) as usize, memory_permits as usize)),
-                memory_permits,
+                warm: Arc::new(warm::Warm::new(settings.in_flight.max(1) as usize, all)),
+                all,
                 guests: Some(guests),
-                outbound: Arc::default(),
+                outbound: Arc::new(outbound),
+                processes,
             }),
         })
     }
@@ -189,13 +227,19 @@ impl Runtime {
     #[must_use]
     pub fn reserved_memory_bytes(&self) -> u64 {
         let free = self.inner.warm.free_memory_permits() as u64;
-        u64::from(self.inner.memory_permits).saturating_sub(free) * MEMORY_PERMIT_BYTES
+        u64::from(self.inner.all.memory).saturating_sub(free) * MEMORY_PERMIT_BYTES
     }
 
     /// How many instances wait for the next task of their worker, where it is granted to keep them.
     #[must_use]
     pub fn idle_instances(&self) -> usize {
         self.inner.warm.count()
+    }
+
+    /// Whether each attempt has a process of its own.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.inner.processes.is_some()
     }
 
     /// Whether instances live in a pool.
@@ -243,6 +287,15 @@ impl Runtime {
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, Error> {
         compile(&self.inner.engine, component)
     }
+}
+
+/// How many descriptors there are for guests.
+fn descriptors() -> Result<u32, Error> {
+    let found = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    if found < DESCRIPTORS_MIN {
+        return Err(Error::Descriptors { found, needed: DESCRIPTORS_MIN });
+    }
+    Ok(u32::try_from(found / 2).unwrap_or(u32::MAX))
 }
 
 /// Compiles a component as [`Runtime::compile`] does, without a runtime: for a process that does nothing else.

@@ -22,6 +22,8 @@ use url::Url;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use super::capture::Capture;
+use super::isolation::guest::{Link, Response};
+use super::isolation::wire::{self, Refusal};
 use super::state::State;
 use crate::model::outbound::{Canned, is_public};
 use crate::model::text::sanitize;
@@ -31,6 +33,8 @@ use crate::model::{Grant, LogSource, OutboundGrant, Secret};
 const REQUESTS_MAX: u32 = 64;
 /// How many of them may be under way at once.
 const IN_FLIGHT_MAX: u32 = 4;
+/// How many descriptors an attempt may take by its requests: their sockets, and those of looking up names.
+pub(super) const DESCRIPTORS: u32 = 2 * IN_FLIGHT_MAX;
 /// How much the bodies of one attempt's requests may be together, in bytes: they are collected before they are sent.
 const SENT_BYTES_MAX: u64 = 16 << 20;
 /// How much the responses of one attempt may be together, in bytes.
@@ -53,6 +57,8 @@ const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::P
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     inner: OnceLock<Result<Clients, String>>,
+    /// Who makes the requests in place of this process, where it may not.
+    relay: Option<Arc<Link>>,
 }
 
 #[derive(Debug)]
@@ -73,6 +79,11 @@ impl Drop for Clients {
 }
 
 impl Outbound {
+    /// Has another process judge and make all requests.
+    pub(super) fn relayed(link: Arc<Link>) -> Self {
+        Self { relay: Some(link), ..Self::default() }
+    }
+
     fn clients(&self) -> Result<&Clients, Error> {
         self.inner.get_or_init(clients).as_ref().map_err(|reason| Error::InternalError(Some(reason.clone())))
     }
@@ -143,7 +154,7 @@ pub(super) struct Hooks {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     /// The first request that was denied, and the line that would allow it.
-    denied: Option<String>,
+    denied: Arc<OnceLock<String>>,
 }
 
 impl Hooks {
@@ -158,7 +169,7 @@ impl Hooks {
             in_flight: Arc::default(),
             sent: Arc::default(),
             received: Arc::default(),
-            denied: None,
+            denied: Arc::default(),
         }
     }
 
@@ -169,16 +180,16 @@ impl Hooks {
 
     /// What was denied, for whoever asks why an attempt failed.
     pub(super) fn denied(&self) -> Option<&str> {
-        self.denied.as_deref()
+        self.denied.get().map(String::as_str)
     }
 
     /// Denies a request. The first one is told, to the plugin's log and to ours; a guest that goes on asking fills neither.
     fn deny(&mut self, url: &str, why: &str, help: impl FnOnce(&Self) -> String) -> Error {
-        if self.denied.is_none() {
+        if self.denied.get().is_none() {
             let text = format!("denied: a request to {}: {why}{}", sanitize(url, 200), help(self));
             self.capture.line(LogSource::Warn, &text);
             tracing::warn!(plugin = %self.plugin, url = %sanitize(url, 200), why, "a request was denied");
-            self.denied = Some(text);
+            let _ = self.denied.set(text);
         }
         Error::HttpRequestDenied
     }
@@ -233,6 +244,9 @@ impl WasiHttpHooks for Hooks {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let (parts, body) = request.into_parts();
+        if let Some(link) = &self.outbound.relay {
+            return Box::new(relay(Arc::clone(link), parts, body, options, self.relayed()));
+        }
         let judged = self.judge(&parts.method, &parts.uri);
         if let (Ok((url, ..)), Some(canned)) = (&judged, &self.canned) {
             let answer = canned_answer(canned, &parts.method, url, &self.capture);
@@ -295,6 +309,67 @@ impl WasiHttpHooks for Hooks {
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         64 << 10
+    }
+}
+
+/// What of an attempt's account a request needs that another process makes.
+struct Relayed {
+    capture: Capture,
+    sent: Arc<AtomicU64>,
+    denied: Arc<OnceLock<String>>,
+}
+
+impl Hooks {
+    fn relayed(&self) -> Relayed {
+        Relayed { capture: self.capture.clone(), sent: Arc::clone(&self.sent), denied: Arc::clone(&self.denied) }
+    }
+}
+
+/// Has another process judge a request and make it.
+async fn relay(link: Arc<Link>, parts: http::request::Parts, body: WasiBody, options: Option<RequestOptions>, account: Relayed) -> Sent {
+    let body = collect(body, &account.sent).await?;
+    let Response { id, head, told, denied } = link.request(parts, body, options.and_then(|options| options.first_byte_timeout)).await;
+    for line in told {
+        account.capture.line(line.source, &line.text);
+    }
+    if let Some(denied) = denied {
+        let _ = account.denied.set(denied);
+    }
+    let head = head.map_err(Error::from)?;
+    let mut response = http::Response::new(RelayedBody { link, id, part: None }.boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(head.status).map_err(|_| Error::HttpProtocolError)?;
+    *response.headers_mut() = wire::header_map(head.headers);
+    Ok((response, Box::new(async { Ok(()) }) as Box<_>))
+}
+
+/// The body of a response that another process reads.
+struct RelayedBody {
+    link: Arc<Link>,
+    id: u64,
+    part: Option<tokio::sync::oneshot::Receiver<Option<Result<Bytes, Refusal>>>>,
+}
+
+impl Body for RelayedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Self { link, id, part } = &mut *self;
+        let polled = Pin::new(part.get_or_insert_with(|| link.pull(*id))).poll(cx);
+        let Poll::Ready(told) = polled else { return Poll::Pending };
+        *part = None;
+        Poll::Ready(match told {
+            Ok(None) => None,
+            Ok(Some(Ok(data))) => Some(Ok(Frame::data(data))),
+            Ok(Some(Err(refusal))) => Some(Err(refusal.into())),
+            Err(_) => Some(Err(Error::InternalError(None))),
+        })
+    }
+}
+
+impl Drop for RelayedBody {
+    fn drop(&mut self) {
+        self.link.forget(self.id);
     }
 }
 

@@ -1,8 +1,10 @@
 //! A loaded component: compiled, linked and pre-instantiated, ready for any number of attempts.
 
+use std::fs::File;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -36,7 +38,7 @@ impl Kind {
 }
 
 /// How a command that serves as a gate says that its subject passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandPass {
     /// By success, as linters do.
@@ -47,7 +49,7 @@ pub enum CommandPass {
 }
 
 /// What a command that serves as a gate writes to standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandFindings {
     /// One finding a line; `path:line:column: message` is understood.
@@ -62,7 +64,7 @@ pub enum CommandFindings {
 }
 
 /// How a command is given its task, and answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandProtocol {
     /// Arguments from its params, inputs on standard input, and what it writes is the answer.
@@ -73,7 +75,7 @@ pub enum CommandProtocol {
 }
 
 /// How a command is called, and how it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Command {
     /// How it is given its task, and answers.
     pub protocol: CommandProtocol,
@@ -97,6 +99,51 @@ pub struct Plugin {
     pub(super) digest: Digest,
     pub(super) command: Command,
     pub(super) name: String,
+    /// For processes of its own: where there are any.
+    pub(super) code: Option<Code>,
+}
+
+/// Compiled code, as processes are given it.
+pub(super) struct Code {
+    pub(super) file: File,
+    pub(super) bytes: u64,
+}
+
+impl Code {
+    fn of(file: File) -> std::io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
+
+    /// Code that is in memory, as a file without a name.
+    fn in_memory(code: &[u8]) -> std::io::Result<Self> {
+        use std::io::Write as _;
+        #[cfg(target_os = "linux")]
+        let mut file = {
+            use rustix::fs::{MemfdFlags, memfd_create};
+            File::from(memfd_create("sandhog-code", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let mut file = tempfile::tempfile()?;
+        file.write_all(code)?;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{SealFlags, fcntl_add_seals};
+            // Nobody who gets it can change it.
+            fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        }
+        Self::of(file)
+    }
+}
+
+/// Maps code that [`Runtime::compile`] made: pages that are not needed are never read.
+///
+/// The file must be as trusted as this program is, and must not be changed while it is used.
+pub(super) fn map(engine: &Engine, compiled: &Path) -> Result<Component, Error> {
+    #[expect(unsafe_code, reason = "wasmtime's only way to map what it compiled; the caller vouches for the file")]
+    // SAFETY: the file is the output of `compile`, and lies with the program, written by whoever installed that; or it is what
+    // `Code` holds of it.
+    unsafe { Component::deserialize_file(engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))
 }
 
 impl std::fmt::Debug for Plugin {
@@ -156,7 +203,9 @@ impl Runtime {
         // SAFETY: the bytes are the output of `compile`, kept from change by the registry's authentication.
         let component =
             unsafe { Component::deserialize(&self.inner.engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))?;
-        self.link(&component, digest)
+        let code = self.is_isolated().then(|| Code::in_memory(compiled)).transpose();
+        let code = code.map_err(|error| Error::Isolation(format!("code cannot be kept for processes: {error}")))?;
+        Ok(Plugin { code, ..self.link(&component, digest)? })
     }
 
     /// As [`Runtime::load`], from a file that is mapped into memory: pages that are not needed are never read.
@@ -166,14 +215,13 @@ impl Runtime {
     /// # Errors
     /// As for [`Runtime::load`].
     pub fn load_file(&self, compiled: &Path, digest: Digest) -> Result<Plugin, Error> {
-        #[expect(unsafe_code, reason = "wasmtime's only way to map what it compiled; the caller vouches for the file")]
-        // SAFETY: the file is the output of `compile`, and lies with the program, written by whoever installed that.
-        let component =
-            unsafe { Component::deserialize_file(&self.inner.engine, compiled) }.map_err(|error| Error::Compiled(format!("{error:#}")))?;
-        self.link(&component, digest)
+        let component = map(&self.inner.engine, compiled)?;
+        let code = self.is_isolated().then(|| File::open(compiled).and_then(Code::of)).transpose();
+        let code = code.map_err(|error| Error::Isolation(format!("{}: {error}", compiled.display())))?;
+        Ok(Plugin { code, ..self.link(&component, digest)? })
     }
 
-    fn link(&self, component: &Component, digest: Digest) -> Result<Plugin, Error> {
+    pub(super) fn link(&self, component: &Component, digest: Digest) -> Result<Plugin, Error> {
         if let Some(required) = component.resources_required() {
             for (what, count, max) in
                 [("memories", required.num_memories, limits::MEMORIES_MAX), ("tables", required.num_tables, limits::TABLES_MAX)]
@@ -199,6 +247,6 @@ impl Runtime {
         } else {
             return Err(Error::NoEntry);
         };
-        Ok(Plugin { entry, digest, command: Command::default(), name: "NAME".to_owned() })
+        Ok(Plugin { entry, digest, command: Command::default(), name: "NAME".to_owned(), code: None })
     }
 }

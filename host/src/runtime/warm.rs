@@ -29,10 +29,18 @@ pub(super) struct Instance {
     pub(super) uses: u32,
 }
 
-/// A place in flight, and a part of the memory budget.
+/// What an attempt holds beside its place in flight, in permits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    pub(super) memory: u32,
+    pub(super) descriptors: u32,
+}
+
+/// A place in flight, and a part of what there is of memory and of descriptors.
 pub(super) struct Places {
     _slot: OwnedSemaphorePermit,
     _memory: OwnedSemaphorePermit,
+    _descriptors: OwnedSemaphorePermit,
 }
 
 struct Idle {
@@ -49,6 +57,7 @@ struct Idle {
 pub(super) struct Warm {
     slots: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    descriptors: Arc<Semaphore>,
     idle: Mutex<Queue>,
     /// How many attempts wait for a place. While there are any, no instance is kept.
     waiting: AtomicUsize,
@@ -72,10 +81,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Warm {
-    pub(super) fn new(slots: usize, memory_permits: usize) -> Self {
+    pub(super) fn new(slots: usize, all: Share) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
-            memory: Arc::new(Semaphore::new(memory_permits)),
+            memory: Arc::new(Semaphore::new(all.memory as usize)),
+            descriptors: Arc::new(Semaphore::new(all.descriptors as usize)),
             idle: Mutex::default(),
             waiting: AtomicUsize::new(0),
         }
@@ -90,11 +100,12 @@ impl Warm {
         self.idle().idle.len()
     }
 
-    /// A place in flight and a part of the memory budget, once there are; `None` when the runtime is gone.
-    pub(super) async fn places(&self, permits: u32) -> Option<Places> {
+    /// A place in flight and its share of what there is, once there are; `None` when the runtime is gone.
+    pub(super) async fn places(&self, share: Share) -> Option<Places> {
         let slot = self.acquire(&self.slots, 1).await?;
-        let memory = self.acquire(&self.memory, permits).await?;
-        Some(Places { _slot: slot, _memory: memory })
+        let memory = self.acquire(&self.memory, share.memory).await?;
+        let descriptors = self.acquire(&self.descriptors, share.descriptors).await?;
+        Some(Places { _slot: slot, _memory: memory, _descriptors: descriptors })
     }
 
     /// How much memory nobody has reserved, in permits.

@@ -1,0 +1,322 @@
+//! The walls around the process of a guest: what the kernel holds it to, whatever becomes of the engine inside.
+//!
+//! Four of them, put up before the guest's first instruction: limits on memory, processor time, descriptors and files (POSIX);
+//! death with its host; files, network and signals by Landlock (Linux 5.13 and later; it is put up before there are threads, which
+//! then all have it); a closed list of system calls by seccomp (for all threads at once). Outside Linux the first alone.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::wire::Trial;
+#[cfg(not(target_os = "linux"))]
+use crate::model::FileGrant;
+use crate::model::{Grant, Limits};
+
+/// What a process needs beside the guest: the engine, what it is handed and hands back, threads.
+const HOST_MEMORY_BYTES: u64 = 256 << 20;
+/// How often what is handed over is there at once at the most, each time in another form.
+const COPIES: u64 = 4;
+/// The descriptors of a process beside the guest's handles.
+const HOST_DESCRIPTORS: u64 = 64;
+/// The processor time of a process beside that of the attempt.
+const HOST_CPU: Duration = Duration::from_secs(5);
+
+/// Limits that the kernel counts, for this process; and its death with its host's.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn limit(limits: &Limits, code_bytes: u64, grant: &Grant) -> std::io::Result<()> {
+    let cpu = limits.timeout.saturating_add(HOST_CPU).as_secs();
+    let writes = grant.files.iter().any(|file| file.access == crate::model::Access::ReadWrite);
+    let at_most = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
+    setrlimit(Resource::Core, at_most(0))?;
+    setrlimit(Resource::Data, at_most(memory_bytes(limits, code_bytes)))?;
+    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu.saturating_add(1)) })?;
+    // What was lower already stays so.
+    let descriptors = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, at_most(descriptors.min(u64::from(limits.handles) + HOST_DESCRIPTORS)))?;
+    if !writes {
+        setrlimit(Resource::Fsize, at_most(0))?;
+    }
+    Ok(())
+}
+
+/// Closes what this process inherited beside its standard streams: files that somebody opened for the host, and did not mean for it.
+///
+/// # Errors
+/// When they cannot be listed.
+pub(super) fn close_inherited() -> std::io::Result<()> {
+    let listed = std::fs::read_dir(if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" })?;
+    let open: Vec<i32> = listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        #[expect(unsafe_code, reason = "a number alone does not say who owns a descriptor")]
+        // SAFETY: this process has opened none itself yet but the one that listed them, which is closed already.
+        unsafe {
+            rustix::io::close(descriptor);
+        }
+    }
+    Ok(())
+}
+
+/// Ends with the process that started this one.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn die_with_the_host() -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{close_files, close_system_calls};
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn close_files(_: &[FileGrant]) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn close_system_calls(_: bool) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeMap;
+
+    use landlock::{
+        ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+        RulesetCreatedAttr as _, Scope,
+    };
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads,
+    };
+
+    use crate::model::{Access, FileGrant};
+
+    /// The newest rules of Landlock that are asked for; a kernel that has less gives what it has, but never less than the first ones.
+    const NEWEST: ABI = ABI::V6;
+
+    /// Closes all files but those below granted folders, all of the network, and signals to others. For the calling thread and those
+    /// that it starts from here on.
+    ///
+    /// # Errors
+    /// When the kernel has no Landlock, or a granted folder cannot be opened.
+    pub(crate) fn close_files(granted: &[FileGrant]) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| format!("Landlock: {error}");
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(ABI::V1))
+            .and_then(|rules| rules.set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(NEWEST)))
+            .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
+            .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
+            .and_then(Ruleset::create)
+            .map_err(|error| text(&error))?;
+        let mut rules = rules;
+        for file in granted {
+            let folder = PathFd::new(&file.path).map_err(|error| format!("{}: {error}", file.path.display()))?;
+            rules = rules.add_rule(PathBeneath::new(folder, below(file.access))).map_err(|error| text(&error))?;
+        }
+        rules.restrict_self().map(|_| ()).map_err(|error| text(&error))
+    }
+
+    fn below(access: Access) -> BitFlags<AccessFs> {
+        let reads = AccessFs::ReadFile | AccessFs::ReadDir;
+        match access {
+            Access::Read => reads,
+            Access::ReadWrite => {
+                reads
+                    | AccessFs::WriteFile
+                    | AccessFs::RemoveDir
+                    | AccessFs::RemoveFile
+                    | AccessFs::MakeDir
+                    | AccessFs::MakeReg
+                    | AccessFs::MakeSym
+                    | AccessFs::Refer
+                    | AccessFs::Truncate
+            }
+        }
+    }
+
+    /// What a walled process goes on to need: memory, threads, waiting, the socket to its host.
+    const ALWAYS: &[libc::c_long] = &[
+        libc::SYS_brk,
+        libc::SYS_clock_getres,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_clone3, // refused by a filter of its own, so that the C library falls back to clone
+        libc::SYS_close,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+        libc::SYS_futex,
+        libc::SYS_getpid,
+        libc::SYS_getrandom,
+        libc::SYS_gettid,
+        libc::SYS_gettimeofday,
+        libc::SYS_madvise,
+        libc::SYS_membarrier,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+        libc::SYS_nanosleep,
+        libc::SYS_ppoll,
+        libc::SYS_read,
+        libc::SYS_readv,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_restart_syscall,
+        libc::SYS_rseq,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_sched_yield,
+        libc::SYS_sendmsg,
+        libc::SYS_sendto,
+        libc::SYS_set_robust_list,
+        libc::SYS_sigaltstack,
+        libc::SYS_write,
+        libc::SYS_writev,
+    ];
+
+    /// And beside these, where folders are granted; which files, Landlock says.
+    const WITH_FILES: &[libc::c_long] = &[
+        libc::SYS_copy_file_range,
+        libc::SYS_dup,
+        libc::SYS_faccessat,
+        libc::SYS_faccessat2,
+        libc::SYS_fadvise64,
+        libc::SYS_fallocate,
+        libc::SYS_fchmod,
+        libc::SYS_fcntl,
+        libc::SYS_fdatasync,
+        libc::SYS_fstat,
+        libc::SYS_fstatfs,
+        libc::SYS_fsync,
+        libc::SYS_ftruncate,
+        libc::SYS_getdents64,
+        libc::SYS_linkat,
+        libc::SYS_lseek,
+        libc::SYS_mkdirat,
+        libc::SYS_newfstatat,
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_pread64,
+        libc::SYS_preadv,
+        libc::SYS_preadv2,
+        libc::SYS_pwrite64,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+        libc::SYS_readlinkat,
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        libc::SYS_statx,
+        libc::SYS_symlinkat,
+        libc::SYS_unlinkat,
+        libc::SYS_utimensat,
+    ];
+
+    /// Closes all system calls but those that a guest's host functions need, for every thread of this process.
+    ///
+    /// # Errors
+    /// When the kernel has no seccomp, or the processor is one that nobody has written a list for.
+    pub(crate) fn close_system_calls(with_files: bool) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| format!("seccomp: {error}");
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
+        if with_files {
+            rules.extend(WITH_FILES.iter().map(|call| (*call, Vec::new())));
+        }
+        #[cfg(target_arch = "x86_64")]
+        rules.extend([(libc::SYS_poll, Vec::new())]);
+        let only = |argument: u8, mask: u64, value: u64| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
+                .and_then(|condition| SeccompRule::new(vec![condition]))
+                .map(|rule| vec![rule])
+                .map_err(|error| text(&error))
+        };
+        let executable = libc::PROT_EXEC as u64;
+        for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+            rules.insert(call, only(2, executable, 0)?);
+        }
+        // Threads of this process, and no other process.
+        let thread = libc::CLONE_THREAD as u64;
+        rules.insert(libc::SYS_clone, only(0, thread, thread)?);
+        // A panic that aborts signals itself.
+        rules.insert(libc::SYS_tgkill, only(0, u64::MAX, u64::from(std::process::id()))?);
+        let names = |name: libc::c_int| only(0, u64::MAX, name as u64);
+        let mut prctl = names(libc::PR_SET_NAME)?;
+        prctl.extend(names(libc::PR_SET_VMA)?);
+        rules.insert(libc::SYS_prctl, prctl);
+        let arch = || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| text(&error));
+        let refuse = |errno: libc::c_int| SeccompAction::Errno(errno as u32);
+        let closed = SeccompFilter::new(rules, refuse(libc::EPERM), SeccompAction::Allow, arch()?);
+        let fallback = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        let fallback = SeccompFilter::new(fallback, SeccompAction::Allow, refuse(libc::ENOSYS), arch()?);
+        for filter in [fallback, closed] {
+            let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| text(&error))?;
+            if let Err(error) = apply_filter_all_threads(&program) {
+                return Err(text(&error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tries what nobody inside the walls may do. To be called within them, with the system calls open that files need, so that it is
+/// Landlock that has to stop those.
+pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    let mut trial = |act: &str, tried: std::io::Result<()>| {
+        trials.push(Trial { act: act.to_owned(), stopped_by: tried.err().map(|error| error.to_string()) });
+    };
+    #[cfg(target_os = "linux")]
+    {
+        use std::net::{TcpListener, TcpStream, UdpSocket};
+        trial("read a file that everybody may read", std::fs::read("/etc/passwd").map(drop));
+        trial("list a folder", std::fs::read_dir("/").map(drop));
+        trial("write a file", std::fs::write(std::env::temp_dir().join(format!("sandhog-{host}")), "x"));
+        trial("read the memory of its host", std::fs::File::open(format!("/proc/{host}/mem")).map(drop));
+        trial("connect to an address", TcpStream::connect("127.0.0.1:9").map(drop));
+        trial("listen on an address", TcpListener::bind("127.0.0.1:0").map(drop));
+        trial("send datagrams", UdpSocket::bind("127.0.0.1:0").map(drop));
+        trial("make a socket", std::os::unix::net::UnixDatagram::unbound().map(drop));
+        trial("start a program", std::process::Command::new("/bin/true").status().map(drop));
+        let pid = i32::try_from(host).ok().and_then(rustix::process::Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
+        trial("signal its host", pid.and_then(rustix::process::test_kill_process).map_err(Into::into));
+        trial("make memory executable", executable_memory());
+        let lower = Rlimit { current: Some(0), maximum: Some(0) };
+        trial("change its limits", setrlimit(Resource::Core, lower).map_err(Into::into));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = host;
+    let mut memory = Vec::<u8>::new();
+    let more = usize::try_from(memory_bytes(limits, 0)).unwrap_or(usize::MAX / 2);
+    trial("take more memory than it may", memory.try_reserve_exact(more).map_err(std::io::Error::other));
+    let mut duplicates = Vec::new();
+    let taken = (0..=u64::from(limits.handles) + HOST_DESCRIPTORS).try_for_each(|_| {
+        duplicates.push(std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?);
+        Ok(())
+    });
+    trial("open more descriptors than it may", taken);
+    trials
+}
+
+/// How much memory the process of an attempt may take, in bytes.
+fn memory_bytes(limits: &Limits, code_bytes: u64) -> u64 {
+    let handed = limits.input.saturating_add(limits.output).saturating_add(limits.log).saturating_mul(COPIES);
+    [limits.memory, limits.scratch, handed, code_bytes, HOST_MEMORY_BYTES].into_iter().fold(0, u64::saturating_add)
+}
+
+#[cfg(target_os = "linux")]
+fn executable_memory() -> std::io::Result<()> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    const SIZE: usize = 4096;
+    #[expect(unsafe_code, reason = "mapping memory has no safe form")]
+    // SAFETY: a mapping of its own, at an address that the kernel chooses, which nobody uses and which is given back.
+    unsafe {
+        let memory = mmap_anonymous(std::ptr::null_mut(), SIZE, ProtFlags::READ | ProtFlags::EXEC, MapFlags::PRIVATE)?;
+        munmap(memory, SIZE)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Guests in processes of their own: the same attacks with the same outcomes as within one process, and the walls, looked at from
+//! outside.
+
+#[path = "sandbox.rs"]
+mod sandbox;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+fn sandhog(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
+    command.current_dir(folder).env_clear().env("HOME", folder).env("SANDHOG_GATES", "");
+    command.env("SANDHOG_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A guest that spins, in a process of its own, and the two processes.
+struct Spinning {
+    host: Child,
+    guest: u32,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+    }
+}
+
+fn field(process: u32, name: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t").map(str::to_owned))
+}
+
+fn guest_of(host: u32) -> Option<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{host}/task")).ok()?.flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect::<Vec<_>>().join(" ");
+    // The one that tries the walls first is given no code.
+    let is_guest = |process: &u32| {
+        std::fs::read_link(format!("/proc/{process}/fd/1")).is_ok_and(|target| target.starts_with("/memfd:sandhog-code (deleted)"))
+    };
+    children.split_whitespace().filter_map(|process| process.parse().ok()).find(is_guest)
+}
+
+fn spinning() -> Spinning {
+    let folder = tempfile::tempdir().expect("a folder");
+    let guest = root().join("dist/guests/spins.wasm");
+    let arguments = ["call", guest.to_str().expect("text"), "--isolate", "process", "--fuel", "900T", "--timeout", "10m", "--json"];
+    // With a file that is open in whoever starts it, as a build server's secrets may be.
+    let mut host = Command::new("sh");
+    host.args(["-c", "exec 9</etc/passwd; exec \"$@\"", "sh"]);
+    let plain = sandhog(folder.path(), &arguments);
+    host.arg(plain.get_program()).args(plain.get_args()).current_dir(folder.path()).env_clear();
+    host.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut host = host.spawn().expect("runs");
+    let guest = loop {
+        assert!(host.try_wait().expect("a process").is_none(), "it ended");
+        // The second filter is the last wall.
+        match guest_of(host.id()).filter(|guest| field(*guest, "Seccomp_filters").is_some_and(|filters| filters == "2")) {
+            Some(guest) => break guest,
+            None => std::thread::yield_now(),
+        }
+    };
+    Spinning { host, guest, _folder: folder }
+}
+
+fn kill(process: u32) {
+    assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().expect("runs").success());
+}
+
+fn is_gone(process: u32) -> bool {
+    field(process, "State").is_none_or(|state| state.starts_with('Z') || state.starts_with('X'))
+}
+
+#[test]
+fn a_process_that_tries_to_get_out_is_stopped_at_every_wall() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = sandhog(folder.path(), &["config", "walls", "--json"]).output().expect("runs");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((output.status.code(), &told["hold"]), (Some(0), &Value::Bool(true)), "{told}");
+    let stopped_by = |act: &str| {
+        let trial = told["trials"].as_array().expect("trials").iter().find(|trial| trial["act"] == act);
+        trial.unwrap_or_else(|| panic!("nobody tried to {act}: {told}"))["stopped_by"].as_str().expect("a reason").to_owned()
+    };
+    // By the wall that is meant, and not because there is nothing to be found.
+    for act in ["read a file that everybody may read", "list a folder", "write a file", "read the memory of its host"] {
+        assert!(stopped_by(act).contains("Permission denied"), "{act}: {}", stopped_by(act));
+    }
+    for act in [
+        "connect to an address",
+        "listen on an address",
+        "send datagrams",
+        "make a socket",
+        "start a program",
+        "signal its host",
+        "make memory executable",
+        "change its limits",
+    ] {
+        assert!(stopped_by(act).contains("Operation not permitted"), "{act}: {}", stopped_by(act));
+    }
+    assert!(stopped_by("open more descriptors than it may").contains("Too many open files"));
+    assert!(stopped_by("take more memory than it may").contains("memory"));
+}
+
+#[test]
+fn the_process_of_a_guest_is_walled_in_as_the_kernel_sees_it() {
+    let spinning = spinning();
+    let guest = spinning.guest;
+    assert_eq!(field(guest, "Seccomp").as_deref(), Some("2"), "filtered");
+    assert_eq!(field(guest, "NoNewPrivs").as_deref(), Some("1"));
+    let threads: Vec<String> = std::fs::read_dir(format!("/proc/{guest}/task"))
+        .expect("threads")
+        .flatten()
+        .map(|thread| std::fs::read_to_string(thread.path().join("status")).expect("a status"))
+        .collect();
+    assert!(threads.len() > 1 && threads.iter().all(|status| status.contains("Seccomp:\t2")), "each of its threads");
+    let limits = std::fs::read_to_string(format!("/proc/{guest}/limits")).expect("limits");
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).expect("a limit");
+        line[name.len()..].split_whitespace().next().expect("a value").to_owned()
+    };
+    assert_eq!((limit("Max file size"), limit("Max core file size")), ("0".to_owned(), "0".to_owned()));
+    assert_eq!(limit("Max open files"), (128 + 64).to_string());
+    assert_eq!(limit("Max cpu time"), "605");
+    assert!(limit("Max data size").parse::<u64>().expect("a number") < 1 << 30);
+    assert_eq!(std::fs::read(format!("/proc/{guest}/environ")).expect("an environment"), b"", "nothing of the host's environment");
+    let open: Vec<String> = std::fs::read_dir(format!("/proc/{guest}/fd"))
+        .expect("descriptors")
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .map(|target| target.display().to_string())
+        .collect();
+    let known = |target: &String| ["socket:", "/memfd:sandhog-code", "/dev/null"].iter().any(|known| target.starts_with(known));
+    assert!(open.iter().all(known), "{open:?}");
+}
+
+#[test]
+fn a_process_that_dies_is_one_failed_attempt_and_one_whose_host_dies_dies() {
+    let mut spinning_one = spinning();
+    kill(spinning_one.guest);
+    let mut line = String::new();
+    BufReader::new(spinning_one.host.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");
+    let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!(told["failure"]["kind"], "host", "{told}");
+    assert!(told["failure"]["message"].as_str().expect("text").contains("signal: 9"), "{told}");
+
+    let spinning = spinning();
+    let guest = spinning.guest;
+    drop(spinning);
+    while !is_gone(guest) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn work_that_is_isolated_comes_to_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    let plugins = root().join("dist/plugins");
+    write("sandhog.toml", &format!("isolate = \"process\"\nplugins = [{:?}]\n", plugins.display().to_string()));
+    write("a.txt", "one");
+    write("w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"a.txt\"]\n");
+    let run = |arguments: &[&str]| -> Output { sandhog(folder.path(), arguments).output().expect("runs") };
+    let shown = String::from_utf8(run(&["config", "show"]).stdout).expect("text");
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["isolate", "file", "process"])), "{shown}");
+    let usage = |arguments: &[&str]| {
+        let output = run(arguments);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        (told["usage"]["fuel"].clone(), told["usage"]["peak_memory_bytes"].clone(), told["artifacts"].clone())
+    };
+    let call = ["call", "echo", "--input", "a.txt", "--json"];
+    assert_eq!(usage(&call), usage(&[&call[..], &["--isolate", "none"]].concat()), "fuel, memory and artifacts");
+    let output = run(&["run", "w.toml", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(walkdir::WalkDir::new(folder.path().join("out")).into_iter().flatten().any(|entry| entry.file_type().is_file()));
+    let traced = run(&["call", "echo", "--trace"]);
+    assert_eq!(traced.status.code(), Some(2), "{}", String::from_utf8_lossy(&traced.stderr));
+}
