@@ -197,6 +197,14 @@ fn the_commands_of_the_guide_to_performance_run() {
 }
 
 #[test]
+fn the_commands_of_the_guide_to_security_run() {
+    let world = World::new();
+    world.write("sandhog.toml", format!("plugins = [{:?}]\n", root().join("dist/plugins").display().to_string()));
+    world.write("README.md", "# A page\n");
+    assert_eq!(run_page(&world, "security.md"), 2);
+}
+
+#[test]
 fn the_commands_of_the_guide_to_the_contract_run() {
     let world = World::new();
     world.write("later.wat", COUNTS.replace("sandhog_worker_run", "sandhog:plugin/worker@0.9.0#run"));

@@ -176,14 +176,15 @@ fn numbers() -> impl FnMut(u64) -> u64 {
 
 #[test]
 fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
-    const KILLS: usize = 200;
+    // More with SANDHOG_TEST_KILLS.
+    let kill_count = std::env::var("SANDHOG_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     const TASKS: usize = 1000;
     let place = Place::new();
     place.wide(TASKS);
     let mut random = numbers();
     let mut accepted: Vec<String> = Vec::new();
     let mut kills = 0;
-    while kills < KILLS {
+    while kills < kill_count {
         // Few at once, so that a run lasts for several kills.
         let mut started = place.spawn(&["run", "w.toml", "--concurrency", "4"]);
         accepted.extend(started.accepted());

@@ -451,7 +451,7 @@ fn a_loss_of_power_at_any_moment_loses_nothing_that_was_told() {
             told.hear(text);
         }
         let due = (at + 1) * images / ops.len();
-        for _ in opened..due {
+        while opened < due {
             opened += 1;
             let image = disk.image(&mut random);
             let folder = image_folder();
