@@ -832,6 +832,20 @@ fn an_interrupt_cancels_the_run() {
 // --- The rest
 
 #[test]
+fn a_process_that_may_open_too_few_files_does_not_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |most: u32| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" call echo"), env!("CARGO_BIN_EXE_sandhog")]);
+        let plugins = root().join("dist/plugins");
+        command.current_dir(folder.path()).env_clear().env("HOME", folder.path()).env("SANDHOG_GATES", "").env("SANDHOG_PLUGINS", plugins);
+        Ran::of(command.env("SANDHOG_CACHE_DIR", cache()).output().expect("runs"))
+    };
+    run(255).exits(3).complains(&["may open 255 files at once, and 256 are needed", "ulimit -n 256"]);
+    run(256).exits(0);
+}
+
+#[test]
 fn usage_errors_exit_with_two_and_help_with_zero() {
     let folder = place();
     run(folder.path(), &[]).exits(2);

@@ -997,6 +997,32 @@ fn who_finds_no_place_waits_for_one() {
     });
 }
 
+/// Descriptors are shared as memory is: who is granted folders takes its part, and waits where there is none; who asks for more than
+/// there is at all is told; and others never notice.
+#[test]
+fn descriptors_are_shared_and_who_finds_none_waits() {
+    let runtime = Runtime::new(Settings { descriptors: Some(20), ..Settings::default() }).expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = vec![FileGrant { path: folder.path().to_owned(), at: "/granted".into(), access: Access::Read }];
+    let granted = Arc::new(Grant { files, ..Grant::default() });
+    let (reader, good) = (load_in(&runtime, "escapes_folder").expect("loads"), load_in(&runtime, "behaves").expect("loads"));
+    block_on(async {
+        let of = |handles| Call { grant: Arc::clone(&granted), ..limits(|l| l.handles = handles) };
+        let failure = runtime.run(&reader, task("{}"), of(20)).await.result.expect_err("more than there is");
+        assert_eq!(failure.kind, FailureKind::Host);
+        assert!(failure.message.contains("21, where this host has 20") && failure.message.contains("ulimit -n"), "{failure}");
+        // Two of these never run at once.
+        let tasks = (0..20).map(|_| {
+            let (runtime, reader, call) = (runtime.clone(), reader.clone(), of(15));
+            tokio::spawn(async move { runtime.run(&reader, task("{}"), call).await })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            assert!(task.await.expect("no panic").result.is_ok());
+        }
+        assert!(runtime.run(&good, task("{}"), defaults()).await.result.is_ok(), "one that is granted nothing takes none");
+    });
+}
+
 fn reused(uses: u32, change: impl FnOnce(&mut Limits)) -> Call {
     Call { grant: Arc::new(Grant { reuse: uses, ..Grant::default() }), ..limits(change) }
 }
