@@ -81,6 +81,9 @@ pub struct Settings {
     pub descriptors: Option<u32>,
     /// The guest's call stack, in bytes. Default: 512 KiB.
     pub stack_bytes: usize,
+    /// Threads for host calls that block, such as those for files. Default: as many as are needed, up to tokio's own bound; where it is
+    /// set, they are started at once and kept, and there are never more.
+    pub blocking_threads: Option<usize>,
     /// Where instances live.
     pub allocator: Allocator,
     /// The program, sandhog itself, whose processes run the guests: one process for each attempt, walled in by the kernel. Without
@@ -97,6 +100,7 @@ impl Default for Settings {
             memory_max_bytes: Limits::CEILING.memory,
             descriptors: None,
             stack_bytes: 512 << 10,
+            blocking_threads: None,
             allocator: Allocator::Auto,
             isolate: None,
         }
@@ -186,14 +190,25 @@ impl Runtime {
         let processes = settings.isolate.clone().map(isolation::Processes::new).transpose()?;
         let linker = linker::linker(&engine).map_err(Error::engine)?;
         let ticker = engine::Ticker::start(&engine)?;
-        let guests = tokio::runtime::Builder::new_multi_thread()
+        let mut guests = tokio::runtime::Builder::new_multi_thread();
+        guests
             .worker_threads(settings.threads.max(1))
             .thread_name("sandhog-guest")
             // Timers are looked at after so many polls; each may take a whole tick when guests spin.
             .event_interval(8)
-            .enable_time()
-            .build()
-            .map_err(Error::Thread)?;
+            .enable_time();
+        if let Some(blocking) = settings.blocking_threads {
+            guests.max_blocking_threads(blocking.max(1)).thread_keep_alive(Duration::from_secs(365 * 24 * 60 * 60));
+        }
+        let guests = guests.build().map_err(Error::Thread)?;
+        if let Some(blocking) = settings.blocking_threads {
+            let all = Arc::new(std::sync::Barrier::new(blocking.max(1) + 1));
+            for _ in 0..blocking.max(1) {
+                let all = Arc::clone(&all);
+                guests.spawn_blocking(move || all.wait());
+            }
+            all.wait();
+        }
         let memory_permits = u32::try_from(settings.memory_total_bytes / MEMORY_PERMIT_BYTES)
             .unwrap_or(u32::MAX)
             .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX))

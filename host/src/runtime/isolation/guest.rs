@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::BufReader;
+use std::mem::ManuallyDrop;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -21,6 +22,8 @@ use crate::runtime::outbound::Outbound;
 use crate::runtime::state::Progress;
 use crate::runtime::{Allocator, Call, Runtime, Settings, engine};
 
+/// The threads for calls that wait for files: all that there are, since none can be started behind the last wall.
+const BLOCKING_THREADS: usize = 4;
 /// How often progress is told at most: it is for people to see.
 const PROGRESS_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
@@ -156,18 +159,23 @@ pub fn serve() -> std::io::Result<()> {
     match wire::read(&mut from, wire::TO_GUEST_BYTES_MAX)? {
         ToGuest::Try => link.send(&ToHost::Tried(trials(host))),
         ToGuest::Start(start) => {
-            let done = attempt(*start, &link, from).unwrap_or_else(|reason| Done {
-                result: Err(Failure::new(FailureKind::Host, reason)),
-                receipt: Receipt::default(),
-                log: Log::default(),
-                looks: WireLooks::None,
-            });
+            // A panic, in whichever thread, is the end of the attempt: its host is told of what.
+            let last = Arc::clone(&link);
+            std::panic::set_hook(Box::new(move |panic| {
+                last.send(&ToHost::Done(Box::new(failed(&format!("a panic in the process of the attempt: {panic}")))));
+                std::process::exit(1);
+            }));
+            let done = attempt(*start, &link, from).unwrap_or_else(|reason| failed(&reason));
             link.send(&ToHost::Done(Box::new(done)));
         }
         ToGuest::Cancel | ToGuest::Content { .. } | ToGuest::Response { .. } | ToGuest::Part { .. } => {}
     }
     // Nothing here is worth taking down in order.
     std::process::exit(0)
+}
+
+fn failed(reason: &str) -> Done {
+    Done { result: Err(Failure::new(FailureKind::Host, reason)), receipt: Receipt::default(), log: Log::default(), looks: WireLooks::None }
 }
 
 fn trials(host: u32) -> Vec<wire::Trial> {
@@ -195,6 +203,7 @@ fn attempt(start: Start, link: &Arc<Link>, mut from: BufReader<UnixStream>) -> R
         memory_max_bytes: limits.memory,
         stack_bytes,
         descriptors: Some(u32::MAX), // the kernel counts them
+        blocking_threads: Some(BLOCKING_THREADS),
         allocator: Allocator::OnDemand,
         isolate: None,
     };
@@ -204,7 +213,8 @@ fn attempt(start: Start, link: &Arc<Link>, mut from: BufReader<UnixStream>) -> R
     let component = super::super::plugin::map(&engine, std::path::Path::new(CODE)).map_err(|error| text(&error))?;
     walls::close_files(&grant.files)?;
     let outbound = Outbound::relayed(Arc::clone(link));
-    let runtime = Runtime::assemble(&settings, engine, pooled, outbound).map_err(|error| text(&error))?;
+    // Never taken down: that would take a thread, and the process ends anyway.
+    let runtime = ManuallyDrop::new(Runtime::assemble(&settings, engine, pooled, outbound).map_err(|error| text(&error))?);
     let plugin = runtime.link(&component, digest).map_err(|error| text(&error))?.with_name(&name).with_command(command);
     let cancel = CancellationToken::new();
     let (listener, cancelled) = (Arc::clone(link), cancel.clone());

@@ -12,6 +12,7 @@ pub(super) mod wire;
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -82,7 +83,7 @@ impl Drop for Processes {
 pub fn trials(program: &Path) -> Result<Vec<Trial>, Error> {
     let failed = |error: std::io::Error| Error::Isolation(format!("the process that tries the walls gave no answer: {error}"));
     let nothing = File::open("/dev/null").map_err(failed)?;
-    let (mut process, mut socket) = Process::start(program, nothing)?;
+    let (process, mut socket) = Process::start(program, nothing)?;
     socket.set_read_timeout(Some(TRIAL_MAX)).map_err(failed)?;
     wire::write(&mut socket, &ToGuest::Try).map_err(failed)?;
     let told = wire::read(&mut socket, TRIAL_BYTES_MAX);
@@ -139,7 +140,7 @@ impl Processes {
 }
 
 /// A process, which is killed and waited for when nobody wants it any more.
-struct Process(Child);
+struct Process(Option<Child>);
 
 impl Process {
     fn start(program: &Path, code: File) -> Result<(Self, UnixStream), Error> {
@@ -149,19 +150,30 @@ impl Process {
         command.arg("guest").env_clear().stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(code).stderr(Stdio::null());
         // Not of our terminal's group: who interrupts us ends it by ending us.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        Ok((Self(command.spawn().map_err(failed)?), ours))
+        Ok((Self(Some(command.spawn().map_err(failed)?)), ours))
     }
 
-    /// Kills it, if it has not ended, and says how it ended.
-    fn end(&mut self) -> Option<std::process::ExitStatus> {
-        let _ = self.0.kill();
-        self.0.wait().ok()
+    /// Kills it, if it has not ended, and says how it ended. Waits for that.
+    fn end(mut self) -> Option<std::process::ExitStatus> {
+        let mut child = self.0.take()?;
+        let ended = child.try_wait().ok().flatten();
+        ended.or_else(|| {
+            let _ = child.kill();
+            child.wait().ok()
+        })
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        let Some(mut child) = self.0.take() else { return };
+        let _ = child.kill();
+        let mut wait = move || drop(child.wait());
+        // One that the kernel does not let go of holds up nobody else.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(wait)),
+            Err(_) => wait(),
+        }
     }
 }
 
@@ -227,7 +239,7 @@ async fn within(
     let code = plugin.code.as_ref().ok_or_else(|| host("the plugin was loaded for a host without isolation".to_owned()))?;
     let failed = |error: std::io::Error| host(format!("the process of the attempt: {error}"));
     let again = code.file.try_clone().map_err(failed)?;
-    let (mut process, socket) = Process::start(program, again).map_err(|error| host(error.to_string()))?;
+    let (process, socket) = Process::start(program, again).map_err(|error| host(error.to_string()))?;
     socket.set_nonblocking(true).map_err(failed)?;
     let socket = tokio::net::UnixStream::from_std(socket).map_err(failed)?;
     let subject = match &entrance {
@@ -266,14 +278,15 @@ async fn within(
         }
         ended = talk.listen(socket, start) => ended,
     };
-    ended.map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => {
-            let how = process.0.try_wait().ok().flatten().or_else(|| process.end());
+    match ended {
+        Ok(done) => Ok(done),
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+            let how = tokio::task::spawn_blocking(move || process.end()).await.ok().flatten();
             let how = how.map_or_else(|| "in an unknown way".to_owned(), |status| status.to_string());
-            host(format!("the process of the attempt ended without a word: {how}"))
+            Err(host(format!("the process of the attempt ended without a word: {how}")))
         }
-        _ => host(format!("the process of the attempt does not keep to its protocol: {error}")),
-    })
+        Err(error) => Err(host(format!("the process of the attempt does not keep to its protocol: {error}"))),
+    }
 }
 
 fn wired(subject: Subject) -> WireSubject {

@@ -140,13 +140,12 @@ mod linux {
         }
     }
 
-    /// What a walled process goes on to need: memory, threads, waiting, the socket to its host.
+    /// What a walled process goes on to need: memory, waiting, the socket to its host. All of its threads are there by then.
     const ALWAYS: &[libc::c_long] = &[
         libc::SYS_brk,
         libc::SYS_clock_getres,
         libc::SYS_clock_gettime,
         libc::SYS_clock_nanosleep,
-        libc::SYS_clone3, // refused by a filter of its own, so that the C library falls back to clone
         libc::SYS_close,
         libc::SYS_exit,
         libc::SYS_exit_group,
@@ -239,9 +238,6 @@ mod linux {
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
             rules.insert(call, only(2, executable, 0)?);
         }
-        // Threads of this process, and no other process.
-        let thread = libc::CLONE_THREAD as u64;
-        rules.insert(libc::SYS_clone, only(0, thread, thread)?);
         // A panic that aborts signals itself.
         rules.insert(libc::SYS_tgkill, only(0, u64::MAX, u64::from(std::process::id()))?);
         let names = |name: libc::c_int| only(0, u64::MAX, name as u64);
@@ -249,17 +245,10 @@ mod linux {
         prctl.extend(names(libc::PR_SET_VMA)?);
         rules.insert(libc::SYS_prctl, prctl);
         let arch = || std::env::consts::ARCH.try_into().map_err(|error: seccompiler::BackendError| text(&error));
-        let refuse = |errno: libc::c_int| SeccompAction::Errno(errno as u32);
-        let closed = SeccompFilter::new(rules, refuse(libc::EPERM), SeccompAction::Allow, arch()?);
-        let fallback = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        let fallback = SeccompFilter::new(fallback, SeccompAction::Allow, refuse(libc::ENOSYS), arch()?);
-        for filter in [fallback, closed] {
-            let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|error| text(&error))?;
-            if let Err(error) = apply_filter_all_threads(&program) {
-                return Err(text(&error));
-            }
-        }
-        Ok(())
+        let refused = SeccompAction::Errno(libc::EPERM as u32);
+        let closed = SeccompFilter::new(rules, refused, SeccompAction::Allow, arch()?);
+        let program: BpfProgram = closed.and_then(TryInto::try_into).map_err(|error| text(&error))?;
+        apply_filter_all_threads(&program).map_err(|error| text(&error))
     }
 }
 
@@ -281,6 +270,7 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
         trial("listen on an address", TcpListener::bind("127.0.0.1:0").map(drop));
         trial("send datagrams", UdpSocket::bind("127.0.0.1:0").map(drop));
         trial("make a socket", std::os::unix::net::UnixDatagram::unbound().map(drop));
+        trial("start a thread", std::thread::Builder::new().spawn(|| {}).map(drop));
         trial("start a program", std::process::Command::new("/bin/true").status().map(drop));
         let pid = i32::try_from(host).ok().and_then(rustix::process::Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
         trial("signal its host", pid.and_then(rustix::process::test_kill_process).map_err(Into::into));

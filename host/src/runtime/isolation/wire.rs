@@ -19,7 +19,7 @@ use crate::model::{Access, Artifact, Failure, FileGrant, Grant, Limits, Log, Log
 use crate::runtime::Command;
 
 /// The largest frame that a process is sent by its host, in bytes; who sends is trusted.
-pub(super) const TO_GUEST_BYTES_MAX: usize = 4 << 30;
+pub(super) const TO_GUEST_BYTES_MAX: usize = u32::MAX as usize;
 /// How much a frame may hold beside what an answer and a log may be: names, lengths, what was looked at.
 const SLACK_BYTES: u64 = 40 << 20;
 
