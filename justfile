@@ -28,6 +28,11 @@ guests:
 hostile: guests plugins
     cargo test --release --locked --test hostile -- --nocapture --test-threads 1
 
+# A server under mixed good and hostile work, killed, replaced, without room: a part of so many minutes
+soak *arguments: guests plugins
+    cargo build --release --locked
+    scripts/soak {{arguments}}
+
 # What a task costs, against bare wasmtime
 bench *arguments: plugins
     cargo run --release --package sandhog -- bench {{arguments}}
