@@ -682,6 +682,21 @@ fn a_mistake_is_shown_with_its_line_and_a_caret() {
 }
 
 #[test]
+fn a_file_that_is_wrong_steers_no_terminal_when_it_is_quoted() {
+    let folder = place();
+    // In a key, in a value, in the line that is quoted, in the name of the file.
+    let text = "na\u{1}me = 1 # \u{202e}txet \u{9b}2J\n\"\u{1b}[2J\" = 3\n";
+    let path = write(&folder, "work\u{1b}[2Jflow.toml", text);
+    for arguments in [&["plan"], &["run"]] {
+        let ran = sandhog(folder.path()).args(arguments).arg(&path).output().map(Ran::of).expect("runs").exits(2);
+        let said = format!("{}{}", ran.out, ran.err);
+        let steering = |c: &char| c.is_control() && *c != '\n' || *c == '\u{202e}';
+        assert_eq!(said.chars().find(steering), None, "{said:?}");
+        assert!(said.contains("\\u{1b}[2J"), "{said}");
+    }
+}
+
+#[test]
 fn a_workflow_is_checked_against_its_plugins_before_anything_runs() {
     let folder = place();
     write(&folder, "a.md", "# A\n");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use super::tree::Tree;
+use crate::model::text::{ERROR_BYTES_MAX, sanitize_lines};
 use crate::model::{Finding, Metric};
 
 /// The name of the file, beside `sandhog.toml`.
@@ -66,7 +67,7 @@ struct File {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is no JSON of this form.
-    #[error("it does not read as a baseline: {0}")]
+    #[error("it does not read as a baseline: {}", sanitize_lines(&.0.to_string(), ERROR_BYTES_MAX))]
     Form(#[from] serde_json::Error),
     /// It was written by a newer version.
     #[error("it is of format {0}, and this version reads format {FORMAT}; upgrade sandhog")]

@@ -6,7 +6,11 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use serde_json::json;
 
 use crate::config::Problems;
+use crate::model::text::sanitize_lines;
 use crate::report::SCHEMA_VERSION;
+
+/// How much of an error is printed, in bytes.
+const PRINTED_BYTES_MAX: usize = 64 << 10;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +104,10 @@ impl Error {
                 err!("{text}");
             }
         }
-        errln!("error: {}", self.message);
+        // Names of files and texts of strangers are in it.
+        errln!("error: {}", sanitize_lines(&self.message, PRINTED_BYTES_MAX));
         if let Some(help) = &self.help {
-            errln!("  help: {help}");
+            errln!("  help: {}", sanitize_lines(help, PRINTED_BYTES_MAX));
         }
     }
 }

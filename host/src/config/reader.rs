@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::model::finding::Span;
-use crate::model::text::did_you_mean;
+use crate::model::text::{ERROR_BYTES_MAX, blank_controls, did_you_mean, sanitize, sanitize_lines};
 use crate::model::{Finding, Location, Severity};
 
 /// The largest file that is read as configuration, in bytes.
@@ -113,7 +113,9 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) fn new(file: &str, text: &str) -> Self {
-        Self { file: file.to_owned(), text: Arc::new(NamedSource::new(file, text.to_owned())), problems: Vec::new() }
+        // A stranger's file is quoted in what is said of it, and shall neither steer a terminal nor look like something else.
+        let file = sanitize(file, ERROR_BYTES_MAX);
+        Self { text: Arc::new(NamedSource::new(&file, blank_controls(text))), file, problems: Vec::new() }
     }
 
     /// Parses the file, with all of its errors of syntax collected.
@@ -145,8 +147,8 @@ impl Collector {
             file: self.file.clone(),
             line,
             column,
-            message: message.into(),
-            help,
+            message: sanitize_lines(&message.into(), ERROR_BYTES_MAX),
+            help: help.map(|help| sanitize_lines(&help, ERROR_BYTES_MAX)),
             span,
             source: Arc::clone(&self.text),
         });

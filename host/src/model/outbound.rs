@@ -69,7 +69,7 @@ impl FromStr for Origin {
             // Whole top-level domains are no origin that anyone means.
             Host::Domain(name) => {
                 let name = name.trim_end_matches('.').to_owned();
-                if name.contains('*') || (below && !name.contains('.')) {
+                if name.is_empty() || name.contains('*') || (below && !name.contains('.')) {
                     return Err(not());
                 }
                 Host::Domain(name)
@@ -219,6 +219,7 @@ mod tests {
             "https://*.com.",
             "https://*",
             "https://*.1.2.3.4",
+            "https://.",
         ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }

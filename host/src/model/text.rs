@@ -28,6 +28,19 @@ pub fn sanitize_lines(text: &str, bytes_max: usize) -> String {
     escape(text, bytes_max, true)
 }
 
+/// The same text, as many bytes and characters long, to be shown with places in it marked: what [`sanitize_lines`] escapes stands as one
+/// harmless character.
+#[must_use]
+pub fn blank_controls(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\t' => c,
+        '\r' => ' ',
+        c if !c.is_control() && !is_bidirectional_control(c) => c,
+        c => ['?', '¿', char::REPLACEMENT_CHARACTER][c.len_utf8() - 1],
+    };
+    text.chars().map(harmless).collect()
+}
+
 fn escape(text: &str, bytes_max: usize, keep_line_feeds: bool) -> String {
     let mut out = String::with_capacity(text.len().min(bytes_max));
     for (at, c) in text.char_indices() {
@@ -82,6 +95,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn blanked_text_is_as_long_as_before_and_has_no_controls(text in any::<String>()) {
+            let blanked = blank_controls(&text);
+            prop_assert!(blanked.char_indices().map(|(at, _)| at).eq(text.char_indices().map(|(at, _)| at)) && blanked.len() == text.len());
+            prop_assert!(!blanked.chars().any(|c| c.is_control() && !"\n\t".contains(c) || is_bidirectional_control(c)));
+        }
+
         #[test]
         fn nothing_unprintable_survives(text in any::<String>(), max in 0_usize..64) {
             let safe = sanitize(&text, max);
