@@ -895,6 +895,22 @@ fn plugins_are_uploaded_where_that_is_on_and_are_granted_nothing() {
 }
 
 #[test]
+fn a_plugin_that_is_replaced_before_it_was_ever_called_refuses_no_submission() {
+    let place = Place::new();
+    let file = place.path().join("plugins/echo.wasm");
+    let bytes = std::fs::read(&file).expect("reads");
+    let server = place.serve(&[]);
+    for variant in 0..5_u8 {
+        // A custom section, which means nothing: other bytes that do the same.
+        let new = place.path().join("plugins/.echo.new");
+        std::fs::write(&new, [&bytes[..], &[0, 3, 1, b'v', variant]].concat()).expect("written");
+        std::fs::rename(&new, &file).expect("renamed");
+        let run = server.submit_wide(1);
+        assert_eq!(server.ended(&run)["status"], "completed");
+    }
+}
+
+#[test]
 fn figures_count_what_happened_and_instances_return_to_zero() {
     let place = Place::new();
     let server = place.serve(&[]);

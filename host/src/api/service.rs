@@ -26,13 +26,13 @@ use super::shapes::{
 };
 use crate::client::Client;
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
-use crate::config::workflow;
+use crate::config::workflow::{self, Source};
 use crate::journal::{DeadLetter, READ_MAX, RunRow, Sqlite};
 use crate::machine::{BreakerState, Event, Input, TaskKey};
 use crate::manager::{self, Handle};
 use crate::model::{Artifact, ArtifactRef, Digest, RunId, Workflow, artifact};
 use crate::prepare;
-use crate::registry::{self, Entry, Registry, intake};
+use crate::registry::{self, Entry, REPLACING, REPLACING_LOOK, Registry, intake};
 use crate::report::{self, RunReport, log_text, usage_json};
 use crate::runtime::Runtime;
 
@@ -266,6 +266,26 @@ impl Service {
     }
 
     fn prepared_text(&self, file: &str, text: &str, inputs: Vec<InputFile>) -> Result<(Workflow, Vec<Vec<Artifact>>), Problem> {
+        let mut sent = BTreeMap::new();
+        for input in inputs {
+            let file = decode(input)?;
+            if let Some(twice) = sent.insert(file.name.clone(), file) {
+                return Err(Problem::new(Code::Invalid, format!("two of the `inputs` are named {:?}", twice.name)));
+            }
+        }
+        let registry = &self.inner.parts.registry;
+        let watch = Stopwatch::start();
+        loop {
+            let (source, files) = self.checked_text(file, text, &sent)?;
+            match prepare::load_plugins(&source, registry, |entry| tracing::info!(plugin = %entry.name, "compiling, once")) {
+                // It is being replaced at this moment: soon there is another, which has to fit as well.
+                Err(registry::Error::Replaced { .. }) if watch.elapsed() < REPLACING => std::thread::sleep(REPLACING_LOOK),
+                loaded => return Ok(loaded.map(|()| (source.workflow, files))?),
+            }
+        }
+    }
+
+    fn checked_text(&self, file: &str, text: &str, sent: &BTreeMap<String, Artifact>) -> Result<(Source, Vec<Vec<Artifact>>), Problem> {
         let registry = &self.inner.parts.registry;
         let (source, problems) = workflow::read_all(file, text);
         // A component of this machine's disk is named by its own user alone, and nobody learns what lies there.
@@ -278,18 +298,10 @@ impl Service {
             (Some(problems), Ok(())) | (None, Err(problems)) => return Err(problems.into()),
             (Some(problems), Err(others)) => return Err(problems.and(others).into()),
         }
-        let mut sent = BTreeMap::new();
-        for input in inputs {
-            let file = decode(input)?;
-            if let Some(twice) = sent.insert(file.name.clone(), file) {
-                return Err(Problem::new(Code::Invalid, format!("two of the `inputs` are named {:?}", twice.name)));
-            }
-        }
         let names: Vec<String> = sent.keys().cloned().collect();
         let read = |name: &str| sent.get(name).cloned().ok_or_else(|| std::io::Error::other("it was not sent"));
         let files = prepare::match_inputs(&source, "the names of the `inputs` that were sent", &names, read)?;
-        prepare::load_plugins(&source, registry, |entry| tracing::info!(plugin = %entry.name, "compiling, once"))?;
-        Ok((source.workflow, files))
+        Ok((source, files))
     }
 
     fn find_workflow(&self, name: &str) -> Result<PathBuf, Problem> {

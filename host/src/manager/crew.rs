@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,15 +13,11 @@ use crate::model::limits::LimitsPatch;
 use crate::model::{
     Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
 };
-use crate::registry::{self, Entry, Loaded, Registry};
+use crate::registry::{self, Entry, Loaded, REPLACING, REPLACING_LOOK, Registry};
 use crate::runtime::{Call, Kind, Progress, Runtime};
 
 /// How many parts of subjects (files, or units) are judged at once.
 const PARTS_AT_ONCE: usize = 8;
-/// How long a call waits for a plugin whose file is being replaced.
-const REPLACING: Duration = Duration::from_secs(5);
-/// How often it looks whether that is done.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Calls workers and gates.
 #[async_trait::async_trait]
@@ -64,7 +59,7 @@ impl Crew {
             let entry = self.registry.find(plugin).map_err(|error| refusal(&error))?;
             match self.ready_entry(&entry, limits, needed).await {
                 // It is being replaced at this moment, and was never loaded before: soon there is another.
-                Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(LOOK).await,
+                Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(REPLACING_LOOK).await,
                 ready => return ready.map_err(NotReady::into_failure),
             }
             let registry = Arc::clone(&self.registry);

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
@@ -39,6 +40,10 @@ use kept::Kept;
 pub use entry::{BadPlugin, Entry, examine};
 pub use shelf::{Held, Shelf};
 
+/// How long who needs a plugin whose file is being replaced, and that was never loaded before, waits until the new one serves.
+pub const REPLACING: Duration = Duration::from_secs(5);
+/// How often it looks whether that is done.
+pub const REPLACING_LOOK: Duration = Duration::from_millis(50);
 /// The largest file with a secret that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// How many entries of a granted directory are looked at for what would block a reader.
