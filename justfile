@@ -28,6 +28,10 @@ guests:
 hostile: guests plugins
     cargo test --release --locked --test hostile -- --nocapture --test-threads 1
 
+# Readers of foreign bytes under libFuzzer: so many seconds for each target, or for those that are named
+fuzz seconds *targets: guests
+    scripts/fuzz {{seconds}} {{targets}}
+
 # A server under mixed good and hostile work, killed, replaced, without room: a part of so many minutes
 soak *arguments: guests plugins
     cargo build --release --locked
@@ -59,6 +63,7 @@ format:
     cargo fmt --all --manifest-path plugins/Cargo.toml
     cargo fmt --all --manifest-path plugins/gates/Cargo.toml
     cargo fmt --all --manifest-path tests/guests/Cargo.toml
+    cargo fmt --all --manifest-path tests/fuzz/Cargo.toml
 
 # Gates against the native tools that have the same engine: findings, and time
 against-native *folders:

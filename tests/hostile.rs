@@ -82,7 +82,7 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
     let url = |path: &str| json!({ "url": format!("http://127.0.0.1:{peer}{path}") });
     match guest {
         Guest::behaves | Guest::tells_all | Guest::asks_for_fuel | Guest::remembers => worker(Answered),
-        Guest::command_cat | Guest::command_lines => worker(Answered),
+        Guest::command_cat | Guest::command_lines | Guest::command_repeats => worker(Answered),
         Guest::two_components | Guest::escapes_folder | Guest::breaks_folder | Guest::opens_sockets | Guest::fills_scratch => {
             worker(Answered)
         }

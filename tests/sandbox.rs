@@ -829,6 +829,16 @@ fn command_cat() {
 }
 
 #[test]
+fn command_repeats() {
+    assert_eq!(text(&run_with("command_repeats", "{}", defaults())), "hello");
+    let plugin = load("command_repeats");
+    let judge = |said: &'static str| block_on(runtime().check(&plugin, subject(&[("said.txt", said)]), defaults())).result;
+    let verdict = judge("said.txt:2:1: no\u{1b}[2J").expect("a verdict");
+    assert_eq!((verdict.decision, verdict.findings[0].message.as_str()), (Decision::Fail, "no\u{1b}[2J"), "escaped where it is shown");
+    assert_eq!(judge("").expect("a verdict").decision, Decision::Fail, "it said no, and nothing else");
+}
+
+#[test]
 fn command_lines() {
     let bytes = component("command_lines");
     let compiled = runtime().compile(&bytes).expect("compiles");
