@@ -25,6 +25,8 @@ use crate::registry::{self, Loaded, intake};
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{Call, Floor};
 
+/// How many blocks there are of each kind where nobody says.
+const BLOCKS: u32 = 11;
 /// How large the one input of each task is, in bytes.
 const INPUT_BYTES: usize = 100;
 /// How many attempts are under way at once for each thread: so that a thread never waits for its next task.
@@ -42,13 +44,17 @@ pub struct BenchArguments {
     plugin: String,
     /// Tasks in each block
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
-    tasks: u32,
-    /// Blocks of each kind
-    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    blocks: u32,
-    /// Measure runs with the journal on disk, and beside it in memory: tasks a second, dispatch, bytes, recovery
+    pub tasks: u32,
+    /// Blocks of each kind [default: 11; with --durable 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub blocks: Option<u32>,
+    /// Measure runs with the journal on disk, beside it in memory, and beside SQLite that writes the same rows alone: tasks a
+    /// second, dispatch, bytes, recovery
     #[arg(long)]
     durable: bool,
+    /// With --durable: over how many runs, submitted at once, the tasks are spread
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "durable", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -66,7 +72,7 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
     }
     let common = &common;
     if arguments.durable {
-        return super::bench_durable::measure(common, &arguments.plugin, arguments.tasks, arguments.json);
+        return super::bench_durable::measure(common, &arguments.plugin, &arguments);
     }
     let mut by_threads = Vec::new();
     let mut digest = String::new();
@@ -83,7 +89,7 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
         "plugin": { "name": arguments.plugin, "digest": digest },
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get),
         "tasks_per_block": arguments.tasks,
-        "blocks": arguments.blocks,
+        "blocks": arguments.blocks.unwrap_or(BLOCKS),
         "ratios": { "library_over_wasmtime": ratio("library"), "run_over_wasmtime": ratio("run") },
         "threads": by_threads.iter().map(Measured::to_json).collect::<Vec<_>>(),
         "timer_delay_under_spinning_guests_ms": timer_delay(common)?,
@@ -199,7 +205,7 @@ fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &Bench
     across_block()?;
     reused_block()?;
     run_block()?;
-    for _ in 0..arguments.blocks {
+    for _ in 0..arguments.blocks.unwrap_or(BLOCKS) {
         measured.wasmtime.add(tasks, floor_block)?;
         measured.library.add(tasks, library_block)?;
         measured.across.add(tasks, across_block)?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::bench::{median, rounded};
+use super::bench::{BenchArguments, median, rounded};
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
 use crate::clock::{Stopwatch, SystemClock};
-use crate::journal::{Memory, READ_MAX, Sqlite, Store};
+use crate::journal::{self, Memory, READ_MAX, Sqlite, Store, Usage};
 use crate::machine::{Run, RunStatus};
 use crate::manager::{self, Crew, Options};
 use crate::model::limits::show_bytes;
@@ -26,8 +26,15 @@ const CHAIN: u32 = 1_000;
 /// How often the disk is asked to sync.
 const SYNCS: usize = 50;
 
+/// How often each is measured where nobody says, in turns.
+const ROUNDS: u32 = 3;
+
 /// Measures, and prints.
-pub fn measure(common: &Common, plugin: &str, tasks: u32, as_json: bool) -> Result<Exit, Error> {
+pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Result<Exit, Error> {
+    let (tasks, runs, rounds) = (arguments.tasks, arguments.runs, arguments.blocks.unwrap_or(ROUNDS));
+    if runs > tasks {
+        return Err(Error::usage(format!("--runs {runs} are more than there are tasks ({tasks}): each run has one at least")));
+    }
     let context = common.open(None)?;
     let loaded = context.registry.load(&context.registry.find(plugin)?)?;
     drop(loaded);
@@ -37,21 +44,48 @@ pub fn measure(common: &Common, plugin: &str, tasks: u32, as_json: bool) -> Resu
     let folder = tempfile::Builder::new().prefix(".sandhog-bench-").tempdir_in(beside);
     let folder = folder.map_err(|error| Error::usage(format!("{}: {error}", beside.display())))?;
     let sync_ms = sync_ms(folder.path())?;
-    let in_memory = block(&context, Arc::new(Memory::default()), None, fan_out(plugin, tasks))?;
-    let fan_out_folder = folder.path().join("fan-out");
-    let durable = block(&context, Arc::new(Sqlite::open(&fan_out_folder)?), Some(&fan_out_folder), fan_out(plugin, tasks))?;
+    let mut measured = Measured::default();
+    let (mut usage, mut commits) = (Usage::default(), 0);
+    for round in 0..rounds {
+        measured.memory.push(block(&context, Arc::new(Memory::default()), None, fan_out(plugin, tasks, runs))?);
+        let (own, alone) = (folder.path().join("fan-out"), folder.path().join("alone"));
+        for folder in [&own, &alone] {
+            if folder.exists() {
+                std::fs::remove_dir_all(folder).map_err(|error| Error::engine(format!("{}: {error}", folder.display())))?;
+            }
+        }
+        let store = Arc::new(Sqlite::open(&own)?);
+        measured.durable.push(block(&context, Arc::<Sqlite>::clone(&store), Some(&own), fan_out(plugin, tasks, runs))?);
+        commits = store.commits();
+        drop(store);
+        measured.alone.push(journal::rewrite(&own, &alone, commits)?.as_secs_f64());
+        if round + 1 == rounds {
+            usage = Sqlite::open(&own)?.usage()?;
+        }
+    }
     let chain_folder = folder.path().join("chain");
     let chained = block(&context, Arc::new(Sqlite::open(&chain_folder)?), Some(&chain_folder), chain(plugin))?;
-    let usage = Sqlite::open(&fan_out_folder)?.usage()?;
-    let recovery = super::block_on(recover(&fan_out_folder))??;
+    let recovery = super::block_on(recover(&folder.path().join("fan-out")))??;
     let report = json!({
         "schema_version": SCHEMA_VERSION,
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get),
         "tasks": tasks,
+        "runs": runs,
+        "rounds": rounds,
         "sync_ms": sync_ms,
-        "durable": durable.to_json(Some(usage.file_bytes)),
-        "memory": in_memory.to_json(None),
-        "durable_over_memory": rounded(durable.seconds / in_memory.seconds),
+        "durable": to_json(&measured.durable, Some(usage.file_bytes)),
+        "memory": to_json(&measured.memory, None),
+        "sqlite_alone": {
+            "records": usage.records,
+            "blobs": usage.blobs,
+            "commits": commits,
+            "seconds": rounded(median(&measured.alone)),
+            "tasks_per_second": (f64::from(tasks) / median(&measured.alone)).round(),
+        },
+        "durable_over_memory": measured.durable_over_memory(),
+        "throughput_over_sqlite_alone": measured.over_alone(),
+        "throughput_over_sqlite_alone_least": rounded(measured.over_alone_each().fold(f64::MAX, f64::min)),
+        "throughput_over_sqlite_alone_most": rounded(measured.over_alone_each().fold(0.0, f64::max)),
         "chain": {
             "steps": CHAIN,
             "seconds": rounded(chained.seconds),
@@ -59,21 +93,28 @@ pub fn measure(common: &Common, plugin: &str, tasks: u32, as_json: bool) -> Resu
         },
         "recovery": recovery,
     });
-    if as_json {
+    if arguments.json {
         outln!("{report}");
         return Ok(Exit::Passed);
     }
     outln!("a sync of this disk      {:.2} ms", report["sync_ms"].as_f64().unwrap_or_default());
-    for (name, block, bytes) in [("journal on disk", &durable, Some(usage.file_bytes)), ("journal in memory", &in_memory, None)] {
+    for (name, told) in [("journal on disk", &report["durable"]), ("journal in memory", &report["memory"])] {
         outln!(
-            "{name:<24} {:.0} tasks/s; dispatch p50 {:.3} ms, p99 {:.3} ms; {}memory grew by {}",
-            f64::from(block.tasks) / block.seconds,
-            block.p50_ms,
-            block.p99_ms,
-            bytes.map(|bytes| format!("{} bytes a task; ", bytes / u64::from(block.tasks))).unwrap_or_default(),
-            show_bytes(block.grown_bytes),
+            "{name:<24} {} tasks/s; dispatch p50 {} ms, p99 {} ms; {}memory grew by {}",
+            told["tasks_per_second"],
+            told["dispatch_ms"]["p50"],
+            told["dispatch_ms"]["p99"],
+            told["journal_bytes_per_task"].as_u64().map(|bytes| format!("{bytes} bytes a task; ")).unwrap_or_default(),
+            show_bytes(told["memory_grown_bytes"].as_u64().unwrap_or_default()),
         );
     }
+    outln!(
+        "SQLite alone             {} tasks/s: {} records and {} blobs in {commits} transactions, as in the run; the run does {} of that",
+        report["sqlite_alone"]["tasks_per_second"],
+        usage.records,
+        usage.blobs,
+        report["throughput_over_sqlite_alone"],
+    );
     outln!("a chain of {CHAIN} steps    {:.0} steps/s", f64::from(CHAIN) / chained.seconds);
     outln!(
         "recovery                 {} events in {:.2} s",
@@ -81,6 +122,30 @@ pub fn measure(common: &Common, plugin: &str, tasks: u32, as_json: bool) -> Resu
         report["recovery"]["seconds"].as_f64().unwrap_or_default()
     );
     Ok(Exit::Passed)
+}
+
+/// What was measured, a value for each round; those of one round are neighbours.
+#[derive(Default)]
+struct Measured {
+    memory: Vec<Block>,
+    durable: Vec<Block>,
+    /// Seconds.
+    alone: Vec<f64>,
+}
+
+impl Measured {
+    fn durable_over_memory(&self) -> f64 {
+        let pairs: Vec<f64> = self.durable.iter().zip(&self.memory).map(|(durable, memory)| durable.seconds / memory.seconds).collect();
+        rounded(median(&pairs))
+    }
+
+    fn over_alone_each(&self) -> impl Iterator<Item = f64> + '_ {
+        self.durable.iter().zip(&self.alone).map(|(durable, alone)| alone / durable.seconds)
+    }
+
+    fn over_alone(&self) -> f64 {
+        rounded(median(&self.over_alone_each().collect::<Vec<_>>()))
+    }
 }
 
 /// The median time of a small write and its sync, in milliseconds.
@@ -99,28 +164,38 @@ fn sync_ms(folder: &Path) -> Result<f64, Error> {
 
 struct Block {
     tasks: u32,
+    /// From the first submission to the end of the last run.
     seconds: f64,
+    /// How much of that the submissions took.
     submit_seconds: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// From the submission of a run to its end.
+    run_p50_ms: f64,
+    run_p99_ms: f64,
     /// By how much the process's memory grew from the submission to the end.
     grown_bytes: u64,
 }
 
-impl Block {
-    fn to_json(&self, file_bytes: Option<u64>) -> Value {
-        json!({
-            "tasks_per_second": (f64::from(self.tasks) / self.seconds).round(),
-            "seconds": rounded(self.seconds),
-            "submit_seconds": rounded(self.submit_seconds),
-            "dispatch_ms": { "p50": self.p50_ms, "p99": self.p99_ms },
-            "journal_bytes_per_task": file_bytes.map(|bytes| bytes / u64::from(self.tasks)),
-            "memory_grown_bytes": self.grown_bytes,
-        })
-    }
+/// Blocks of one kind: the medians.
+fn to_json(blocks: &[Block], file_bytes: Option<u64>) -> Value {
+    let of = |value: fn(&Block) -> f64| rounded(median(&blocks.iter().map(value).collect::<Vec<_>>()));
+    let tasks = blocks.first().map_or(1, |block| block.tasks);
+    json!({
+        "tasks_per_second": (f64::from(tasks) / of(|block| block.seconds)).round(),
+        "seconds": of(|block| block.seconds),
+        "seconds_least": rounded(blocks.iter().map(|block| block.seconds).fold(f64::MAX, f64::min)),
+        "seconds_most": rounded(blocks.iter().map(|block| block.seconds).fold(0.0, f64::max)),
+        "submit_seconds": of(|block| block.submit_seconds),
+        "dispatch_ms": { "p50": of(|block| block.p50_ms), "p99": of(|block| block.p99_ms) },
+        "run_ms": { "p50": of(|block| block.run_p50_ms), "p99": of(|block| block.run_p99_ms) },
+        "journal_bytes_per_task": file_bytes.map(|bytes| bytes / u64::from(tasks)),
+        "memory_grown_bytes": of(|block| block.grown_bytes as f64),
+    })
 }
 
-type Work = (Workflow, Vec<Vec<Artifact>>);
+/// Runs to be submitted, each a workflow with its files.
+type Work = Vec<(Workflow, Vec<Vec<Artifact>>)>;
 
 fn workflow(steps: Vec<Step>) -> Workflow {
     Workflow { name: "bench".to_owned(), priority: PRIORITY, concurrency: None, steps }
@@ -130,10 +205,13 @@ fn input(name: String) -> Artifact {
     Artifact { name, media_type: String::new(), content: Bytes::from(vec![b'x'; INPUT_BYTES]) }
 }
 
-fn fan_out(plugin: &str, tasks: u32) -> Work {
+/// So many tasks, in so many runs.
+fn fan_out(plugin: &str, tasks: u32, runs: u32) -> Work {
     let step = Step { inputs: vec![InputSource::Files("*".to_owned())], foreach: true, ..Step::new("bench", plugin) };
     let shared = input(String::new());
-    (workflow(vec![step]), vec![(0..tasks).map(|n| Artifact { name: n.to_string(), ..shared.clone() }).collect()])
+    let of_run = |run: u32| tasks / runs + u32::from(run < tasks % runs);
+    let files = |count: u32| (0..count).map(|n| Artifact { name: n.to_string(), ..shared.clone() }).collect();
+    (0..runs).map(|run| (workflow(vec![step.clone()]), vec![files(of_run(run))])).collect()
 }
 
 fn chain(plugin: &str) -> Work {
@@ -142,11 +220,13 @@ fn chain(plugin: &str) -> Work {
         inputs: vec![InputSource::Files("*".to_owned())],
         ..Step::new(format!("s{n}"), plugin)
     };
-    (workflow((0..CHAIN).map(step).collect()), (0..CHAIN).map(|_| vec![input("a".to_owned())]).collect())
+    vec![(workflow((0..CHAIN).map(step).collect()), (0..CHAIN).map(|_| vec![input("a".to_owned())]).collect())]
 }
 
-fn block(context: &Context, store: Arc<dyn Store>, folder: Option<&Path>, (workflow, files): Work) -> Result<Block, Error> {
-    let tasks = workflow.steps.len().max(files.iter().map(Vec::len).max().unwrap_or(1)) as u32;
+fn block(context: &Context, store: Arc<dyn Store>, folder: Option<&Path>, work: Work) -> Result<Block, Error> {
+    let tasks_of =
+        |(workflow, files): &(Workflow, Vec<Vec<Artifact>>)| workflow.steps.len().max(files.iter().map(Vec::len).max().unwrap_or(1));
+    let tasks = work.iter().map(tasks_of).sum::<usize>() as u32;
     super::block_on(async move {
         let crew = Arc::new(Crew::new(context.runtime.clone(), Arc::clone(&context.registry)));
         let options = match folder {
@@ -155,20 +235,30 @@ fn block(context: &Context, store: Arc<dyn Store>, folder: Option<&Path>, (workf
         };
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await?;
         let submitting = Stopwatch::start();
-        let run = handle.submit(workflow, files, None).await?;
-        let submit_seconds = submitting.elapsed().as_secs_f64();
         let before = resident_bytes();
-        let watch = Stopwatch::start();
-        let status = handle.wait(run).await?;
-        let seconds = watch.elapsed().as_secs_f64();
+        let mut waiting = Vec::with_capacity(work.len());
+        for (workflow, files) in work {
+            let (submitted, run) = (Stopwatch::start(), handle.submit(workflow, files, None).await?);
+            let handle = handle.clone();
+            waiting.push(tokio::spawn(async move { handle.wait(run).await.map(|status| (status, submitted.elapsed())) }));
+        }
+        let submit_seconds = submitting.elapsed().as_secs_f64();
+        let mut run_ms = Vec::with_capacity(waiting.len());
+        for waiting in waiting {
+            let (status, took) = waiting.await.map_err(Error::engine)??;
+            if status != RunStatus::Completed {
+                return Err(Error::usage("a task of the measured run failed"));
+            }
+            run_ms.push(took.as_secs_f64() * 1000.0);
+        }
+        let seconds = submitting.elapsed().as_secs_f64();
         let grown_bytes = resident_bytes().saturating_sub(before);
         let ms = |part| handle.latencies().quantile(part).map_or(0.0, |latency: Duration| rounded(latency.as_secs_f64() * 1000.0));
         let (p50_ms, p99_ms) = (ms(0.5), ms(0.99));
         running.shutdown().await?;
-        if status != RunStatus::Completed {
-            return Err(Error::usage("a task of the measured run failed"));
-        }
-        Ok(Block { tasks, seconds, submit_seconds, p50_ms, p99_ms, grown_bytes })
+        run_ms.sort_by(f64::total_cmp);
+        let run_p99_ms = run_ms.get((run_ms.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default();
+        Ok(Block { tasks, seconds, submit_seconds, p50_ms, p99_ms, run_p50_ms: median(&run_ms), run_p99_ms, grown_bytes })
     })?
 }
 

@@ -9,6 +9,7 @@
 //! partial edits; whoever can rewrite the whole file can compute the chain anew.
 
 mod chain;
+mod floor;
 mod memory;
 mod scoreboard;
 mod sqlite;
@@ -23,6 +24,7 @@ use crate::machine::Event;
 use crate::model::{ArtifactRef, Digest, RunId};
 
 pub use chain::Damage;
+pub use floor::rewrite;
 pub use memory::Memory;
 pub use scoreboard::{Executing, Scoreboard};
 pub use sqlite::{Pruned, Sqlite, Usage};

@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use crate::machine::{Event, Host, Run};
 use crate::model::{ArtifactRef, Digest, RunId};
 
 /// The file in the directory.
-const FILE: &str = "journal.sqlite";
+pub(super) const FILE: &str = "journal.sqlite";
 /// Locked as long as a process holds the directory; says which.
 const LOCK: &str = "lock";
 /// Marks our files (`PRAGMA application_id`): "shog".
@@ -148,6 +149,7 @@ pub struct Sqlite {
     writer: Option<(mpsc::Sender<Job>, JoinHandle<()>)>,
     readers: Arc<Mutex<Vec<Connection>>>,
     head: watch::Sender<u64>,
+    commits: Arc<AtomicU64>,
     _lock: Option<File>,
 }
 
@@ -159,7 +161,7 @@ impl std::fmt::Debug for Sqlite {
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 /// An error of the medium, with what can be done about it.
-fn medium(error: rusqlite::Error) -> Error {
+pub(super) fn medium(error: rusqlite::Error) -> Error {
     let advice = match (&error, error.sqlite_error_code()) {
         (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
             format!(": {FILE} in the state directory is damaged or cut; move it away to begin anew, or put back a copy")
@@ -203,10 +205,12 @@ impl Sqlite {
         let last = last_seq(&connection)?;
         let head = watch::Sender::new(last);
         let (sender, jobs) = mpsc::channel(QUEUE);
-        let writer = Writer { connection, streams: HashMap::new(), seq: last, head: head.clone(), failed: None };
+        let commits = Arc::<AtomicU64>::default();
+        let writer =
+            Writer { connection, streams: HashMap::new(), seq: last, head: head.clone(), commits: Arc::clone(&commits), failed: None };
         let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(jobs));
         let thread = spawned.map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), writer: Some((sender, thread)), readers: Arc::default(), head, _lock: Some(lock) })
+        Ok(Self { folder: folder.to_owned(), writer: Some((sender, thread)), readers: Arc::default(), head, commits, _lock: Some(lock) })
     }
 
     /// Opens the journal in a directory to read it, whoever holds it; `None` where there is none.
@@ -218,7 +222,14 @@ impl Sqlite {
             return Ok(None);
         }
         Self::check_owner(folder)?;
-        let store = Self { folder: folder.to_owned(), writer: None, readers: Arc::default(), head: watch::Sender::new(0), _lock: None };
+        let store = Self {
+            folder: folder.to_owned(),
+            writer: None,
+            readers: Arc::default(),
+            head: watch::Sender::new(0),
+            commits: Arc::default(),
+            _lock: None,
+        };
         let Some(last) = store.reading(|connection| if is_empty(connection)? { Ok(None) } else { last_seq(connection).map(Some) })? else {
             return Ok(None);
         };
@@ -253,6 +264,12 @@ impl Sqlite {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How many transactions were committed through this handle, each with a sync.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Reads on a connection of its own.
@@ -376,7 +393,7 @@ fn lock(folder: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(medium)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(medium)?;
     Ok(connection)
@@ -401,7 +418,7 @@ fn check_format(connection: &Connection) -> Result<usize, Error> {
     }
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = check_format(connection)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(medium)?;
     connection.pragma_update(None, "synchronous", "full").map_err(medium)?;
@@ -444,6 +461,7 @@ struct Writer {
     streams: HashMap<RunId, Stream>,
     seq: u64,
     head: watch::Sender<u64>,
+    commits: Arc<AtomicU64>,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
@@ -485,6 +503,7 @@ impl Writer {
             self.streams.clear();
             self.seq = seq;
         } else {
+            self.commits.fetch_add(1, Ordering::Relaxed);
             for run in ended {
                 self.streams.remove(&run);
             }

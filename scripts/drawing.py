@@ -1,0 +1,356 @@
+"""Draws what scripts/report and scripts/soak measured: docs/benchmarks/README.md and its plots. Needs matplotlib, which pip brings into the build folder."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+INTO = ROOT / "docs" / "benchmarks"
+PLOTS = TARGET / "natives" / "plots"
+VERSION = "3.11.2"
+INK, PAPER = "#1f2933", "#ffffff"
+COLOURS = ["#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626"]
+
+
+def plots():
+    if not (PLOTS / "matplotlib").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"]
+        subprocess.run([*pip, "--target", PLOTS, f"matplotlib=={VERSION}"], check=True, stderr=subprocess.DEVNULL)
+    sys.path.insert(0, str(PLOTS))
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # The same figures give the same file.
+    mpl.rcParams.update({"svg.hashsalt": "sandhog", "svg.fonttype": "none", "font.family": "sans-serif", "axes.prop_cycle": mpl.cycler(color=COLOURS)})
+    mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "text.color": INK, "figure.facecolor": PAPER})
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def save(plt, figure, name):
+    figure.tight_layout()
+    figure.savefig(INTO / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    path = INTO / f"{name}.svg"
+    path.write_text("".join(line.rstrip() + "\n" for line in path.read_text().splitlines()))
+
+
+def table(head, rows):
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(['---', *['---:'] * (len(head) - 1)])}|"]
+    return "\n".join(lines + [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows])
+
+
+def number(value):
+    """Three digits that count, and thousands apart."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def around(spread, unit=""):
+    return f"{number(spread['median'])}{unit} ({number(spread['least'])} to {number(spread['most'])})"
+
+
+def where(result):
+    machine = result["machine"]
+    return f"{result['on']}, {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}, {machine['versions']['rustc'].split(' (')[0]}"
+
+
+def task(plt, result):
+    measured = result["measured"]
+    rows, names = [], {"wasmtime": "bare wasmtime", "library": "through the library", "library_reused": "the same, one instance kept (`reuse`)", "run": "in a workflow run, journal in memory"}
+    bars = []
+    for threads in measured["threads"]:
+        base = threads["wasmtime"]["cpu_us_per_task"]
+        for key, name in names.items():
+            cost = threads[key]
+            ratio = threads["ratios"].get({"library": "library_over_wasmtime", "run": "run_over_wasmtime"}.get(key, ""), cost["cpu_us_per_task"] / base)
+            spread = f"{number(cost['cpu_us_per_task'])} us ({number(cost['cpu_us_per_task_least'])} to {number(cost['cpu_us_per_task_most'])})"
+            rows.append([name, threads["threads"], spread, f"{ratio:.2f} x", f"{cost['tasks_per_second']:,.0f}"])
+            if threads["threads"] == 1:
+                bars.append((name.replace("`", ""), cost["cpu_us_per_task"]))
+    figure, axes = plt.subplots(figsize=(7, 2.4))
+    axes.barh([name for name, _ in reversed(bars)], [cost for _, cost in reversed(bars)], color=COLOURS[0])
+    axes.set_xlabel("processor time of a task, microseconds")
+    save(plt, figure, "task")
+    delay = measured["timer_delay_under_spinning_guests_ms"]
+    return f"""## A task
+
+Fresh store, fresh instance, call, receipt: 100 bytes in and out of `echo` (Rust), every limit on. Bare wasmtime is the same engine, pool and component with WASI, fuel, epoch and a memory limit, and nothing of sandhog's.
+
+![processor time of a task](task.svg)
+
+{table(["", "threads", "processor time", "against bare wasmtime", "tasks a second"], rows)}
+
+While guests spin on every core, a timer of one millisecond is at most {delay} ms late.
+
+Measured {where(result)}; `scripts/report --only task`.
+"""
+
+
+def peers(plt, result):
+    measured = result["measured"]
+    us, ratios = measured["cpu_us_per_task"], measured["over_library"]
+    names = sorted(us, key=lambda name: us[name]["median"])
+    figure, axes = plt.subplots(figsize=(7, 0.32 * len(names) + 0.9))
+    colours = [COLOURS[0] if name.startswith("sandhog") else COLOURS[1] for name in reversed(names)]
+    axes.barh(list(reversed(names)), [us[name]["median"] for name in reversed(names)], color=colours)
+    axes.set_xscale("log")
+    axes.set_xlabel("microseconds for one task")
+    save(plt, figure, "peers")
+    told = "\n".join(f"- *{name}* {said['version']}: {said['what']}" for name, said in measured["peers"].items())
+    return f"""## What you would use instead
+
+The same 100 bytes in and out, by a process for each task, and by other hosts of WebAssembly, in turns with sandhog within one run of {measured["rounds"]} rounds. Processor time of the host and all it starts, unless it says *wall*: then it is
+the time that passes for one task of a thousand.
+
+![time of one task](peers.svg)
+
+{table(["", "microseconds for one task", "against the library"], [[name, around(us[name]), around(ratios[name], " x")] for name in names])}
+
+A process has no fuel and no memory limit, and whatever its user may touch it touches. The other hosts are called as their documentation says, each task with a fresh instance unless it says otherwise:
+
+{told}
+
+Measured {where(result)}; `scripts/report --only peers --peer NAME=COMMAND`.
+"""
+
+
+def durable(plt, result, concurrent):
+    rows, by = [], {"disk": [], "memory": [], "SQLite alone, the same rows": []}
+    for row in result["measured"]:
+        disk, memory, alone = row["durable"], row["memory"], row["sqlite_alone"]
+        ratio = f"{row['throughput_over_sqlite_alone']:.2f} ({row['throughput_over_sqlite_alone_least']:.2f} to {row['throughput_over_sqlite_alone_most']:.2f})"
+        rows.append([f"{row['tasks']:,}", f"{disk['tasks_per_second']:,.0f}", f"{memory['tasks_per_second']:,.0f}", f"{alone['tasks_per_second']:,.0f}", ratio, f"{disk['dispatch_ms']['p50']} / {disk['dispatch_ms']['p99']}", disk["journal_bytes_per_task"], f"{row['recovery']['seconds']} s, {row['recovery']['events_per_second']:,.0f} a second"])
+        for name, value in zip(by, (disk, memory, alone)):
+            by[name].append((row["tasks"], value["tasks_per_second"]))
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    for name, points in by.items():
+        axes.plot(*zip(*points), marker="o", label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("tasks in the run")
+    axes.set_ylabel("tasks a second")
+    axes.legend(frameon=False)
+    save(plt, figure, "durable")
+    sync = statistics.median(row["sync_ms"] for row in result["measured"])
+    text = f"""## Durable runs
+
+A run with a task for each of its inputs, the sandbox included, each record synced to the disk before anything follows from it. SQLite alone writes the same rows into the same tables in as many transactions, each synced, and does nothing else.
+A sync of this disk takes {sync} ms.
+
+![tasks a second by the number of tasks](durable.svg)
+
+{table(["tasks", "tasks a second", "journal in memory", "SQLite alone", "throughput against SQLite alone", "dispatch p50 / p99, ms", "bytes of journal a task", "recovery"], rows)}
+
+Recovery opens the journal and folds every record, as a start after a crash does. Measured {where(result)}; `sandhog bench --durable --tasks N`.
+"""
+    if concurrent:
+        rows = [[f"{row['runs']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", f"{row['throughput_over_sqlite_alone']:.2f}", f"{row['durable']['run_ms']['p50']:,.0f} / {row['durable']['run_ms']['p99']:,.0f}"] for row in concurrent["measured"]]
+        text += f"""
+The same 10,000 tasks, spread over runs that are submitted one behind the other and execute at once:
+
+{table(["runs", "tasks a second", "journal in memory", "throughput against SQLite alone", "a run, p50 / p99, ms"], rows)}
+
+Measured {where(concurrent)}; `sandhog bench --durable --runs N`.
+"""
+    return text
+
+
+def others(results):
+    text = []
+    if result := results.get("isolation"):
+        measured = result["measured"]
+        rows = [[name, around(spread, " ms")] for name, spread in measured["ms_per_task"].items()]
+        text.append(f"""## A process for each attempt
+
+What the second wall (`--isolate process`) costs: wall time of a task, in a run of 200 over the API. {around(measured["over"], " times")} as long.
+
+{table(["`--isolate`", "a task"], rows)}
+
+Measured {where(result)}.
+""")
+    if result := results.get("suspended"):
+        rows = [[row["tasks"], f"{row['bytes_per_task'] / 1024:.0f} KiB"] for row in result["measured"]]
+        text.append(f"""## Memory of tasks that wait
+
+Instances that sleep in a call to the host, alive at once: by how much the server's resident memory grew.
+
+{table(["tasks", "memory of one"], rows)}
+
+Measured {where(result)}.
+""")
+    if result := results.get("fan_out"):
+        rows = [[row["subscribers"], f"{row['records']:,}", around(row["cpu_us_per_delivery"], " us"), f"{row['deliveries_per_second']:,}"] for row in result["measured"]]
+        text.append(f"""## Events to subscribers
+
+Each follows all records from the first one on, over server-sent events. Processor time of the server for one record that reaches one subscriber; how many a second arrive is bounded by the reader, which is written in Python and shares the cores.
+
+{table(["subscribers", "records", "processor time of a delivery", "deliveries a second"], rows)}
+
+Measured {where(result)}.
+""")
+    if result := results.get("languages"):
+        rows = [[row["language"], f"{row['size_kib']:,.0f} KiB", f"{row['first_ms']:,.0f} ms", f"{row['kept_ms']:.0f} ms", f"{row['fuel']:,}", f"{row['us']:,.0f} us", f"{row['ratio']:.1f} x", f"{row['reused_us']:.1f} us"] for row in result["measured"]]
+        text.append(f"""## Languages
+
+The same worker in each. Loads are wall time of `sandhog plugins check`, the process included: the first time, and with compiled code kept. The ratio of a call is against the worker in WebAssembly's text.
+
+{table(["", "component", "first load", "kept", "fuel", "a call", "ratio", "a call, reused"], rows)}
+
+Measured {where(result)}; `scripts/bench-languages`.
+""")
+    if result := results.get("check"):
+        rows = [[row["native"], row["gate"], row["findings"], row["differ"], f"{row['seconds']['native'][1]:.2f} s", f"{row['seconds']['cold'][1]:.2f} s", f"{row['seconds']['warm'][1]:.2f} s", f"{row['ratio']['cold']:.1f} x", f"{row['ratio']['warm']:.1f} x"] for row in result["measured"]]
+        text.append(f"""## `sandhog check` against native tools
+
+A tree of a thousand small Python files; the same engine natively, and as a gate in its sandbox, with nothing known (cold) and when nothing changed (warm). Processor time, the best of three rounds, each process included.
+
+{table(["native", "gate", "findings", "that differ", "native", "cold", "warm", "cold ratio", "warm ratio"], rows)}
+
+Measured {where(result)}; `scripts/against-native`.
+""")
+    return text
+
+
+def cost(results):
+    text = []
+    if result := results.get("cost"):
+        rows = [[name, f"{share * 100:.1f} %"] for name, share in sorted(result["measured"]["parts"].items(), key=lambda row: -row[1])]
+        text.append(f"""## Where the time of a task goes
+
+{result["measured"]["samples"]:,} samples of the processor during `sandhog bench --durable --tasks 50000`, all threads, the runs in memory and SQLite alone included. [flame.svg](flame.svg) has the stacks.
+
+{table(["", "share"], rows)}
+
+Measured {where(result)}; `scripts/report --only cost` (perf).
+""")
+    if result := results.get("allocations"):
+        rows = [[name, row["count"], f"{row['bytes'] / 1024:.1f} KiB"] for name, row in result["measured"].items()]
+        text.append(f"""## Allocations
+
+Of the whole process, for one task: [tests/allocations.rs](../../tests/allocations.rs) counts them, and fails where they double.
+
+{table(["", "allocations", "bytes"], rows)}
+""")
+    if result := results.get("build"):
+        row = result["measured"]
+        text.append(f"""## The build
+
+From nothing, one profile: {row["wall_seconds"] / 60:.1f} minutes on {result["machine"]["cores"]} cores ({row["cpu_seconds"] / 60:.0f} of processor time). The binary has {row["binary_bytes"] / 2**20:.0f} MiB, {row["stripped_bytes"] / 2**20:.0f} without
+its symbols. {row["dependencies"]} crates, {row["direct_dependencies"]} of them direct.
+
+What keeps it there: wasmtime with the features that are used and no others (no `wat`, profiling, GC, threads); one profile for tests and release, so that it compiles once; libraries without their default features; gates in workspaces of their own.
+Unused dependencies, licences, sources and advisories are checked by `scripts/test`.
+
+Measured {where(result)}; `scripts/report --only build`.
+""")
+    return text
+
+
+def soak(plt):
+    path = INTO / "soak.json"
+    if not path.exists():
+        return []
+    told = json.loads(path.read_text())
+    counts = told["counts"]
+    rows = [[name, f"{count:,}"] for name, count in counts.items()]
+    slopes = [[part["part"], part["isolate"], f"{part['minutes']:.0f}", f"{part['steady_minutes']:.0f}", f"{part['resident_mib']['median']:.0f} MiB ({part['resident_mib']['least']:.0f} to {part['resident_mib']['most']:.0f})", f"{part['slope_mib_per_hour']:+.1f} MiB an hour", f"{part['descriptors_most']}", f"{part['threads_most']}", f"{part['journal_bytes_per_record']:.0f}"] for part in told["parts"]]
+    return [f"""## Hours of it
+
+`just soak`: {told["minutes"] / 60:.1f} hours in {len(told["parts"])} parts of a server under good and hostile work from eight clients, with six slow subscribers, plugins that are replaced every few seconds beside junk in the plugin folder, and, for the first
+half of each part, kills at random moments and full disks. What clients were told was held against what there was: **{told["wrong"]} times something was wrong.**
+
+![memory, descriptors, threads and journal over time](soak.svg)
+
+{table(["part", "`--isolate`", "minutes", "steady", "resident memory, steady", "its slope", "descriptors at most", "threads at most", "bytes of journal a record"], slopes)}
+
+{table(["what happened", "times"], rows)}
+"""]
+
+
+def draw():
+    plt = plots()
+    results = json.loads((INTO / "results.json").read_text()) if (INTO / "results.json").exists() else {}
+    parts = ["""# Benchmarks
+
+Generated by `just bench` (`scripts/report`); the figures are in [results.json](results.json), those of the soak in [soak.json](soak.json). Times depend on the machine, which was shared: what counts are ratios, each measured in turns within one run, as
+medians with the least and the most. Targets, and what profiles changed, are in [what it takes](#what-it-takes).
+"""]
+    if "task" in results:
+        parts.append(task(plt, results["task"]))
+    if "peers" in results:
+        parts.append(peers(plt, results["peers"]))
+    if "durable" in results:
+        parts.append(durable(plt, results["durable"], results.get("concurrent")))
+    parts += others(results)
+    parts += cost(results)
+    parts += soak(plt)
+    if (INTO / "notes.md").exists():
+        parts.append((INTO / "notes.md").read_text())
+    (INTO / "README.md").write_text("\n".join(parts))
+    print(INTO / "README.md")
+
+
+def gather(folder):
+    """The parts of a soak, as docs/benchmarks/soak.json and a plot."""
+    plt = plots()
+    INTO.mkdir(exist_ok=True)
+    parts, counts, series, offset = [], {}, [], 0.0
+    paths = sorted(folder.glob("part-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+    for path in paths:
+        told = json.loads(path.read_text())
+        samples = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+        steady = [sample for sample in samples if sample["stage"] == "steady"]
+        settled = steady[len(steady) // 4 :]  # what a process makes once is made by then
+        slope = slope_of([(sample["at"] / 3600, sample["resident_bytes"] / 2**20) for sample in settled])
+        resident = [sample["resident_bytes"] / 2**20 for sample in settled]
+        usage = told["journal_before_prune"]
+        parts.append(
+            {
+                "part": int(path.stem.split("-")[1]),
+                "isolate": told["isolate"],
+                "minutes": told["minutes"],
+                "steady_minutes": round((steady[-1]["at"] - steady[0]["at"]) / 60, 1),
+                "resident_mib": {"median": round(statistics.median(resident), 1), "least": round(min(resident), 1), "most": round(max(resident), 1)},
+                "slope_mib_per_hour": round(slope, 1),
+                "descriptors_most": max(sample["descriptors"] for sample in samples),
+                "threads_most": max(sample["threads"] for sample in samples),
+                "journal_bytes_per_record": round(usage["file_bytes"] / usage["records"], 1),
+                "recovery_seconds": told["recovery_seconds"],
+                "full_disks": told["full_disks"],
+                "wrong": len(told["wrong"]),
+            }
+        )
+        for name, count in told["counts"].items():
+            counts[name] = counts.get(name, 0) + count
+        series += [(offset + sample["at"] / 60, sample) for sample in samples]
+        offset += told["minutes"]
+    if not parts:
+        sys.exit(f"{folder} has no part of a soak: run scripts/soak first")
+    names = ("runs accepted", "runs that ended as they must", "good tasks", "hostile tasks", "records", "SIGKILL", "SIGTERM", "lost attempts", "full disks", "plugins replaced", "junk in the plugin folder", "slow subscriptions")
+    told = {"minutes": round(offset, 1), "wrong": sum(part["wrong"] for part in parts), "counts": {name: counts.get(name, 0) for name in names}, "parts": parts}
+    (INTO / "soak.json").write_text(json.dumps(told, indent=1) + "\n")
+    figure, axes = plt.subplots(4, 1, figsize=(7, 7.5), sharex=True)
+    minutes = [at for at, _ in series]
+    for axis, (name, key, scale) in zip(axes, (("resident memory, MiB", "resident_bytes", 2**20), ("descriptors", "descriptors", 1), ("threads", "threads", 1), ("journal, MiB", "journal_bytes", 2**20))):
+        axis.plot(minutes, [sample[key] / scale for _, sample in series], linewidth=0.5)
+        axis.set_ylabel(name)
+        axis.set_ylim(bottom=0)
+        for (left, first), (right, _) in zip(series, series[1:]):
+            if first["stage"] == "chaos":
+                axis.axvspan(left, right, color="#fde68a", linewidth=0)
+    axes[-1].set_xlabel("minutes; shaded: under kills and full disks")
+    save(plt, figure, "soak")
+
+
+def slope_of(points):
+    """The slope of a straight line through them, by least squares."""
+    if len(points) < 2:
+        return 0.0
+    return statistics.linear_regression(*zip(*points)).slope
