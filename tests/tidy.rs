@@ -149,3 +149,16 @@ fn every_promise_names_tests_that_are_there() {
     }
     assert!(named > 20, "the test reads nothing");
 }
+
+/// What is built with here is the oldest compiler that is promised: so that the promise is tried whenever something is.
+#[test]
+fn the_minimum_rust_version_is_the_one_that_builds() {
+    let toolchain = std::fs::read_to_string(root().join("rust-toolchain.toml")).expect("reads");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix(".0\"")).expect("a channel");
+    for manifest in ["Cargo.toml", "plugins/Cargo.toml", "plugins/gates/Cargo.toml", "guest-sdk/rust/Cargo.toml"] {
+        let text = std::fs::read_to_string(root().join(manifest)).expect("reads");
+        assert!(text.contains(&format!("\nrust-version = \"{channel}\"\n")), "{manifest} does not say rust-version = \"{channel}\"");
+    }
+    let command = std::fs::read_to_string(root().join("README.md")).expect("reads");
+    assert!(!command.contains("nightly"), "no part of it needs another compiler");
+}
