@@ -26,6 +26,7 @@ pub struct Target {
     /// Reads; panics where something does not hold.
     pub run: fn(&[u8]),
     /// How many times as dear as the cheapest it is: so many fewer executions it has in the tests.
+    #[cfg_attr(fuzzing, expect(dead_code, reason = "libFuzzer is given a time"))]
     pub cost: u32,
 }
 
@@ -320,9 +321,18 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn load(path: &Path) -> Plugin {
-    let bytes =
-        std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests and scripts/gates first", path.display()));
-    runtime().load(&runtime().compile(&bytes).expect("compiles"), Digest::of(&bytes)).expect("loads")
+    let missing = |error| panic!("{}: {error}: run scripts/guests and scripts/gates first", path.display());
+    let bytes = std::fs::read(path).unwrap_or_else(missing);
+    // A compiler that is instrumented takes minutes: what it made is kept where that is asked for.
+    let kept = std::env::var_os("SANDHOG_FUZZ_CACHE").map(|folder| Path::new(&folder).join(Digest::of(&bytes).to_string()));
+    let compiled = match kept.as_ref().and_then(|kept| std::fs::read(kept).ok()) {
+        Some(compiled) => compiled,
+        None => runtime().compile(&bytes).expect("compiles"),
+    };
+    if let Some(kept) = kept {
+        std::fs::write(kept, &compiled).expect("written");
+    }
+    runtime().load(&compiled, Digest::of(&bytes)).expect("loads")
 }
 
 fn call() -> Call {

@@ -8,12 +8,12 @@ use crate::model::RunId;
 /// The most calls that are on record as started, executing or next in line: bounds memory, and what a crash runs again.
 pub const AHEAD_MAX: usize = 4096;
 
-/// How many calls may be on record as started, given how many ended in the last turn of the loop: twice that, so that
-/// slots do not run dry while the next starts are being synced; never fewer than may execute at once, since those that
-/// take long need no more.
+/// How many calls may be on record as started, given how many ended in the last turn of the loop: four times that. As many end again while
+/// the next starts are being synced, of which nobody knows yet, and as many until the turn after that; never fewer than may execute at once,
+/// since those that take long need no more.
 #[must_use]
 pub fn ahead(ended: usize, concurrency: usize) -> usize {
-    (ended * 2).clamp(concurrency, AHEAD_MAX.max(concurrency))
+    (ended * 4).clamp(concurrency, AHEAD_MAX.max(concurrency))
 }
 
 /// Runs that may have something to start, in the order of their turns: the lower priority number first, and among equals

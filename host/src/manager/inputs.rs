@@ -145,11 +145,13 @@ pub(super) struct Inputs {
     list: Digest,
     manifest: tokio::sync::OnceCell<Manifest>,
     at_hand: Mutex<VecDeque<(usize, Arc<Vec<ArtifactRef>>)>>,
+    /// Held by who reads: others that want the same wait, and find it at hand.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Inputs {
     pub(super) fn new(list: Digest) -> Self {
-        Self { list, manifest: tokio::sync::OnceCell::new(), at_hand: Mutex::default() }
+        Self { list, manifest: tokio::sync::OnceCell::new(), at_hand: Mutex::default(), reading: tokio::sync::Mutex::default() }
     }
 
     /// Every input.
@@ -168,17 +170,27 @@ impl Inputs {
         let chunk = match at_hand(place) {
             Some(chunk) => chunk,
             None => {
-                let manifest = self.manifest.get_or_try_init(|| read::<Manifest>(store, &self.list)).await?;
-                let chunk: Arc<Vec<ArtifactRef>> = Arc::new(read(store, manifest.chunks.get(place).ok_or_else(missing)?).await?);
-                let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-                at_hand.push_back((place, Arc::clone(&chunk)));
-                if at_hand.len() > CHUNKS_AT_HAND {
-                    at_hand.pop_front();
+                let _reading = self.reading.lock().await;
+                match at_hand(place) {
+                    Some(chunk) => chunk,
+                    None => self.read(store, place).await?.ok_or_else(missing)?,
                 }
-                chunk
             }
         };
         chunk.get(index as usize % CHUNK).cloned().ok_or_else(missing)
+    }
+
+    /// Reads a part of the list, and has it at hand.
+    async fn read(&self, store: &dyn Store, place: usize) -> Result<Option<Arc<Vec<ArtifactRef>>>, journal::Error> {
+        let manifest = self.manifest.get_or_try_init(|| read::<Manifest>(store, &self.list)).await?;
+        let Some(digest) = manifest.chunks.get(place) else { return Ok(None) };
+        let chunk: Arc<Vec<ArtifactRef>> = Arc::new(read(store, digest).await?);
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        at_hand.push_back((place, Arc::clone(&chunk)));
+        if at_hand.len() > CHUNKS_AT_HAND {
+            at_hand.pop_front();
+        }
+        Ok(Some(chunk))
     }
 }
 

@@ -41,6 +41,8 @@ pub use slots::Latencies;
 const MAILBOX: usize = 8192;
 /// How many messages are taken at once: bounds how long one turn of the loop takes.
 const BATCH_MAX: usize = 4096;
+/// How long a turn waits for more at the most, while no slot waits for it.
+const GATHERING: Duration = Duration::from_millis(1);
 /// How many live notices wait for a slow watcher; it is told how many it missed.
 const NOTICES: usize = 1024;
 
@@ -489,6 +491,14 @@ impl Manager {
         let mut messages = Vec::with_capacity(BATCH_MAX);
         let mut breakers = 0;
         loop {
+            // Each turn costs a wake-up, and where the journal is on disk a sync. As long as the slots have work in line, nobody waits for
+            // this one but who looks on: so it gathers what ends meanwhile.
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                () = self.slots.run_dry() => {}
+                () = tokio::time::sleep(GATHERING) => {}
+            }
             let timer = self.core.next_timer().map(|at| between(self.clock.now(), at));
             tokio::select! {
                 biased;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::Message;
@@ -66,6 +66,8 @@ struct Shared {
     held_off: RwLock<HashSet<String>>,
     mailbox: mpsc::WeakSender<Message>,
     latencies: Arc<Latencies>,
+    /// Told when a slot finds nothing in line.
+    dry: Notify,
 }
 
 impl Slots {
@@ -80,8 +82,8 @@ impl Slots {
     ) -> Self {
         // As long as the window of starts on record, which bounds it.
         let (line, orders) = async_channel::unbounded();
-        let shared =
-            Arc::new(Shared { means, scoreboard, draining: AtomicBool::new(false), held_off: RwLock::default(), mailbox, latencies });
+        let (draining, held_off, dry) = (AtomicBool::new(false), RwLock::default(), Notify::new());
+        let shared = Arc::new(Shared { means, scoreboard, draining, held_off, mailbox, latencies, dry });
         let mut slots = JoinSet::new();
         for number in 0..count {
             let slot = slot(number, orders.clone(), Arc::clone(&shared));
@@ -96,6 +98,13 @@ impl Slots {
     /// Puts an order in line.
     pub(super) fn take(&self, order: Order) {
         let _ = self.line.try_send((Stopwatch::start(), order));
+    }
+
+    /// Waits until a slot finds nothing in line; not at all where nothing is.
+    pub(super) async fn run_dry(&self) {
+        while !self.line.is_empty() {
+            self.shared.dry.notified().await; // or was told before the latest orders came
+        }
     }
 
     /// From now on orders for these components are handed back, and not carried out.
@@ -126,6 +135,7 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
                 if std::mem::take(&mut entered) {
                     shared.scoreboard.leave(number);
                 }
+                shared.dry.notify_one();
                 let Ok(next) = orders.recv().await else { return };
                 next
             }

@@ -86,15 +86,17 @@ impl Limits {
     /// Which of these are above a ceiling: each named with its value and the ceiling's, ready to print.
     #[must_use]
     pub fn above(&self, ceiling: &Self) -> Vec<String> {
+        // Each call is asked this: nothing is put into words that is not to be told.
         let mut above = Vec::new();
-        let mut check = |name: &str, over: bool, value: String, max: String| {
-            if over {
-                above.push(format!("`{name}` = {value} is above this host's ceiling of {max}"));
-            }
+        let mut tell = |name: &str, value: String, max: String| {
+            above.push(format!("`{name}` = {value} is above this host's ceiling of {max}"));
         };
-        check("fuel", self.fuel > ceiling.fuel, show_fuel(self.fuel), show_fuel(ceiling.fuel));
-        let duration = |d: Duration| format!("{d:?}");
-        check("timeout", self.timeout > ceiling.timeout, duration(self.timeout), duration(ceiling.timeout));
+        if self.fuel > ceiling.fuel {
+            tell("fuel", show_fuel(self.fuel), show_fuel(ceiling.fuel));
+        }
+        if self.timeout > ceiling.timeout {
+            tell("timeout", format!("{:?}", self.timeout), format!("{:?}", ceiling.timeout));
+        }
         for (name, value, max) in [
             ("memory", self.memory, ceiling.memory),
             ("input", self.input, ceiling.input),
@@ -102,9 +104,13 @@ impl Limits {
             ("log", self.log, ceiling.log),
             ("scratch", self.scratch, ceiling.scratch),
         ] {
-            check(name, value > max, show_bytes(value), show_bytes(max));
+            if value > max {
+                tell(name, show_bytes(value), show_bytes(max));
+            }
         }
-        check("handles", self.handles > ceiling.handles, self.handles.to_string(), ceiling.handles.to_string());
+        if self.handles > ceiling.handles {
+            tell("handles", self.handles.to_string(), ceiling.handles.to_string());
+        }
         above
     }
 }
