@@ -37,9 +37,10 @@ soak *arguments: guests plugins
     cargo build --release --locked
     scripts/soak {{arguments}}
 
-# What a task costs, against bare wasmtime
-bench *arguments: plugins
-    cargo run --release --package sandhog -- bench {{arguments}}
+# Everything that is measured, into one report: docs/benchmarks (needs `just plugins guests gates languages`)
+bench *arguments: plugins guests
+    cargo build --release --locked
+    scripts/report {{arguments}}
 
 # The server with clients that others wrote: MCP, WebSocket, a fuzzer, a browser
 clients *names:

@@ -224,7 +224,7 @@ def cost(results):
         rows = [[name, f"{share * 100:.1f} %"] for name, share in sorted(result["measured"]["parts"].items(), key=lambda row: -row[1])]
         text.append(f"""## Where the time of a task goes
 
-{result["measured"]["samples"]:,} samples of the processor during `sandhog bench --durable --tasks 50000`, all threads, the runs in memory and SQLite alone included. [flame.svg](flame.svg) has the stacks.
+{result["measured"]["samples"]:,} samples of the processor during `sandhog bench --durable --tasks 50000`, all threads: a run in memory and a durable one. [flame.svg](flame.svg) has the stacks.
 
 {table(["", "share"], rows)}
 
@@ -274,6 +274,95 @@ half of each part, kills at random moments and full disks. What clients were tol
 """]
 
 
+def fuzzing():
+    """The sums of scripts/fuzz, where it ran here; else those that are kept."""
+    path, run = INTO / "fuzz.json", TARGET / "fuzz" / "figures.jsonl"
+    if run.exists():
+        sums = {}
+        for line in run.read_text().splitlines():
+            row = json.loads(line)
+            told = sums.setdefault(row["target"], {"target": row["target"], "seconds": 0, "executions": 0})
+            told |= {"corpus": row["corpus"], "edges": max(row["edges"], told.get("edges", 0))}
+            told["seconds"] += row["seconds"]
+            told["executions"] += row["executions"]
+        path.write_text(json.dumps(list(sums.values()), indent=1) + "\n")
+    if not path.exists():
+        return []
+    rows = json.loads(path.read_text())
+    cells = [[row["target"], f"{row['seconds']:,}", f"{row['executions']:,}", f"{row['corpus']:,}", f"{row['edges']:,}"] for row in rows]
+    return [f"""## Fuzzing
+
+Targets of [tests/fuzz](../../tests/fuzz/targets.rs) under libFuzzer (`just fuzz SECONDS`), {sum(row["executions"] for row in rows):,} executions in all. Edges are those that the corpus reaches in the whole host, the standard library and wasmtime included.
+CI gives each target up to 2,000 changed seeds beside that.
+
+{table(["target", "seconds", "executions", "corpus", "edges"], cells)}
+"""]
+
+
+def proof(results):
+    """The one page, docs/proof.md: its figures are those of the reports."""
+    soak_path, fuzz_path = INTO / "soak.json", INTO / "fuzz.json"
+    if not {"task", "peers", "durable"} <= results.keys() or not soak_path.exists() or not fuzz_path.exists():
+        return
+    soaked, fuzzed = json.loads(soak_path.read_text()), json.loads(fuzz_path.read_text())
+    counts = soaked["counts"]
+    task = results["task"]["measured"]["threads"]
+    ratio = lambda name: " and ".join(f"{threads['ratios'][name]:.2f}" for threads in task)
+    over = results["peers"]["measured"]["over_library"]
+    us = results["peers"]["measured"]["cpu_us_per_task"]
+    durable = results["durable"]["measured"]
+    rate = {row["tasks"]: row for row in durable}
+    rows = [[name, number(us[name]["median"]), f"{number(over[name]['median'])} x"] for name in sorted(us, key=lambda name: us[name]["median"])]
+    machine = results["task"]["machine"]
+    text = f"""# What you can believe, in five minutes
+
+sandhog runs code that you do not trust, and says yes or no to what it made. Two questions decide whether it is of use: does it hold, and what does it cost? Each answer below is a figure that a command of this repository measured, on
+{machine["processor"]} with {machine["cores"]} cores, shared with others; run the command and compare. The tables are generated from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
+
+```text
+ somebody's code ──► component ──► [ engine: fuel, deadline, memory, handles ] ──► gate ──► your result
+                        │              [ with --isolate process: Landlock, seccomp, rlimits ]
+                 digest, bounds,               │
+                 compiled in a child           └── each start and each end: one chained record, synced
+```
+
+## Does it hold?
+
+| | how it was tried | what came of it |
+|---|---|---|
+| **A guest does what it likes** | `just hostile`: 110 attacks, four instances at once, each on a server of its own that is watched from outside; once within the engine's wall, once within the kernel's | every one ends with the outcome that is written beside it; nothing is left behind, other work goes on |
+| **A guest breaks out of the engine** | `sandhog config walls` has a process of a guest try | no file, network, process, thread or executable memory is to be had |
+| **The host is killed** | `tests/durable.rs`: 200 kills in every build, and one at each sync, also while recovering | nothing that was acknowledged is lost, no step completes twice |
+| **The power fails** | `tests/power.rs`: 10,000 disks rebuilt from what was synced and any part of the rest, torn at sectors | each opens, and has what was told |
+| **It runs for hours** | `just soak`: {soaked["minutes"] / 60:.1f} hours, {counts["good tasks"] + counts["hostile tasks"]:,} tasks, {counts["hostile tasks"]:,} of them hostile, {counts["SIGKILL"]:,} kills, {counts["full disks"]} full disks, {counts["plugins replaced"]:,} plugins replaced | {soaked["wrong"]} times something was wrong |
+| **Files and messages are garbage** | `just fuzz`: {len(fuzzed)} readers, {sum(row["executions"] for row in fuzzed):,} inputs | [what they found](benchmarks/README.md#what-attacks-found) is mended |
+
+What is promised, what is not, and which test tries to break each promise: [the guide to security](guide/security.md).
+
+## What does it cost?
+
+| | |
+|---|---|
+| a task through the library, against bare wasmtime with WASI, fuel, deadline and memory limit | {ratio("library_over_wasmtime")} x on one and two threads |
+| a task of a workflow run, journal in memory | {ratio("run_over_wasmtime")} x |
+| durable runs, each start and end synced | {rate[10_000]["durable"]["tasks_per_second"]:,.0f} tasks a second of 10,000; {rate[1_000_000]["durable"]["tasks_per_second"]:,.0f} of a million |
+| the same, against SQLite alone that writes the same rows in as many transactions | {rate[10_000]["throughput_over_sqlite_alone"]:.2f}, sandbox included (we wanted 0.6: [why not](benchmarks/README.md#what-it-takes)) |
+| recovery after a crash | {rate[1_000_000]["recovery"]["events_per_second"]:,.0f} records a second |
+
+The same 100 bytes in and out, by what you might use instead: microseconds of processor time for one task (where it says *wall*, of time that passes), and against a task through our library.
+
+{table(["", "microseconds", "ratio"], rows)}
+
+A process is not a sandbox, and the others do not all promise the same: [the report](benchmarks/README.md) says what was measured, and how.
+
+## What it does not do
+
+It does not make a program that you grant a folder, a network or a secret harmless; it does not see through a test that lies about itself; it has no defence of its own against side channels of the processor; and fuel that is granted may be wasted.
+[The list](guide/security.md#what-is-not) is longer, and meant to be read.
+"""
+    (ROOT / "docs" / "proof.md").write_text(text)
+
+
 def draw():
     plt = plots()
     results = json.loads((INTO / "results.json").read_text()) if (INTO / "results.json").exists() else {}
@@ -291,9 +380,11 @@ medians with the least and the most. Targets, and what profiles changed, are in 
     parts += others(results)
     parts += cost(results)
     parts += soak(plt)
+    parts += fuzzing()
     if (INTO / "notes.md").exists():
         parts.append((INTO / "notes.md").read_text())
     (INTO / "README.md").write_text("\n".join(parts))
+    proof(results)
     print(INTO / "README.md")
 
 

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,6 @@ pub struct Target {
     /// Reads; panics where something does not hold.
     pub run: fn(&[u8]),
     /// How many times as dear as the cheapest it is: so many fewer executions it has in the tests.
-    #[cfg_attr(fuzzing, expect(dead_code, reason = "libFuzzer is given a time"))]
     pub cost: u32,
 }
 
@@ -131,10 +130,8 @@ fn metadata(bytes: &[u8]) {
     if let Some(text) = &read.manifest {
         manifest_file(text.as_bytes());
     }
-    if let Some(schema) = &read.params {
-        if let Err(why) = sandhog::registry::params::check_schema(None, schema) {
-            printable("why it is no schema", &why);
-        }
+    if let Some(Err(why)) = read.params.as_ref().map(|schema| sandhog::registry::params::check_schema(None, schema)) {
+        printable("why it is no schema", &why);
     }
 }
 
@@ -426,10 +423,8 @@ fn advisories(bytes: &[u8]) {
 }
 
 fn bodies(bytes: &[u8]) {
-    if let Ok(submission) = serde_json::from_slice::<Submission>(bytes) {
-        if let Some(text) = &submission.workflow {
-            workflow_file(text.as_bytes());
-        }
+    if let Ok(Submission { workflow: Some(text), .. }) = serde_json::from_slice(bytes) {
+        workflow_file(text.as_bytes());
     }
     let _ = serde_json::from_slice::<Command>(bytes);
     let _ = serde_json::from_slice::<LetterCommand>(bytes);
@@ -440,7 +435,7 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 /// A server in this process, without plugins, its journal in memory.
 fn server() -> SocketAddr {
-    static SERVER: OnceLock<(SocketAddr, Mutex<Vec<Box<dyn std::any::Any + Send>>>)> = OnceLock::new();
+    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
     let start = || {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -469,13 +464,11 @@ fn server() -> SocketAddr {
             let listen = SocketAddr::from(([127, 0, 0, 1], 0));
             let door = sandhog::api::on_network(listen, &service, sandhog::api::Terms::default()).await.expect("listens");
             let address = door.address().expect("an address");
-            (
-                address,
-                Mutex::new(vec![Box::new(running) as Box<dyn std::any::Any + Send>, Box::new(beside), Box::new(door), Box::new(service)]),
-            )
+            Box::leak(Box::new((running, beside, door, service))); // as long as the process
+            address
         })
     };
-    SERVER.get_or_init(start).0
+    *SERVER.get_or_init(start)
 }
 
 /// Sends, and what comes back within a moment.

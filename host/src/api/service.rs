@@ -139,6 +139,12 @@ impl Beside {
     }
 }
 
+/// Reads away from the threads that others wait for.
+async fn reading<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let read = tokio::task::spawn_blocking(work).await;
+    read.unwrap_or_else(|_| Err(Problem::new(Code::Failed, "a panic while the workflow was read")))
+}
+
 impl Service {
     /// The operations of a host, and what runs beside them until [`Service::stop`] is cancelled.
     #[must_use]
@@ -247,40 +253,54 @@ impl Service {
 
     async fn prepared(&self, submission: Submission, own_user: bool) -> Result<(Workflow, Vec<Vec<Artifact>>), Problem> {
         let Submission { name, workflow, file, inputs, path } = submission;
-        let service = self.clone();
-        let work = move || match (name, workflow, path) {
-            (Some(name), None, None) if inputs.is_empty() => (service.inner.parts.prepare)(&service.find_workflow(&name)?),
-            (None, None, Some(path)) if own_user && path.is_absolute() && inputs.is_empty() => (service.inner.parts.prepare)(&path),
+        let path = match (name, workflow, path) {
+            (None, Some(text), None) => return self.prepared_text(file.unwrap_or_else(|| "workflow".to_owned()), text, inputs).await,
+            (Some(name), None, None) if inputs.is_empty() => {
+                let service = self.clone();
+                reading(move || service.find_workflow(&name)).await?
+            }
+            (None, None, Some(path)) if own_user && path.is_absolute() && inputs.is_empty() => path,
             (None, None, Some(_)) if !own_user => {
                 let help = "send the workflow's text as `workflow`, with its files as `inputs`";
-                Err(Problem::new(Code::Forbidden, "paths of this machine are for its own user alone").help(help))
+                return Err(Problem::new(Code::Forbidden, "paths of this machine are for its own user alone").help(help));
             }
-            (None, Some(text), None) => service.prepared_text(file.as_deref().unwrap_or("workflow"), &text, inputs),
             _ => {
                 let help = "send `name`, or `workflow` with the files that its globs match as `inputs`";
-                Err(Problem::new(Code::Invalid, "expected one of `name` and `workflow`, and `inputs` only with the latter").help(help))
+                return Err(
+                    Problem::new(Code::Invalid, "expected one of `name` and `workflow`, and `inputs` only with the latter").help(help)
+                );
             }
         };
-        let prepared = tokio::task::spawn_blocking(work).await;
-        prepared.unwrap_or_else(|_| Err(Problem::new(Code::Failed, "a panic while the workflow was read")))
+        let prepare = Arc::clone(&self.inner.parts.prepare);
+        reading(move || prepare(&path)).await
     }
 
-    fn prepared_text(&self, file: &str, text: &str, inputs: Vec<InputFile>) -> Result<(Workflow, Vec<Vec<Artifact>>), Problem> {
-        let mut sent = BTreeMap::new();
-        for input in inputs {
-            let file = decode(input)?;
-            if let Some(twice) = sent.insert(file.name.clone(), file) {
-                return Err(Problem::new(Code::Invalid, format!("two of the `inputs` are named {:?}", twice.name)));
+    async fn prepared_text(&self, file: String, text: String, inputs: Vec<InputFile>) -> Result<(Workflow, Vec<Vec<Artifact>>), Problem> {
+        let decoded = reading(move || {
+            let mut sent = BTreeMap::new();
+            for input in inputs {
+                let file = decode(input)?;
+                if let Some(twice) = sent.insert(file.name.clone(), file) {
+                    return Err(Problem::new(Code::Invalid, format!("two of the `inputs` are named {:?}", twice.name)));
+                }
             }
-        }
-        let registry = &self.inner.parts.registry;
+            Ok(sent)
+        });
+        let given = Arc::new((file, text, decoded.await?));
         let watch = Stopwatch::start();
         loop {
-            let (source, files) = self.checked_text(file, text, &sent)?;
-            match prepare::load_plugins(&source, registry, |entry| tracing::info!(plugin = %entry.name, "compiling, once")) {
+            let (service, given) = (self.clone(), Arc::clone(&given));
+            let read = move || {
+                let (file, text, sent) = &*given;
+                let (source, files) = service.checked_text(file, text, sent)?;
+                let told = |entry: &Entry| tracing::info!(plugin = %entry.name, "compiling, once");
+                let loaded = prepare::load_plugins(&source, &service.inner.parts.registry, told);
+                Ok(loaded.map(|()| (source.workflow, files)))
+            };
+            match reading(read).await? {
                 // It is being replaced at this moment: soon there is another, which has to fit as well.
-                Err(registry::Error::Replaced { .. }) if watch.elapsed() < REPLACING => std::thread::sleep(REPLACING_LOOK),
-                loaded => return Ok(loaded.map(|()| (source.workflow, files))?),
+                Err(registry::Error::Replaced { .. }) if watch.elapsed() < REPLACING => tokio::time::sleep(REPLACING_LOOK).await,
+                loaded => return Ok(loaded?),
             }
         }
     }
