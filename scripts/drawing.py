@@ -1,5 +1,6 @@
 """Draws what scripts/report and scripts/soak measured: docs/benchmarks/README.md and its plots. Needs matplotlib, which pip brings into the build folder."""
 
+import itertools
 import json
 import os
 import statistics
@@ -136,7 +137,7 @@ def durable(plt, result, concurrent):
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tasks in the run")
     axes.set_ylabel("tasks a second")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     save(plt, figure, "durable")
     sync = statistics.median(row["sync_ms"] for row in result["measured"])
     text = f"""## Durable runs
@@ -332,7 +333,7 @@ sandhog runs code that you do not trust, and says yes or no to what it made. Two
 |---|---|---|
 | **A guest does what it likes** | `just hostile`: 110 attacks, four instances at once, each on a server of its own that is watched from outside; once within the engine's wall, once within the kernel's | every one ends with the outcome that is written beside it; nothing is left behind, other work goes on |
 | **A guest breaks out of the engine** | `sandhog config walls` has a process of a guest try | no file, network, process, thread or executable memory is to be had |
-| **The host is killed** | `tests/durable.rs`: 200 kills in every build, and one at each sync, also while recovering | nothing that was acknowledged is lost, no step completes twice |
+| **The host is killed** | `tests/durable.rs`: 200 kills in every build (a thousand with `SANDHOG_TEST_KILLS=1000`), and one at each sync, also while recovering | nothing that was acknowledged is lost, no step completes twice |
 | **The power fails** | `tests/power.rs`: 10,000 disks rebuilt from what was synced and any part of the rest, torn at sectors | each opens, and has what was told |
 | **It runs for hours** | `just soak`: {soaked["minutes"] / 60:.1f} hours, {counts["good tasks"] + counts["hostile tasks"]:,} tasks, {counts["hostile tasks"]:,} of them hostile, {counts["SIGKILL"]:,} kills, {counts["full disks"]} full disks, {counts["plugins replaced"]:,} plugins replaced | {soaked["wrong"]} times something was wrong |
 | **Files and messages are garbage** | `just fuzz`: {len(fuzzed)} readers, {sum(row["executions"] for row in fuzzed):,} inputs | [what they found](benchmarks/README.md#what-attacks-found) is mended |
@@ -363,6 +364,18 @@ It does not make a program that you grant a folder, a network or a secret harmle
     (ROOT / "docs" / "proof.md").write_text(text)
 
 
+def noted(text, results):
+    """What people wrote of the figures, with the figures of now."""
+    if "task" in results:
+        threads = results["task"]["measured"]["threads"]
+        for name, ratio in (("library", "library_over_wasmtime"), ("run", "run_over_wasmtime")):
+            text = text.replace(f"{{{name}}}", " and ".join(f"{of['ratios'][ratio]:.2f} x" for of in threads) + " on one and two threads")
+    if "durable" in results:
+        least, *_, most = sorted(row["throughput_over_sqlite_alone"] for row in [*results["durable"]["measured"], *results.get("concurrent", {}).get("measured", [])])
+        text = text.replace("{durable}", f"{least:.2f} to {most:.2f}")
+    return text
+
+
 def draw():
     plt = plots()
     results = json.loads((INTO / "results.json").read_text()) if (INTO / "results.json").exists() else {}
@@ -381,8 +394,8 @@ medians with the least and the most. Targets, and what profiles changed, are in 
     parts += cost(results)
     parts += soak(plt)
     parts += fuzzing()
-    if (INTO / "notes.md").exists():
-        parts.append((INTO / "notes.md").read_text())
+    if (INTO / "notes.txt").exists():
+        parts.append(noted((INTO / "notes.txt").read_text(), results))
     (INTO / "README.md").write_text("\n".join(parts))
     proof(results)
     print(INTO / "README.md")
@@ -433,7 +446,7 @@ def gather(folder):
         axis.plot(minutes, [sample[key] / scale for _, sample in series], linewidth=0.5)
         axis.set_ylabel(name)
         axis.set_ylim(bottom=0)
-        for (left, first), (right, _) in zip(series, series[1:]):
+        for (left, first), (right, _) in itertools.pairwise(series):
             if first["stage"] == "chaos":
                 axis.axvspan(left, right, color="#fde68a", linewidth=0)
     axes[-1].set_xlabel("minutes; shaded: under kills and full disks")

@@ -269,7 +269,7 @@ fn covers(origin: &str, url: &Url) -> bool {
     let same_place = plain.scheme() == url.scheme() && plain.port_or_known_default() == url.port_or_known_default();
     let (Some(own), Some(other)) = (plain.host_str(), url.host_str()) else { return false };
     let domain = matches!(url.host(), Some(url::Host::Domain(_)));
-    let other = if domain { other.trim_end_matches('.') } else { other };
+    let other = if domain { other.strip_suffix('.').unwrap_or(other) } else { other };
     same_place && if below { domain && other.ends_with(&format!(".{own}")) } else { own == other }
 }
 

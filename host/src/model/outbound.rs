@@ -24,7 +24,7 @@ impl Origin {
         let Some(host) = url.host() else { return false };
         let same = match (&self.host, host) {
             (Host::Domain(own), Host::Domain(other)) => {
-                let other = other.trim_end_matches('.');
+                let other = other.strip_suffix('.').unwrap_or(other);
                 if self.below { other.strip_suffix(own.as_str()).is_some_and(|rest| rest.ends_with('.')) } else { own == other }
             }
             (Host::Ipv4(own), Host::Ipv4(other)) => *own == other,
@@ -68,8 +68,8 @@ impl FromStr for Origin {
         let host = match url.host().ok_or_else(not)?.to_owned() {
             // Whole top-level domains are no origin that anyone means.
             Host::Domain(name) => {
-                let name = name.trim_end_matches('.').to_owned();
-                if name.is_empty() || name.contains('*') || (below && !name.contains('.')) {
+                let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
+                if name.split('.').any(str::is_empty) || name.contains('*') || (below && !name.contains('.')) {
                     return Err(not());
                 }
                 Host::Domain(name)
@@ -220,6 +220,8 @@ mod tests {
             "https://*",
             "https://*.1.2.3.4",
             "https://.",
+            "https://example.com..",
+            "https://a..example.com",
         ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }
