@@ -446,9 +446,10 @@ def gather(folder):
         axis.plot(minutes, [sample[key] / scale for _, sample in series], linewidth=0.5)
         axis.set_ylabel(name)
         axis.set_ylim(bottom=0)
-        for (left, first), (right, _) in itertools.pairwise(series):
-            if first["stage"] == "chaos":
-                axis.axvspan(left, right, color="#fde68a", linewidth=0)
+        for stage, stretch in itertools.groupby(series, key=lambda sample: sample[1]["stage"]):
+            within = [at for at, _ in stretch]
+            if stage == "chaos":
+                axis.axvspan(within[0], within[-1], color="#fde68a", linewidth=0)
     axes[-1].set_xlabel("minutes; shaded: under kills and full disks")
     save(plt, figure, "soak")
 
