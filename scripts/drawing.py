@@ -114,7 +114,7 @@ the time that passes for one task of a thousand.
 
 {table(["", "microseconds for one task", "against the library"], [[name, around(us[name]), around(ratios[name], " x")] for name in names])}
 
-A process has no fuel and no memory limit, and whatever its user may touch it touches. The other hosts are called as their documentation says, each task with a fresh instance unless it says otherwise:
+A process has no fuel and no memory limit, and whatever its user may touch it touches. The other hosts run a guest of their own kind that gives back what it is given, in Rust:
 
 {told}
 
@@ -294,7 +294,7 @@ def fuzzing():
     return [f"""## Fuzzing
 
 Targets of [tests/fuzz](../../tests/fuzz/targets.rs) under libFuzzer (`just fuzz SECONDS`), {sum(row["executions"] for row in rows):,} executions in all. Edges are those that the corpus reaches in the whole host, the standard library and wasmtime included.
-CI gives each target up to 2,000 changed seeds beside that.
+CI gives each target up to 2,000 changed seeds beside that. Gates run in their sandbox, where libFuzzer sees no edges of theirs.
 
 {table(["target", "seconds", "executions", "corpus", "edges"], cells)}
 """]
@@ -335,7 +335,7 @@ sandhog runs code that you do not trust, and says yes or no to what it made. Two
 | **A guest breaks out of the engine** | `sandhog config walls` has a process of a guest try | no file, network, process, thread or executable memory is to be had |
 | **The host is killed** | `tests/durable.rs`: 200 kills in every build (a thousand with `SANDHOG_TEST_KILLS=1000`), and one at each sync, also while recovering | nothing that was acknowledged is lost, no step completes twice |
 | **The power fails** | `tests/power.rs`: 10,000 disks rebuilt from what was synced and any part of the rest, torn at sectors | each opens, and has what was told |
-| **It runs for hours** | `just soak`: {soaked["minutes"] / 60:.1f} hours, {counts["good tasks"] + counts["hostile tasks"]:,} tasks, {counts["hostile tasks"]:,} of them hostile, {counts["SIGKILL"]:,} kills, {counts["full disks"]} full disks, {counts["plugins replaced"]:,} plugins replaced | {soaked["wrong"]} times something was wrong |
+| **It runs on and on** | `just soak`: {soaked["minutes"] / 60:.1f} hours, {counts["good tasks"] + counts["hostile tasks"]:,} tasks, {counts["hostile tasks"]:,} of them hostile, {counts["SIGKILL"]:,} kills, {counts["full disks"]} full disks, {counts["plugins replaced"]:,} plugins replaced | {soaked["wrong"]} times something was wrong |
 | **Files and messages are garbage** | `just fuzz`: {len(fuzzed)} readers, {sum(row["executions"] for row in fuzzed):,} inputs | [what they found](benchmarks/README.md#what-attacks-found) is mended |
 
 What is promised, what is not, and which test tries to break each promise: [the guide to security](guide/security.md).

@@ -904,5 +904,11 @@ fn bench_prints_its_ratios() {
         assert!(figure["dispatch_ms"]["p50"].is_number() && figure["dispatch_ms"]["p99"].is_number(), "{told}");
     }
     assert_eq!(told["recovery"]["events"], 4 + 3 * 200, "{told}");
+    assert_eq!((&told["sqlite_alone"]["records"], &told["rounds"]), (&(4 + 3 * 200).into(), &3.into()), "{told}");
+    assert!(told["throughput_over_sqlite_alone"].as_f64().is_some_and(|ratio| ratio > 0.0), "{told}");
+    let told = run(folder.path(), &["bench", "--durable", "--tasks", "20", "--runs", "7", "--blocks", "1", "--json"]).exits(0).json();
+    assert_eq!((&told["runs"], &told["recovery"]["events"]), (&7.into(), &(7 * 4 + 3 * 20).into()), "{told}");
+    run(folder.path(), &["bench", "--durable", "--tasks", "10", "--runs", "11"]).exits(2).complains(&["--runs 11", "tasks (10)"]);
+    run(folder.path(), &["bench", "--runs", "2"]).exits(2).complains(&["--durable"]);
     assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }
