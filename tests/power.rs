@@ -6,8 +6,8 @@
 //! may be zeros or rubbish. The oracle is what the client was told before the power went.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -74,15 +74,11 @@ impl Naming {
 fn read_record(bytes: &[u8]) -> Vec<Op> {
     let mut ops = Vec::new();
     let mut rest = bytes;
-    // The last one may be cut: its process was killed.
-    while rest.len() >= 32 {
+    while !rest.is_empty() {
         let number = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes"));
         let length = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("four bytes")) as usize;
         let (kind, file, at) = (rest[0], number(8), usize::try_from(number(16)).expect("a place"));
         let (name_length, data_length) = (length(24), length(28));
-        if rest.len() < 32 + name_length + data_length {
-            break;
-        }
         let (name, behind) = rest[32..].split_at(name_length);
         let (data, behind) = behind.split_at(data_length);
         let name = String::from_utf8(name.to_vec()).expect("a name");
@@ -315,25 +311,16 @@ impl Place {
         self.tools.path().join("record")
     }
 
-    /// Runs a command, recorded; killed after so many lines that say that a task completed.
+    /// Runs a command, recorded; killed once it has told so many times that a task completed, unless it ends before.
     fn recorded(&self, arguments: &[&str], killed_after: Option<usize>) {
         let folder = self.folder.path().canonicalize().expect("a folder");
         let mut command = sandhog(&folder, arguments);
         command.env("LD_PRELOAD", self.tools.path().join("recorder.so"));
         command.env("RECORD", self.record()).env("UNDER", format!("{}/", folder.display()));
-        let mut child = command.spawn().expect("runs");
-        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let mut completed = 0;
-        for line in lines {
-            completed += usize::from(line.ends_with("]: completed"));
-            said.push(line);
-            if killed_after.is_some_and(|after| completed == after) {
-                child.kill().expect("killed");
-            }
-        }
-        let status = child.wait().expect("ends");
-        assert!(status.success() || killed_after.is_some(), "{arguments:?}: {said:?}");
+        command.envs(killed_after.map(|after| ("ENDS_AFTER", after.to_string())));
+        let output = command.output().expect("runs");
+        let killed = killed_after.is_some() && output.status.signal() == Some(9);
+        assert!(killed || output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
