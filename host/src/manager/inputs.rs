@@ -4,7 +4,7 @@
 //! tasks holds no list of a million.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
@@ -102,8 +102,11 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, journal::Error> {
 }
 
 async fn read<T: serde::de::DeserializeOwned>(store: &dyn Store, digest: &Digest) -> Result<T, journal::Error> {
-    let bytes = store.blob(digest).await?;
-    serde_json::from_slice(&bytes).map_err(|error| journal::Error::Medium(format!("the list of inputs {digest} does not parse: {error}")))
+    parse(&store.blob(digest).await?, digest)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], digest: &Digest) -> Result<T, journal::Error> {
+    serde_json::from_slice(bytes).map_err(|error| journal::Error::Medium(format!("the list of inputs {digest} does not parse: {error}")))
 }
 
 /// Every input of a list, without content.
@@ -143,15 +146,17 @@ pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<Artifact
 #[derive(Debug)]
 pub(super) struct Inputs {
     list: Digest,
-    manifest: tokio::sync::OnceCell<Manifest>,
-    at_hand: Mutex<VecDeque<(usize, Arc<Vec<ArtifactRef>>)>>,
-    /// Held by who reads: others that want the same wait, and find it at hand.
-    reading: tokio::sync::Mutex<()>,
+    manifest: OnceLock<Manifest>,
+    at_hand: Mutex<VecDeque<(usize, Arc<Chunk>)>>,
 }
+
+/// A part of a list, once somebody has parsed it. Who wants it meanwhile blocks, for a fraction of a millisecond: a slot that were woken when
+/// it is there would wait on the thread of the slot that woke it, which goes on without a pause as long as there is work.
+type Chunk = OnceLock<Result<Vec<ArtifactRef>, journal::Error>>;
 
 impl Inputs {
     pub(super) fn new(list: Digest) -> Self {
-        Self { list, manifest: tokio::sync::OnceCell::new(), at_hand: Mutex::default(), reading: tokio::sync::Mutex::default() }
+        Self { list, manifest: OnceLock::new(), at_hand: Mutex::default() }
     }
 
     /// Every input.
@@ -162,35 +167,51 @@ impl Inputs {
     /// One input.
     pub(super) async fn one(&self, store: &dyn Store, index: u32) -> Result<ArtifactRef, journal::Error> {
         let missing = || journal::Error::Medium(format!("the list of inputs {} has no place {index}", self.list));
-        let place = index as usize / CHUNK;
-        let at_hand = |place| {
-            let at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-            at_hand.iter().find(|(at, _)| *at == place).map(|(_, chunk)| Arc::clone(chunk))
-        };
-        let chunk = match at_hand(place) {
-            Some(chunk) => chunk,
-            None => {
-                let _reading = self.reading.lock().await;
-                match at_hand(place) {
-                    Some(chunk) => chunk,
-                    None => self.read(store, place).await?.ok_or_else(missing)?,
-                }
-            }
-        };
-        chunk.get(index as usize % CHUNK).cloned().ok_or_else(missing)
+        let (place, within) = (index as usize / CHUNK, index as usize % CHUNK);
+        let chunk = self.chunk(store, place).await?.ok_or_else(missing)?;
+        if within == CHUNK / 2 {
+            self.chunk(store, place + 1).await?; // before it is asked for, so that nobody waits for it
+        }
+        match chunk.get() {
+            Some(Ok(inputs)) => inputs.get(within).cloned().ok_or_else(missing),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(missing()),
+        }
     }
 
-    /// Reads a part of the list, and has it at hand.
-    async fn read(&self, store: &dyn Store, place: usize) -> Result<Option<Arc<Vec<ArtifactRef>>>, journal::Error> {
-        let manifest = self.manifest.get_or_try_init(|| read::<Manifest>(store, &self.list)).await?;
-        let Some(digest) = manifest.chunks.get(place) else { return Ok(None) };
-        let chunk: Arc<Vec<ArtifactRef>> = Arc::new(read(store, digest).await?);
+    /// A part of the list, parsed; none behind its end.
+    async fn chunk(&self, store: &dyn Store, place: usize) -> Result<Option<Arc<Chunk>>, journal::Error> {
+        let chunk = self.at_hand(place);
+        if chunk.get().is_none() {
+            let Some(digest) = self.manifest(store).await?.chunks.get(place) else { return Ok(None) };
+            let bytes = store.blob(digest).await?;
+            chunk.get_or_init(|| parse(&bytes, digest));
+        }
+        Ok(Some(chunk))
+    }
+
+    async fn manifest(&self, store: &dyn Store) -> Result<&Manifest, journal::Error> {
+        match self.manifest.get() {
+            Some(manifest) => Ok(manifest),
+            None => {
+                let manifest = read(store, &self.list).await?;
+                Ok(self.manifest.get_or_init(|| manifest))
+            }
+        }
+    }
+
+    /// A part of the list: one that was read, or one that is to be.
+    fn at_hand(&self, place: usize) -> Arc<Chunk> {
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, chunk)) = at_hand.iter().find(|(at, _)| *at == place) {
+            return Arc::clone(chunk);
+        }
+        let chunk = Arc::new(Chunk::new());
         at_hand.push_back((place, Arc::clone(&chunk)));
         if at_hand.len() > CHUNKS_AT_HAND {
             at_hand.pop_front();
         }
-        Ok(Some(chunk))
+        chunk
     }
 }
 
