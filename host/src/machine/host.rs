@@ -5,6 +5,7 @@
 //! that has not opened it counts anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,9 +46,9 @@ pub enum Balance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provider {
     /// The plugin's own name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its component and grants: what a breaker is kept for.
-    pub component: String,
+    pub component: Arc<str>,
     /// How many calls of it may be under way at once; absent means as many as the host allows.
     pub concurrency: Option<usize>,
 }
@@ -93,7 +94,7 @@ pub struct Host {
     pub version: u64,
     policy: BreakerPolicy,
     balance: Balance,
-    counts: HashMap<String, Counts>,
+    counts: HashMap<Arc<str>, Counts>,
     turns: HashMap<String, usize>,
 }
 
@@ -130,7 +131,7 @@ impl Host {
         if provider.concurrency.is_some_and(|most| under_way >= most) {
             return false;
         }
-        match self.breakers.get(&provider.component).map(|breaker| breaker.state) {
+        match self.breakers.get(&*provider.component).map(|breaker| breaker.state) {
             None | Some(BreakerState::Closed) => true,
             Some(BreakerState::Open { until }) => until <= now,
             Some(BreakerState::HalfOpen) => probes < self.policy.max_requests,
@@ -158,9 +159,9 @@ impl Host {
 
     /// A provider is about to be called: counts it, and says what that changes.
     pub fn begin(&mut self, provider: &Provider) -> Option<Event> {
-        let counts = self.counts.entry(provider.component.clone()).or_default();
+        let counts = self.counts.entry(Arc::clone(&provider.component)).or_default();
         counts.under_way += 1;
-        let state = self.breakers.get(&provider.component).map(|breaker| breaker.state);
+        let state = self.breakers.get(&*provider.component).map(|breaker| breaker.state);
         match state {
             None | Some(BreakerState::Closed) => None,
             Some(BreakerState::Open { .. }) => {
@@ -178,9 +179,9 @@ impl Host {
     /// changes.
     pub fn ended(&mut self, provider: &Provider, outcome: Counted, now: Timestamp) -> Option<Event> {
         let policy = self.policy;
-        let counts = self.counts.entry(provider.component.clone()).or_default();
+        let counts = self.counts.entry(Arc::clone(&provider.component)).or_default();
         counts.under_way = counts.under_way.saturating_sub(1);
-        let state = self.breakers.get(&provider.component).map_or(BreakerState::Closed, |breaker| breaker.state);
+        let state = self.breakers.get(&*provider.component).map_or(BreakerState::Closed, |breaker| breaker.state);
         let open = BreakerState::Open { until: after(now, policy.timeout) };
         match (state, outcome) {
             (BreakerState::Closed, Counted::Answer) => {
@@ -230,7 +231,7 @@ impl Host {
     }
 
     fn changed(&self, provider: &Provider, to: BreakerState) -> Event {
-        Event::BreakerChanged { component: provider.component.clone(), plugin: provider.name.clone(), to }
+        Event::BreakerChanged { component: provider.component.to_string(), plugin: provider.name.to_string(), to }
     }
 }
 
@@ -273,7 +274,7 @@ mod tests {
     use super::*;
 
     fn provider(name: &str) -> Provider {
-        Provider { name: name.to_owned(), component: format!("sha256:{name}"), concurrency: None }
+        Provider { name: name.into(), component: format!("sha256:{name}").into(), concurrency: None }
     }
 
     fn at(second: i64) -> Timestamp {

@@ -8,12 +8,13 @@ use crate::model::RunId;
 /// The most calls that are on record as started, executing or next in line: bounds memory, and what a crash runs again.
 pub const AHEAD_MAX: usize = 4096;
 
-/// How many calls may be on record as started, given how many ended in the last turn of the loop: four times that. As many end again while
-/// the next starts are being synced, of which nobody knows yet, and as many until the turn after that; never fewer than may execute at once,
-/// since those that take long need no more.
+/// How many calls may be on record as started, given how many might be before and how many ended in the last turn of the loop: four times
+/// those. As many end again while the next starts are being synced, of which nobody knows yet, and as many until the turn after that. A turn
+/// in which few ended takes it back by a quarter only: it may have come right behind another. Never fewer than may execute at once, since
+/// those that take long need no more.
 #[must_use]
-pub fn ahead(ended: usize, concurrency: usize) -> usize {
-    (ended * 4).clamp(concurrency, AHEAD_MAX.max(concurrency))
+pub fn ahead(before: usize, ended: usize, concurrency: usize) -> usize {
+    (ended * 4).max(before - before / 4).clamp(concurrency, AHEAD_MAX.max(concurrency))
 }
 
 /// Runs that may have something to start, in the order of their turns: the lower priority number first, and among equals
@@ -45,14 +46,19 @@ mod tests {
 
     #[test]
     fn slots_that_run_dry_have_more_put_on_record_and_slow_ones_do_not() {
-        assert_eq!(ahead(0, 4), 4);
-        assert_eq!(ahead(1, 4), 4);
+        assert_eq!(ahead(4, 0, 4), 4);
+        assert_eq!(ahead(4, 1, 4), 4);
         let mut window = 4;
         for _ in 0..20 {
-            window = ahead(window, 4); // everything ended within the turn
+            window = ahead(window, window, 4); // everything ended within the turn
         }
         assert_eq!(window, AHEAD_MAX);
-        assert_eq!(ahead(5, 10_000), 10_000);
+        assert!(ahead(window, 2, 4) > AHEAD_MAX / 2); // a short turn behind another
+        for _ in 0..30 {
+            window = ahead(window, 1, 4);
+        }
+        assert_eq!(window, 4);
+        assert_eq!(ahead(4, 5, 10_000), 10_000);
     }
 
     proptest! {

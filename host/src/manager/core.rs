@@ -153,7 +153,7 @@ impl Core {
             self.take(message, now, &mut turn).await?;
         }
         if turn.ended > 0 {
-            self.window = ahead(turn.ended, self.concurrency);
+            self.window = ahead(self.window, turn.ended, self.concurrency);
             self.eager.append(&mut self.held_up);
         }
         if self.host.next_timer().is_some_and(|at| at <= now) {
@@ -461,7 +461,7 @@ impl Core {
         let providers = &self.providers[plugin];
         let Some(chosen) = self.host.choose(plugin, providers, now) else { return false };
         let provider = providers[chosen].clone();
-        let named = (provider.name != plugin).then(|| provider.name.clone());
+        let named = (&*provider.name != plugin).then(|| provider.name.to_string());
         if self.tell(id, Input::Start(effect, named), now, turn).is_err() {
             return false;
         }

@@ -29,7 +29,7 @@ pub trait Workers: Send + Sync + 'static {
 
     /// Who does the work of a name: the plugin of that name, and others that say they provide it.
     fn providers(&self, name: &str) -> Vec<Provider> {
-        vec![Provider { name: name.to_owned(), component: name.to_owned(), concurrency: None }]
+        vec![Provider { name: name.into(), component: name.into(), concurrency: None }]
     }
 
     /// Runs a task of a step, by a plugin that provides its worker.
@@ -53,11 +53,18 @@ impl Crew {
         Self { judge: Judge::new(runtime.clone(), Arc::clone(&registry), PARTS_AT_ONCE, None), runtime, registry }
     }
 
-    async fn ready(&self, plugin: &str, limits: &BTreeMap<String, String>, needed: Kind) -> Result<(Loaded, Call), Failure> {
+    /// A plugin that can be called, and what a call of it may use and touch.
+    async fn ready(
+        &self,
+        plugin: &str,
+        limits: &BTreeMap<String, String>,
+        needed: Kind,
+        cancel: &CancellationToken,
+    ) -> Result<(Loaded, Call), Failure> {
         let watch = Stopwatch::start();
         loop {
             let entry = self.registry.find(plugin).map_err(|error| refusal(&error))?;
-            match self.ready_entry(&entry, limits, needed).await {
+            match self.ready_entry(&entry, limits, needed, cancel).await {
                 // It is being replaced at this moment, and was never loaded before: soon there is another.
                 Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(REPLACING_LOOK).await,
                 ready => return ready.map_err(NotReady::into_failure),
@@ -68,7 +75,13 @@ impl Crew {
         }
     }
 
-    async fn ready_entry(&self, entry: &Arc<Entry>, limits: &BTreeMap<String, String>, needed: Kind) -> Result<(Loaded, Call), NotReady> {
+    async fn ready_entry(
+        &self,
+        entry: &Arc<Entry>,
+        limits: &BTreeMap<String, String>,
+        needed: Kind,
+        cancel: &CancellationToken,
+    ) -> Result<(Loaded, Call), NotReady> {
         if entry.kind != needed && entry.kind != Kind::Command {
             let message = format!("`{}` is a {}, and a {} is needed", entry.name, entry.kind.as_str(), needed.as_str());
             return Err(Failure::new(FailureKind::InvalidInput, message).into());
@@ -90,7 +103,8 @@ impl Crew {
             }
         };
         let limits = self.registry.limits(entry, &patch).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
-        let call = Call { limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+        let (grant, cancel) = (Arc::clone(&loaded.grant), cancel.clone());
+        let call = Call { limits, grant, cancel, progress: None, looks: None, canned: None };
         Ok((loaded, call))
     }
 
@@ -100,10 +114,8 @@ impl Crew {
         let (mut receipt, mut log, mut said) = (Receipt::default(), Log::default(), Vec::new());
         for entry in members {
             let Some(subject) = fitting(entry, subject.clone()) else { continue };
-            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate).await {
-                Ok((loaded, call)) => {
-                    self.judge.judge(&loaded.entry, subject, Call { cancel: cancel.clone(), ..call }, &|_| {}).await.whole()
-                }
+            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate, cancel).await {
+                Ok((loaded, call)) => self.judge.judge(&loaded.entry, subject, call, &|_| {}).await.whole(),
                 Err(not_ready) => failed(not_ready.into_failure()),
             };
             receipt.add(&used);
@@ -195,32 +207,32 @@ impl Workers for Crew {
             let grant = self.registry.grant(&entry).map(|grant| format!("{grant:?}")).unwrap_or_default();
             let granted = Digest::of(grant.as_bytes()).to_hex();
             Provider {
-                name: entry.name.clone(),
-                component: format!("{}+{}", entry.digest, &granted[..16]),
+                name: entry.name.as_str().into(),
+                component: format!("{}+{}", entry.digest, &granted[..16]).into(),
                 concurrency: self.registry.settings().plugin_concurrency.get(&entry.name).map(|most| *most as usize),
             }
         };
         let set = self.registry.set(name);
         if !set.is_empty() {
-            let components: Vec<String> = set.into_iter().map(|entry| provider(entry).component).collect();
+            let components: Vec<Arc<str>> = set.into_iter().map(|entry| provider(entry).component).collect();
             let component = format!("set+{}", Digest::of(components.join("\n").as_bytes()));
-            return vec![Provider { name: name.to_owned(), component, concurrency: None }];
+            return vec![Provider { name: name.into(), component: component.into(), concurrency: None }];
         }
         let mut providers: Vec<Provider> = self.registry.providers(name).into_iter().map(provider).collect();
         // One that was named by its path is found by it alone.
         if let ([one], true) = (providers.as_mut_slice(), registry::is_path(name)) {
-            name.clone_into(&mut one.name);
+            one.name = name.into();
         }
         if providers.is_empty() {
             // Calling it will say what is wrong.
-            return vec![Provider { name: name.to_owned(), component: name.to_owned(), concurrency: None }];
+            return vec![Provider { name: name.into(), component: name.into(), concurrency: None }];
         }
         providers
     }
 
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
-        match self.ready(worker, &step.limits, Kind::Worker).await {
-            Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { cancel, progress: Some(progress), ..call }).await,
+        match self.ready(worker, &step.limits, Kind::Worker, &cancel).await {
+            Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { progress: Some(progress), ..call }).await,
             Err(failure) => failed(failure),
         }
     }
@@ -230,7 +242,7 @@ impl Workers for Crew {
         if !set.is_empty() {
             return self.check_set(&set, gate, subject, &cancel).await;
         }
-        let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate).await {
+        let (loaded, call) = match self.ready(plugin, &gate.limits, Kind::Gate, &cancel).await {
             Ok(ready) => ready,
             Err(failure) => return failed(failure),
         };
@@ -238,6 +250,6 @@ impl Workers for Crew {
             let result = Ok(nothing_fits(plugin, &subject));
             return Attempt { result, receipt: Receipt::default(), log: Log::default() };
         };
-        self.judge.judge(&loaded.entry, fits, Call { cancel, ..call }, &|_| {}).await.whole()
+        self.judge.judge(&loaded.entry, fits, call, &|_| {}).await.whole()
     }
 }

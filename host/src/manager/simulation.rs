@@ -59,7 +59,7 @@ struct Names;
 #[async_trait::async_trait]
 impl Workers for Names {
     fn providers(&self, name: &str) -> Vec<Provider> {
-        let provider = |name: &str, concurrency| Provider { name: name.to_owned(), component: name.to_owned(), concurrency };
+        let provider = |name: &str, concurrency| Provider { name: name.into(), component: name.into(), concurrency };
         match name {
             "w0" => vec![provider("w0", None), provider("w0-too", None)],
             "w1" => vec![provider("w1", Some(2))],

@@ -141,7 +141,7 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
             }
         };
         let (run, provider) = (order.run, order.provider.clone());
-        let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&provider.component);
+        let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&*provider.component);
         let input = if held_off || shared.draining.load(Ordering::Acquire) {
             let Executing { task, gate, attempt, .. } = order.executing();
             Input::Returned { task, gate, attempt }
