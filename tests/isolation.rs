@@ -136,7 +136,8 @@ fn the_process_of_a_guest_is_walled_in_as_the_kernel_sees_it() {
     assert_eq!(limit("Max open files"), (128 + 64).to_string());
     assert_eq!(limit("Max cpu time"), "605");
     assert!(limit("Max data size").parse::<u64>().expect("a number") < 1 << 30);
-    assert_eq!(std::fs::read(format!("/proc/{guest}/environ")).expect("an environment"), b"", "nothing of the host's environment");
+    let environment = std::fs::read(format!("/proc/{guest}/environ")).expect("an environment");
+    assert_eq!(environment, b"MIMALLOC_DISALLOW_ARENA_ALLOC=1\0", "nothing of the host's environment");
     let open: Vec<String> = std::fs::read_dir(format!("/proc/{guest}/fd"))
         .expect("descriptors")
         .flatten()

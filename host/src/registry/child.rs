@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::clock::Stopwatch;
 use crate::model::limits::show_bytes;
 use crate::model::text::sanitize_lines;
+use crate::runtime::TAKES_AS_NEEDED;
 
 /// The first byte of an answer.
 const ANSWER: u8 = b'+';
@@ -71,7 +72,8 @@ pub(super) fn ask(work: &Work<'_>, input: &[u8], budget: Budget) -> Result<Vec<u
     let mut command = Command::new(program);
     command.args(arguments).arg("--cpu-seconds").arg(budget.cpu.as_secs().max(1).to_string());
     command.arg("--memory-bytes").arg(budget.memory.to_string());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env_clear().env(TAKES_AS_NEEDED.0, TAKES_AS_NEEDED.1);
     // Not of our terminal's group: who interrupts us ends it by ending us.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn()?;

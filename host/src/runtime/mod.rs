@@ -46,6 +46,9 @@ pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
 pub use plugin::{Command, CommandFindings, CommandPass, CommandProtocol, Kind, Plugin};
 pub use state::Progress;
 
+/// The environment of a process of ours whose memory the kernel counts: has its allocator take what it needs when it needs it, where it
+/// would take a gibibyte ahead, before there is a limit.
+pub(crate) const TAKES_AS_NEEDED: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC", "1");
 /// How much memory is counted in one permit of the memory budget.
 const MEMORY_PERMIT_BYTES: u64 = 64 * 1024;
 /// How many descriptors a process must be able to open, to be a host.

@@ -147,7 +147,8 @@ impl Process {
         let failed = |error: std::io::Error| Error::Isolation(format!("a process cannot be started: {error}"));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(program);
-        command.arg("guest").env_clear().stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(code).stderr(Stdio::null());
+        command.arg("guest").env_clear().env(super::TAKES_AS_NEEDED.0, super::TAKES_AS_NEEDED.1);
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(code).stderr(Stdio::null());
         // Not of our terminal's group: who interrupts us ends it by ending us.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Ok((Self(Some(command.spawn().map_err(failed)?)), ours))
