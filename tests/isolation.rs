@@ -106,6 +106,9 @@ fn a_process_that_tries_to_get_out_is_stopped_at_every_wall() {
         "start a thread",
         "start a program",
         "signal its host",
+        "have its host signalled",
+        "date a file",
+        "change who may read a file",
         "make memory executable",
         "change its limits",
     ] {

@@ -430,6 +430,14 @@ fn drains_peer() {
 }
 
 #[test]
+fn abandons_requests() {
+    let authority = format!("127.0.0.1:{}", hostile_peer());
+    let params = serde_json::json!({ "authority": authority }).to_string();
+    let ended = run_with("abandons_requests", &params, Call { grant: outbound(&[format!("http://{authority}")]), ..defaults() });
+    assert_eq!(text(&ended), "200", "requests that nobody waits for hold no place");
+}
+
+#[test]
 fn recurses() {
     fails("recurses", defaults(), FailureKind::StackOverflow);
 }
@@ -1020,7 +1028,7 @@ fn descriptors_are_shared_and_who_finds_none_waits() {
         let of = |handles| Call { grant: Arc::clone(&granted), ..limits(|l| l.handles = handles) };
         let failure = runtime.run(&reader, task("{}"), of(20)).await.result.expect_err("more than there is");
         assert_eq!(failure.kind, FailureKind::Host);
-        assert!(failure.message.contains("21, where this host has 20") && failure.message.contains("ulimit -n"), "{failure}");
+        assert!(failure.message.contains("21 descriptors, where this host has 20") && failure.message.contains("ulimit -n"), "{failure}");
         // Two of these never run at once.
         let tasks = (0..20).map(|_| {
             let (runtime, reader, call) = (runtime.clone(), reader.clone(), of(15));

@@ -106,8 +106,8 @@ impl Runtime {
         }
         if share.descriptors > inner.all.descriptors {
             let message = format!(
-                "the plugin is granted files, and may open {}, where this host has {} for all instances: lower its `handles`, or raise the \
-                 number of files that this process may open (`ulimit -n`)",
+                "with what the plugin is granted it may take {} descriptors, where this host has {} for all instances: lower its `handles`, or \
+                 raise the number of files that this process may open (`ulimit -n`)",
                 share.descriptors, inner.all.descriptors,
             );
             return refused(Failure::new(FailureKind::Host, message));

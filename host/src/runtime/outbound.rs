@@ -328,7 +328,9 @@ impl Hooks {
 /// Has another process judge a request and make it.
 async fn relay(link: Arc<Link>, parts: http::request::Parts, body: WasiBody, options: Option<RequestOptions>, account: Relayed) -> Sent {
     let body = collect(body, &account.sent).await?;
-    let Response { id, head, told, denied } = link.request(parts, body, options.and_then(|options| options.first_byte_timeout)).await;
+    let asked = RelayedBody { id: link.next(), link, part: None }; // whoever drops the request wants no response either
+    let wait = options.and_then(|options| options.first_byte_timeout);
+    let Response { head, told, denied } = asked.link.request(asked.id, parts, body, wait).await;
     for line in told {
         account.capture.line(line.source, &line.text);
     }
@@ -336,7 +338,7 @@ async fn relay(link: Arc<Link>, parts: http::request::Parts, body: WasiBody, opt
         let _ = account.denied.set(denied);
     }
     let head = head.map_err(Error::from)?;
-    let mut response = http::Response::new(RelayedBody { link, id, part: None }.boxed_unsync());
+    let mut response = http::Response::new(asked.boxed_unsync());
     *response.status_mut() = http::StatusCode::from_u16(head.status).map_err(|_| Error::HttpProtocolError)?;
     *response.headers_mut() = wire::header_map(head.headers);
     Ok((response, Box::new(async { Ok(()) }) as Box<_>))

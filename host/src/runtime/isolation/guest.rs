@@ -16,7 +16,7 @@ use super::wire::{self, Done, Head, Refusal, Request, Start, ToGuest, ToHost, Wi
 use super::{CODE, walls};
 use crate::clock::Stopwatch;
 use crate::model::snapshot::{Looks, Snapshot};
-use crate::model::{Attempt, Failure, FailureKind, Grant, Limits, Log, LogLine, Receipt, Subject};
+use crate::model::{Access, Attempt, Failure, FailureKind, Grant, Limits, Log, LogLine, Receipt, Subject};
 use crate::runtime::attempt::{Answer, Entrance};
 use crate::runtime::outbound::Outbound;
 use crate::runtime::state::Progress;
@@ -29,7 +29,6 @@ const PROGRESS_PAUSE: std::time::Duration = std::time::Duration::from_millis(20)
 
 /// What came of a request: the head of the response, and what its host has to say of it.
 pub(in crate::runtime) struct Response {
-    pub(in crate::runtime) id: u64,
     pub(in crate::runtime) head: Result<Head, Refusal>,
     pub(in crate::runtime) told: Vec<LogLine>,
     pub(in crate::runtime) denied: Option<String>,
@@ -70,7 +69,8 @@ impl Link {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, waiting);
     }
 
-    fn next(&self) -> u64 {
+    /// A number that nothing was asked under.
+    pub(in crate::runtime) fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::SeqCst)
     }
 
@@ -82,14 +82,15 @@ impl Link {
         receiver.recv().unwrap_or_else(|_| Err("the host is gone".to_owned()))
     }
 
-    /// Has the host make a request, if it may be made.
+    /// Has the host make a request, if it may be made, under a number that is fresh.
     pub(in crate::runtime) async fn request(
         &self,
+        id: u64,
         parts: http::request::Parts,
         body: Bytes,
         wait: Option<std::time::Duration>,
     ) -> Response {
-        let (id, (sender, receiver)) = (self.next(), oneshot::channel());
+        let (sender, receiver) = oneshot::channel();
         self.wait(id, Waiting::Response(sender));
         self.send(&ToHost::Request(Request {
             id,
@@ -99,7 +100,7 @@ impl Link {
             body,
             first_byte_timeout: wait,
         }));
-        let gone = || Response { id, head: Err(Refusal::Internal(None)), told: Vec::new(), denied: None };
+        let gone = || Response { head: Err(Refusal::Internal(None)), told: Vec::new(), denied: None };
         receiver.await.unwrap_or_else(|_| gone())
     }
 
@@ -111,7 +112,7 @@ impl Link {
         receiver
     }
 
-    /// Says that no more of a response is wanted.
+    /// Says that a response is not wanted, or no more of it.
     pub(in crate::runtime) fn forget(&self, id: u64) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.send(&ToHost::Forget { id });
@@ -131,7 +132,7 @@ impl Link {
                 }
                 ToGuest::Response { id, head, told, denied } => {
                     if let Some(Waiting::Response(sender)) = waiting(id) {
-                        let _ = sender.send(Response { id, head, told, denied });
+                        let _ = sender.send(Response { head, told, denied });
                     }
                 }
                 ToGuest::Part { id, part } => {
@@ -183,7 +184,7 @@ fn trials(host: u32) -> Vec<wire::Trial> {
     let walled = walls::limit(&limits, 0, &grant)
         .map_err(|error| error.to_string())
         .and_then(|()| walls::close_files(&grant.files))
-        .and_then(|()| walls::close_system_calls(true));
+        .and_then(|()| walls::close_system_calls(Some(Access::ReadWrite)));
     match walled {
         Ok(()) => walls::try_to_get_out(&limits, host),
         Err(reason) => vec![wire::Trial { act: format!("leave the wall out that cannot be put up ({reason})"), stopped_by: None }],
@@ -220,7 +221,7 @@ fn attempt(start: Start, link: &Arc<Link>, mut from: BufReader<UnixStream>) -> R
     let (listener, cancelled) = (Arc::clone(link), cancel.clone());
     std::thread::Builder::new().spawn(move || listener.listen(&mut from, &cancelled)).map_err(|error| text(&error))?;
     let waits = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| text(&error))?;
-    walls::close_system_calls(!grant.files.is_empty())?;
+    walls::close_system_calls(walls::widest(&grant.files))?;
 
     let looks = notes_looks.then(Looks::default);
     let progress = tells_progress.then(|| -> Progress {

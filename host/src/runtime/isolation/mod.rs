@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks as _};
@@ -36,7 +37,7 @@ use super::warm::Places;
 use super::{Call, Error, Inner, Plugin};
 use crate::clock::Stopwatch;
 use crate::model::snapshot::Snapshot;
-use crate::model::text::{LINE_BYTES_MAX, sanitize};
+use crate::model::text::sanitize;
 use crate::model::{Attempt, Failure, FailureKind, Log, Receipt, Subject};
 
 pub use wire::Trial;
@@ -199,7 +200,7 @@ async fn one(inner: &Arc<Inner>, program: &Path, plugin: &Arc<Plugin>, entrance:
 /// What a process says, with nothing in it that a guest could not have said.
 fn held_to_the_contract(done: Done, call: &Call) -> (Result<Answer, Failure>, Receipt, Log) {
     let limits = &call.limits;
-    let Done { result, receipt, mut log, looks } = done;
+    let Done { result, receipt, log, looks } = done;
     let answer = result.map_err(|failure| Failure::new(failure.kind, failure.message)).and_then(|answer| {
         let answer = match answer {
             WireAnswer::Artifacts(artifacts) => Answer::Artifacts(artifacts),
@@ -208,10 +209,14 @@ fn held_to_the_contract(done: Done, call: &Call) -> (Result<Answer, Failure>, Re
         };
         answer.checked(limits.output)
     });
-    for line in &mut log.lines {
-        line.text = sanitize(&line.text, LINE_BYTES_MAX);
-    }
-    log.gap_at = log.gap_at.map(|at| at.min(log.lines.len()));
+    let capture = Capture::new(limits.log);
+    log.lines.iter().for_each(|line| capture.line(line.source, &line.text));
+    let held = capture.finish();
+    let log = Log {
+        gap_at: held.gap_at.or(log.gap_at.map(|at| at.min(held.lines.len()))),
+        dropped_bytes: held.dropped_bytes.saturating_add(log.dropped_bytes),
+        lines: held.lines,
+    };
     if let Some(record) = &call.looks {
         match looks {
             WireLooks::These(looks) => record.merge(Some(looks)),
@@ -302,8 +307,8 @@ struct Talk<'a> {
     call: &'a Call,
     hooks: Hooks,
     subject: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
-    /// Who waits to be asked for the next part of a response, by its number.
-    bodies: HashMap<u64, mpsc::Sender<()>>,
+    /// Requests that were made, by their number: who waits to be asked for the next part of the response, and what ends that.
+    bodies: HashMap<u64, (mpsc::Sender<()>, AbortHandle)>,
 }
 
 impl Talk<'_> {
@@ -358,10 +363,14 @@ impl Talk<'_> {
                 }
                 ToHost::Request(request) => self.request(request, &sender, &mut helpers)?,
                 ToHost::Pull { id } => match self.bodies.get(&id) {
-                    Some(body) => drop(body.try_send(())),
-                    None => drop(sender.send(ToGuest::Part { id, part: None }).await),
+                    Some((body, _)) if !body.is_closed() => drop(body.try_send(())), // one that is asked already goes on
+                    Some(_) | None => drop(sender.send(ToGuest::Part { id, part: None }).await),
                 },
-                ToHost::Forget { id } => drop(self.bodies.remove(&id)),
+                ToHost::Forget { id } => {
+                    if let Some((_, request)) = self.bodies.remove(&id) {
+                        request.abort();
+                    }
+                }
                 ToHost::Tried(_) => return Err(std::io::Error::other("it answers what nobody asked")),
             }
         }
@@ -370,7 +379,7 @@ impl Talk<'_> {
     /// Judges a request, and has it made if it may be.
     fn request(&mut self, request: Request, sender: &mpsc::Sender<ToGuest>, helpers: &mut tokio::task::JoinSet<()>) -> std::io::Result<()> {
         let Request { id, method, uri, headers, body, first_byte_timeout } = request;
-        self.bodies.retain(|_, body| !body.is_closed());
+        self.bodies.retain(|_, (body, _)| !body.is_closed());
         if self.bodies.len() >= RESPONSES_MAX || self.bodies.contains_key(&id) {
             return Err(std::io::Error::other("it has more requests than it may"));
         }
@@ -384,9 +393,8 @@ impl Talk<'_> {
         let told = self.hooks.capture().finish().lines;
         let denied = self.hooks.denied().map(str::to_owned);
         let (pulls, mut pulled) = mpsc::channel(1);
-        self.bodies.insert(id, pulls);
         let sender = sender.clone();
-        helpers.spawn(async move {
+        let helper = helpers.spawn(async move {
             let answer = match sent {
                 Ok(sent) => sent.await.map_err(Refusal::from),
                 Err(_) => Err(Refusal::UriInvalid),
@@ -413,6 +421,7 @@ impl Talk<'_> {
                 }
             }
         });
+        self.bodies.insert(id, (pulls, helper));
         Ok(())
     }
 }

@@ -1,17 +1,16 @@
 //! The walls around the process of a guest: what the kernel holds it to, whatever becomes of the engine inside.
 //!
 //! Four of them, put up before the guest's first instruction: limits on memory, processor time, descriptors and files (POSIX);
-//! death with its host; files, network and signals by Landlock (Linux 5.13 and later; it is put up before there are threads, which
-//! then all have it); a closed list of system calls by seccomp (for all threads at once). Outside Linux the first alone.
+//! death with its host; files by Landlock (Linux 5.13 and later; the network from 6.7 on, and signals from 6.12 on, beside the next
+//! wall; it is put up before there are threads, which then all have it); a closed list of system calls by seccomp (for all threads at
+//! once), which alone keeps the network and signals out on older kernels. Outside Linux the first alone.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::Trial;
-#[cfg(not(target_os = "linux"))]
-use crate::model::FileGrant;
-use crate::model::{Grant, Limits};
+use crate::model::{Access, FileGrant, Grant, Limits};
 
 /// What a process needs beside the guest: the engine, what it is handed and hands back, threads.
 const HOST_MEMORY_BYTES: u64 = 256 << 20;
@@ -22,24 +21,32 @@ const HOST_DESCRIPTORS: u64 = 64;
 /// The processor time of a process beside that of the attempt.
 const HOST_CPU: Duration = Duration::from_secs(5);
 
-/// Limits that the kernel counts, for this process; and its death with its host's.
+/// Limits that the kernel counts, for this process. What was lower already stays so.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(super) fn limit(limits: &Limits, code_bytes: u64, grant: &Grant) -> std::io::Result<()> {
     let cpu = limits.timeout.saturating_add(HOST_CPU).as_secs();
-    let writes = grant.files.iter().any(|file| file.access == crate::model::Access::ReadWrite);
-    let at_most = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
-    setrlimit(Resource::Core, at_most(0))?;
-    setrlimit(Resource::Data, at_most(memory_bytes(limits, code_bytes)))?;
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu.saturating_add(1)) })?;
-    // What was lower already stays so.
-    let descriptors = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    setrlimit(Resource::Nofile, at_most(descriptors.min(u64::from(limits.handles) + HOST_DESCRIPTORS)))?;
-    if !writes {
-        setrlimit(Resource::Fsize, at_most(0))?;
+    let at_most = |resource: Resource, current: u64, maximum: u64| {
+        let allowed = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        setrlimit(resource, Rlimit { current: Some(current.min(allowed)), maximum: Some(maximum.min(allowed)) })
+    };
+    let memory = memory_bytes(limits, code_bytes);
+    let descriptors = u64::from(limits.handles) + HOST_DESCRIPTORS;
+    at_most(Resource::Core, 0, 0)?;
+    at_most(Resource::Data, memory, memory)?;
+    at_most(Resource::Cpu, cpu, cpu.saturating_add(1))?;
+    at_most(Resource::Nofile, descriptors, descriptors)?;
+    if widest(&grant.files) != Some(Access::ReadWrite) {
+        at_most(Resource::Fsize, 0, 0)?;
     }
     Ok(())
+}
+
+/// The most that is granted of any folder; nothing where none is.
+pub(super) fn widest(files: &[FileGrant]) -> Option<Access> {
+    let writes = files.iter().any(|file| file.access == Access::ReadWrite);
+    (!files.is_empty()).then_some(if writes { Access::ReadWrite } else { Access::Read })
 }
 
 /// Closes what this process inherited beside its standard streams: files that somebody opened for the host, and did not mean for it.
@@ -78,7 +85,7 @@ pub(super) fn close_files(_: &[FileGrant]) -> Result<(), String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn close_system_calls(_: bool) -> Result<(), String> {
+pub(super) fn close_system_calls(_: Option<Access>) -> Result<(), String> {
     Ok(())
 }
 
@@ -179,7 +186,8 @@ mod linux {
         libc::SYS_writev,
     ];
 
-    /// And beside these, where folders are granted; which files, Landlock says.
+    /// And beside these, where folders are granted. Which files are opened, made, removed and renamed, Landlock says; it has no say in
+    /// who asks whether there is a file, how large it is and where a link leads.
     const WITH_FILES: &[libc::c_long] = &[
         libc::SYS_copy_file_range,
         libc::SYS_dup,
@@ -187,8 +195,6 @@ mod linux {
         libc::SYS_faccessat2,
         libc::SYS_fadvise64,
         libc::SYS_fallocate,
-        libc::SYS_fchmod,
-        libc::SYS_fcntl,
         libc::SYS_fdatasync,
         libc::SYS_fstat,
         libc::SYS_fstatfs,
@@ -213,17 +219,20 @@ mod linux {
         libc::SYS_statx,
         libc::SYS_symlinkat,
         libc::SYS_unlinkat,
-        libc::SYS_utimensat,
     ];
 
-    /// Closes all system calls but those that a guest's host functions need, for every thread of this process.
+    /// What of `fcntl` is open, where folders are granted: not what has signals sent to another process.
+    const OF_DESCRIPTORS: &[libc::c_int] = &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL];
+
+    /// Closes all system calls but those that a guest's host functions need, for every thread of this process; `files` is the most that
+    /// is granted of any folder.
     ///
     /// # Errors
     /// When the kernel has no seccomp, or the processor is one that nobody has written a list for.
-    pub(crate) fn close_system_calls(with_files: bool) -> Result<(), String> {
+    pub(crate) fn close_system_calls(files: Option<Access>) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| format!("seccomp: {error}");
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
-        if with_files {
+        if files.is_some() {
             rules.extend(WITH_FILES.iter().map(|call| (*call, Vec::new())));
         }
         #[cfg(target_arch = "x86_64")]
@@ -234,6 +243,16 @@ mod linux {
                 .map(|rule| vec![rule])
                 .map_err(|error| text(&error))
         };
+        let mut of_descriptors = Vec::new();
+        for command in OF_DESCRIPTORS.iter().filter(|_| files.is_some()) {
+            of_descriptors.extend(only(1, u64::from(u32::MAX), *command as u64)?);
+        }
+        if !of_descriptors.is_empty() {
+            rules.insert(libc::SYS_fcntl, of_descriptors);
+        }
+        if files == Some(Access::ReadWrite) {
+            rules.insert(libc::SYS_utimensat, only(1, u64::MAX, 0)?); // of what is open, and of nothing by its name
+        }
         let executable = libc::PROT_EXEC as u64;
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
             rules.insert(call, only(2, executable, 0)?);
@@ -274,6 +293,13 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
         trial("start a program", std::process::Command::new("/bin/true").status().map(drop));
         let pid = i32::try_from(host).ok().and_then(rustix::process::Pid::from_raw).ok_or(rustix::io::Errno::SRCH);
         trial("signal its host", pid.and_then(rustix::process::test_kill_process).map_err(Into::into));
+        trial("have its host signalled", own_signals());
+        let unchanged = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let times = rustix::fs::Timestamps { last_access: unchanged, last_modification: unchanged };
+        let dated = rustix::fs::utimensat(rustix::fs::CWD, "/", &times, rustix::fs::AtFlags::empty());
+        trial("date a file", dated.map_err(Into::into));
+        let mode = rustix::fs::fchmod(std::io::stdin(), rustix::fs::Mode::RUSR);
+        trial("change who may read a file", mode.map_err(Into::into));
         trial("make memory executable", executable_memory());
         let lower = Rlimit { current: Some(0), maximum: Some(0) };
         trial("change its limits", setrlimit(Resource::Core, lower).map_err(Into::into));
@@ -296,6 +322,15 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
 fn memory_bytes(limits: &Limits, code_bytes: u64) -> u64 {
     let handed = limits.input.saturating_add(limits.output).saturating_add(limits.log).saturating_mul(COPIES);
     [limits.memory, limits.scratch, handed, code_bytes, HOST_MEMORY_BYTES].into_iter().fold(0, u64::saturating_add)
+}
+
+/// Asks for signals about standard input; for nobody, should it be allowed.
+#[cfg(target_os = "linux")]
+fn own_signals() -> std::io::Result<()> {
+    #[expect(unsafe_code, reason = "there is no safe form of it")]
+    // SAFETY: it takes a number, and touches no memory.
+    let asked = unsafe { libc::fcntl(0, libc::F_SETOWN, 0) };
+    if asked == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 #[cfg(target_os = "linux")]

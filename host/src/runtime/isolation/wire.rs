@@ -341,7 +341,7 @@ pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read, bytes_max: usize
     // Grows as it comes: a length alone takes no memory.
     let mut bytes = Vec::new();
     stream.take(length as u64).read_to_end(&mut bytes)?;
-    rmp_serde::from_slice(&bytes).map_err(bad)
+    parse(&bytes, length)
 }
 
 /// As [`read`], without blocking a thread.
@@ -354,7 +354,14 @@ pub(super) async fn receive<T: DeserializeOwned>(stream: &mut (impl AsyncRead + 
     let length = length(head, bytes_max)?;
     let mut bytes = Vec::new();
     stream.take(length as u64).read_to_end(&mut bytes).await?;
-    rmp_serde::from_slice(&bytes).map_err(bad)
+    parse(&bytes, length)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], length: usize) -> std::io::Result<T> {
+    if bytes.len() < length {
+        return Err(std::io::ErrorKind::UnexpectedEof.into()); // the other side ended in the middle of it
+    }
+    rmp_serde::from_slice(bytes).map_err(bad)
 }
 
 #[cfg(test)]
