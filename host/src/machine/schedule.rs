@@ -10,8 +10,8 @@ pub const AHEAD_MAX: usize = 4096;
 
 /// How many calls may be on record as started, given how many might be before and how many ended in the last turn of the loop: four times
 /// those. As many end again while the next starts are being synced, of which nobody knows yet, and as many until the turn after that. A turn
-/// in which few ended takes it back by a quarter only: it may have come right behind another. Never fewer than may execute at once, since
-/// those that take long need no more.
+/// in which few ended takes it back by a quarter only: it may have come right behind another. Never fewer than may execute at once; where one
+/// ends at a time, as those do that take long, up to three more.
 #[must_use]
 pub fn ahead(before: usize, ended: usize, concurrency: usize) -> usize {
     (ended * 4).max(before - before / 4).clamp(concurrency, AHEAD_MAX.max(concurrency))
@@ -46,8 +46,7 @@ mod tests {
 
     #[test]
     fn slots_that_run_dry_have_more_put_on_record_and_slow_ones_do_not() {
-        assert_eq!(ahead(4, 0, 4), 4);
-        assert_eq!(ahead(4, 1, 4), 4);
+        assert_eq!([ahead(4, 0, 4), ahead(4, 1, 4), ahead(1, 0, 1), ahead(1, 1, 1)], [4, 4, 1, 4]);
         let mut window = 4;
         for _ in 0..20 {
             window = ahead(window, window, 4); // everything ended within the turn

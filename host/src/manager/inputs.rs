@@ -170,7 +170,8 @@ impl Inputs {
         let (place, within) = (index as usize / CHUNK, index as usize % CHUNK);
         let chunk = self.chunk(store, place).await?.ok_or_else(missing)?;
         if within == CHUNK / 2 {
-            self.chunk(store, place + 1).await?; // before it is asked for, so that nobody waits for it
+            // Before it is asked for, while others have theirs at hand. Who asks for it is told what is wrong with it.
+            let _ = self.chunk(store, place + 1).await;
         }
         match chunk.get() {
             Some(Ok(inputs)) => inputs.get(within).cloned().ok_or_else(missing),
@@ -181,9 +182,9 @@ impl Inputs {
 
     /// A part of the list, parsed; none behind its end.
     async fn chunk(&self, store: &dyn Store, place: usize) -> Result<Option<Arc<Chunk>>, journal::Error> {
+        let Some(digest) = self.manifest(store).await?.chunks.get(place) else { return Ok(None) };
         let chunk = self.at_hand(place);
         if chunk.get().is_none() {
-            let Some(digest) = self.manifest(store).await?.chunks.get(place) else { return Ok(None) };
             let bytes = store.blob(digest).await?;
             chunk.get_or_init(|| parse(&bytes, digest));
         }

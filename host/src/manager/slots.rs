@@ -66,7 +66,7 @@ struct Shared {
     held_off: RwLock<HashSet<String>>,
     mailbox: mpsc::WeakSender<Message>,
     latencies: Arc<Latencies>,
-    /// Told when a slot finds nothing in line.
+    /// Told when a slot leaves nothing in line, or finds nothing.
     dry: Notify,
 }
 
@@ -140,6 +140,9 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
                 next
             }
         };
+        if orders.is_empty() {
+            shared.dry.notify_one();
+        }
         let (run, provider) = (order.run, order.provider.clone());
         let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&*provider.component);
         let input = if held_off || shared.draining.load(Ordering::Acquire) {
