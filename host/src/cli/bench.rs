@@ -52,7 +52,7 @@ pub struct BenchArguments {
     /// second, dispatch, bytes, recovery
     #[arg(long)]
     durable: bool,
-    /// With --durable: over how many runs, submitted at once, the tasks are spread
+    /// With --durable: over how many runs, submitted one behind another, the tasks are spread
     #[arg(long, value_name = "N", default_value_t = 1, requires = "durable", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,
     /// Print one JSON object

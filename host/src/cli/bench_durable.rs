@@ -269,7 +269,7 @@ fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
-/// Replays everything, as a start after a crash does.
+/// Replays the runs that are listed first, as a start after a crash does.
 async fn recover(folder: &Path) -> Result<Value, Error> {
     let watch = Stopwatch::start();
     let store = Sqlite::open(folder)?;

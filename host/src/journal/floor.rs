@@ -3,6 +3,7 @@
 //!
 //! For `sandhog bench --durable` alone: the other side of its ratio.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::clock::Stopwatch;
 type Row = (i64, i64, i64, i64, String, Vec<u8>);
 
 /// How long it takes to write the records and blobs that `from` has into a new journal in `to`, in `commits` transactions of about one size. Each
-/// writes, too, what an append writes beside its records: the end of the stream, and the row that is shown of the run.
+/// writes, too, what an append writes beside its records: the end of each stream, and the row that is shown of each run.
 ///
 /// # Errors
 /// [`Error::Medium`].
@@ -33,31 +34,34 @@ pub fn rewrite(from: &Path, to: &Path, commits: u64) -> Result<Duration, Error> 
     drop(new);
     let mut connection = sqlite::connect(&to.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     sqlite::migrate(&mut connection)?; // and the same settings
+    let of_stream: HashMap<i64, &Vec<u8>> = streams.iter().map(|(id, name)| (*id, name)).collect();
+    let shown: HashMap<&Vec<u8>, &String> = shown.iter().map(|(run, row)| (run, row)).collect();
     let write = || {
-        for (id, name) in &streams {
-            let sql = "INSERT OR REPLACE INTO streams (id, name, version, hash) VALUES (?1, ?2, 0, zeroblob(32))";
-            connection.prepare_cached(sql)?.execute(params![id, name])?;
-        }
         let groups = usize::try_from(commits).unwrap_or(usize::MAX).clamp(1, rows.len().max(1));
-        let (records_each, blobs_each) = (rows.len().div_ceil(groups).max(1), blobs.len().div_ceil(groups).max(1));
-        let mut blobs = blobs.chunks(blobs_each);
-        for group in rows.chunks(records_each) {
+        for group in 0..groups {
+            let part = |length: usize| group * length / groups..(group + 1) * length / groups;
             connection.execute_batch("BEGIN IMMEDIATE")?;
-            for (digest, content, kept_at) in blobs.next().unwrap_or_default() {
+            for (id, name) in &streams[part(streams.len())] {
+                let sql = "INSERT OR REPLACE INTO streams (id, name, version, hash) VALUES (?1, ?2, 0, zeroblob(32))";
+                connection.prepare_cached(sql)?.execute(params![id, name])?;
+            }
+            for (digest, content, kept_at) in &blobs[part(blobs.len())] {
                 let sql = "INSERT INTO blobs (digest, content, kept_at) VALUES (?1, ?2, ?3)";
                 connection.prepare_cached(sql)?.execute(params![digest, content, kept_at])?;
             }
-            for (seq, stream, version, at, event, hash) in group {
+            let mut ends = BTreeMap::new();
+            for (seq, stream, version, at, event, hash) in &rows[part(rows.len())] {
                 let sql = "INSERT INTO records (seq, stream, version, at, event, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
                 connection.prepare_cached(sql)?.execute(params![seq, stream, version, at, event, hash])?;
+                ends.insert(stream, (version, hash));
             }
-            if let Some((_, stream, version, _, _, hash)) = group.last() {
+            for (stream, (version, hash)) in ends {
                 let sql = "UPDATE streams SET version = ?2, hash = ?3 WHERE id = ?1";
                 connection.prepare_cached(sql)?.execute(params![stream, version, hash])?;
-            }
-            if let Some((run, row)) = shown.first() {
-                let sql = "INSERT OR REPLACE INTO view_runs (run, open, idempotency_key, row) VALUES (?1, 1, NULL, ?2)";
-                connection.prepare_cached(sql)?.execute(params![run, row])?;
+                if let Some((run, row)) = of_stream.get(stream).and_then(|run| shown.get_key_value(run)) {
+                    let sql = "INSERT OR REPLACE INTO view_runs (run, open, idempotency_key, row) VALUES (?1, 1, NULL, ?2)";
+                    connection.prepare_cached(sql)?.execute(params![run, row])?;
+                }
             }
             connection.execute_batch("COMMIT")?;
         }
