@@ -431,6 +431,7 @@ fn a_bad_file_is_reported_and_the_others_load() {
     std::fs::write(dir.join("two.toml"), "name = \"same\"").expect("writes");
     std::fs::write(dir.join("manifest.wasm"), &good).expect("writes");
     std::fs::write(dir.join("manifest.toml"), "nam = \"x\"\n[limits]\nfuel = \"lots\"\n").expect("writes");
+    std::fs::write(dir.join("\u{1b}[2J\u{202e}name.wasm"), "").expect("writes");
     std::fs::write(dir.join("README.md"), "not looked at").expect("writes");
 
     let told = run(folder.path(), &["plugins", "list", "--json"]).exits(0).json();
@@ -456,6 +457,7 @@ fn a_bad_file_is_reported_and_the_others_load() {
         ("fifo.wasm", "a FIFO"),
         ("folder.wasm", "a folder"),
         ("empty.wasm", "not WebAssembly"),
+        ("\u{1b}[2J\u{202e}name.wasm", "not WebAssembly"),
         ("truncated.wasm", "damaged or cut off"),
         ("flipped.wasm", "damaged or cut off"),
         ("text.wasm", "text form"),
@@ -485,6 +487,13 @@ fn a_bad_file_is_reported_and_the_others_load() {
     run(folder.path(), &["call", "plugins/echo.wasm"]).exits(0);
     let told = run(folder.path(), &["plugins", "check", "--json"]).exits(2).json();
     assert_eq!((&told["good"], told["plugins"].as_array().map(Vec::len)), (&Value::from(false), Some(expected.len())));
+
+    // For people, no name is more than text.
+    for command in ["check", "list"] {
+        let ran = run(folder.path(), &["plugins", command]);
+        let told = format!("{}{}", ran.out, ran.err);
+        assert!(told.contains(r"\u{1b}[2J\u{202e}name.wasm") && !told.contains(['\u{1b}', '\u{202e}']), "{told}");
+    }
 
     // Once the doubled name is gone, the good one loads beside all of the bad ones.
     std::fs::remove_file(dir.join(OsStr::from_bytes(b"\xff\xfe.wasm"))).expect("removes");

@@ -10,7 +10,7 @@ use super::exit::{Error, Exit};
 use super::grants;
 use crate::client::{Client, Plugins};
 use crate::model::limits::{LimitsPatch, show_bytes};
-use crate::model::text::{self, sanitize};
+use crate::model::text::{self, PATH_BYTES_MAX, sanitize, shown};
 use crate::registry::{self, Entry, Registry};
 use crate::report::{self, SCHEMA_VERSION, grant_lines};
 
@@ -133,7 +133,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         if folders.is_empty() {
             errln!("no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER");
         } else {
-            errln!("no plugins in {}", folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", "));
+            errln!("no plugins in {}", folders.iter().map(|folder| shown(folder)).collect::<Vec<_>>().join(", "));
         }
     } else {
         outln!("{:width$}  {:<7}  {:<8}  {:>8}  description", "name", "kind", "version", "size");
@@ -149,16 +149,16 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         );
     }
     for entry in &shelf.shadowed {
-        errln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", entry.path.display(), entry.name);
+        errln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", shown(&entry.path), entry.name);
     }
     for (name, held) in &shelf.held {
-        errln!("held: {name} ({}): {}", held.entry.path.display(), text::sanitize_lines(&held.reason, 2000));
+        errln!("held: {name} ({}): {}", shown(&held.entry.path), text::sanitize_lines(&held.reason, 2000));
     }
     for (name, entry) in &shelf.disabled {
-        errln!("disabled: {name} ({})", entry.path.display());
+        errln!("disabled: {name} ({})", shown(&entry.path));
     }
     for (path, bad) in &shelf.bad {
-        errln!("bad: {}: {bad}", sanitize(&path.to_string_lossy(), 1000));
+        errln!("bad: {}: {bad}", shown(path));
     }
     Ok(Exit::Passed)
 }
@@ -256,7 +256,7 @@ fn inspect(registry: &Registry, plugin: &str, as_json: bool) -> Result<Exit, Err
             outln!("{word:<9} {}", sanitize(value, 1000));
         }
     }
-    outln!("file      {} ({})", entry.path.display(), show_bytes(entry.size_bytes));
+    outln!("file      {} ({})", shown(&entry.path), show_bytes(entry.size_bytes));
     outln!("digest    {}", entry.digest);
     if let Some(origin) = origin(&entry) {
         let since = if origin.digest == entry.digest.to_string() { "" } else { ", and changed since" };
@@ -343,8 +343,8 @@ fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit,
     } else {
         for (name, problem) in &results {
             match problem {
-                None => outln!("good: {name}"),
-                Some(problem) => outln!("bad: {name}: {problem}"),
+                None => outln!("good: {}", sanitize(name, PATH_BYTES_MAX)),
+                Some(problem) => outln!("bad: {}: {}", sanitize(name, PATH_BYTES_MAX), text::sanitize_lines(problem, 2000)),
             }
         }
     }

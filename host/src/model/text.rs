@@ -15,6 +15,15 @@ pub fn is_bidirectional_control(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
+/// The longest path that people are shown, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// A path as people are shown it: a name that somebody else gave is safe text.
+#[must_use]
+pub fn shown(path: &std::path::Path) -> String {
+    sanitize(&path.display().to_string(), PATH_BYTES_MAX)
+}
+
 /// One line of safe text from a guest's text: control characters but tab are escaped (`\n`, `\u{1b}`),
 /// and at most `bytes_max` bytes of the result are kept, with a marker where it was cut.
 #[must_use]

@@ -40,9 +40,9 @@ use kept::Kept;
 pub use entry::{BadPlugin, Entry, examine};
 pub use shelf::{Held, Shelf};
 
-/// How long who needs a plugin whose file is being replaced, and that was never loaded before, waits until the new one serves.
+/// How long a call waits for a plugin whose file is being replaced, where no version of it was loaded before.
 pub const REPLACING: Duration = Duration::from_secs(5);
-/// How often it looks whether that is done.
+/// How often it looks whether the new one serves.
 pub const REPLACING_LOOK: Duration = Duration::from_millis(50);
 /// The largest file with a secret that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
