@@ -174,10 +174,12 @@ fn numbers() -> impl FnMut(u64) -> u64 {
     }
 }
 
+/// How often the host is killed at random. More with SANDHOG_TEST_KILLS.
+const KILLS: usize = 200;
+
 #[test]
 fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
-    // More with SANDHOG_TEST_KILLS.
-    let kill_count = std::env::var("SANDHOG_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let kill_count = std::env::var("SANDHOG_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     const TASKS: usize = 1000;
     let place = Place::new();
     place.wide(TASKS);

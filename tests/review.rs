@@ -6,6 +6,7 @@ mod common;
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -400,5 +401,12 @@ fn the_example_is_sent_back_by_the_reviewer_and_comes_back_documented() {
     let asked = server.asked();
     assert_eq!(asked.len(), 2);
     assert!(asked[1].body.to_string().contains("in its revision 1"), "the reviewer is told which round it is");
+    assert_eq!(asked[1].header("x-api-key"), Some("hush-hush-hush"));
     assert!(!ran.out.contains("hush-hush"), "the key is told");
+    // Nor is it in the journal, or in anything else that was written.
+    let files = [world.path(), world.home.path()].into_iter().flat_map(walkdir::WalkDir::new).map(|entry| entry.expect("an entry"));
+    let files: Vec<PathBuf> = files.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect();
+    assert!(files.iter().any(|file| file.ends_with("journal.sqlite")), "{files:?}");
+    let has_key = |file: &&PathBuf| std::fs::read(file).expect("reads").windows(9).any(|bytes| bytes == b"hush-hush");
+    assert_eq!(files.iter().filter(has_key).collect::<Vec<_>>(), [&world.path().join("key")]);
 }

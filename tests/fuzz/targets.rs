@@ -471,25 +471,33 @@ fn server() -> SocketAddr {
     *SERVER.get_or_init(start)
 }
 
-/// Sends, and what comes back within a moment.
-fn exchange(sent: &[u8], patience: Duration) -> Vec<u8> {
+/// Sends, and what comes back until the server closes, which it does when it is asked to, or when it finds that its peer has.
+fn exchange(sent: &[u8], closes: bool, patience: Duration) -> Vec<u8> {
     let before = PANICS.load(Ordering::SeqCst);
     let mut stream = TcpStream::connect(server()).expect("connects");
     stream.set_read_timeout(Some(patience)).expect("set");
     // A server may answer, and close, before it has read all of what is wrong.
-    let _ = stream.write_all(sent).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+    let _ = stream.write_all(sent);
+    if closes {
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert_eq!(PANICS.load(Ordering::SeqCst), before, "a panic in the server");
     answer
 }
 
-/// The status and the body of the first answer: a peer may ask for more than one.
-fn parsed(answer: &[u8]) -> Option<(u16, &[u8])> {
+/// The head of the first answer (a peer may ask for more than one), and its status.
+fn head(answer: &[u8]) -> Option<(u16, &str)> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&answer[..end]).ok()?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, head))
+}
+
+/// The body behind a head that says how long it is.
+fn body<'a>(answer: &'a [u8], head: &str) -> Option<&'a [u8]> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, answer.get(end + 4..end + 4 + length)?))
+    answer.get(head.len() + 4..head.len() + 4 + length)
 }
 
 /// What a peer may send: a body for one of the routes, or a request as it lies in the wire.
@@ -503,20 +511,25 @@ fn requests(bytes: &[u8]) {
         "/mcp",
     ];
     let Some((which, rest)) = bytes.split_first() else { return };
-    let answer = match ROUTES.get(usize::from(*which) % (ROUTES.len() + 1)) {
+    let route = ROUTES.get(usize::from(*which) % (ROUTES.len() + 1));
+    let answer = match route {
         Some(route) => {
             let head = format!(
                 "POST {route} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\naccept: application/json, text/event-stream\r\n\
                  content-type: application/json\r\ncontent-length: {}\r\n\r\n",
                 rest.len()
             );
-            exchange(&[head.as_bytes(), rest].concat(), Duration::from_secs(20))
+            exchange(&[head.as_bytes(), rest].concat(), false, Duration::from_secs(20))
         }
-        None => exchange(rest, Duration::from_millis(200)),
+        None => exchange(rest, true, Duration::from_millis(200)),
     };
-    let Some((status, body)) = parsed(&answer) else { return };
+    let Some((status, head)) = head(&answer) else {
+        assert!(route.is_none(), "{}: no answer: {:?}", route.unwrap_or(&""), String::from_utf8_lossy(&answer));
+        return;
+    };
     assert_ne!(status, 500, "{}", String::from_utf8_lossy(&answer));
-    if status >= 400 && status != 431 && answer.windows(24).any(|part| part == b"application/problem+json") {
+    if status >= 400 && head.contains("application/problem+json") {
+        let body = body(&answer, head).unwrap_or_else(|| panic!("not all of a problem: {head}"));
         let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
         assert!(problem["code"].is_string() && problem["request_id"].is_string(), "{problem}");
     }
@@ -540,6 +553,6 @@ fn frames(bytes: &[u8]) {
     sent.extend([0; 4]); // masked with nothing
     sent.extend(text);
     sent.extend(bytes);
-    let answer = exchange(&sent, Duration::from_secs(20));
+    let answer = exchange(&sent, true, Duration::from_secs(20));
     assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
 }
