@@ -172,7 +172,7 @@ fn got_out(guest: Guest, said: &str) -> bool {
         Guest::escapes_folder | Guest::opens_sockets => said.contains("true"),
         Guest::breaks_folder => said.lines().any(|line| line.ends_with("outside: true") || line.ends_with("gone through: true")),
         Guest::calls_out => !said.lines().all(|line| line.starts_with("denied")),
-        Guest::explores_subject => said.replace("\"\"", "") != "", // each finding lists what it changed
+        Guest::explores_subject => !said.replace("\"\"", "").is_empty(), // each finding lists what it changed
         _ => return false,
     };
     got || said.is_empty()
