@@ -25,6 +25,7 @@ use super::views::{Difference, Views};
 use super::{Append, Damage, DeadLetter, Error, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
 use crate::machine::{Event, Host, Run};
+use crate::model::text::sanitize;
 use crate::model::{ArtifactRef, Digest, RunId};
 
 /// The file in the directory.
@@ -171,9 +172,11 @@ pub(super) fn medium(error: rusqlite::Error) -> Error {
         (error, _) if error.to_string().contains("no such table: view_") => ADVICE.to_owned(),
         _ => String::new(),
     };
-    Error::Medium(format!("{error}{advice}"))
+    Error::Medium(format!("{}{advice}", sanitize(&error.to_string(), QUOTED_BYTES_MAX)))
 }
 
+/// How much is told of an error of SQLite's, in bytes: it may quote what is damaged.
+const QUOTED_BYTES_MAX: usize = 1000;
 const NO_ROOM: &str =
     ": what was recorded before is safe; make room on the disk of the state directory, or name another one with --state-dir";
 const ADVICE: &str = ": what is shown of runs is damaged, and the records may be whole; `sandhog journal replay --rebuild` makes it anew";
@@ -526,6 +529,7 @@ impl Writer {
     /// Turns an error into ours; remembers one behind which nothing may be written.
     fn fail(&mut self, error: &rusqlite::Error) -> Error {
         let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let error = sanitize(&error.to_string(), QUOTED_BYTES_MAX);
         if !full {
             self.failed = Some(format!("{error}; nothing is written any more, restart to go on from what is on the disk"));
         }
