@@ -459,6 +459,6 @@ fn a_loss_of_power_at_any_moment_loses_nothing_that_was_told() {
         }
     }
     assert_eq!(opened, images);
-    assert!(resumed * 2 >= images / RESUMED, "only {resumed} were gone on with");
+    assert!(resumed > images / RESUMED / 2 || images < RESUMED, "only {resumed} were gone on with");
     println!("{opened} images of {} operations with {syncs} syncs; {resumed} were gone on with", ops.len());
 }
