@@ -438,3 +438,28 @@ async fn next_part(body: &mut WasiBody) -> Option<Result<Bytes, Refusal>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LogLine, LogSource};
+
+    fn held(lines: usize, gap_at: Option<usize>, dropped_bytes: u64) -> Log {
+        let line = LogLine { source: LogSource::Info, text: "x".repeat(1000) };
+        let log = Log { lines: vec![line; lines], gap_at, dropped_bytes };
+        let done = Done { result: Ok(WireAnswer::Units(Vec::new())), receipt: Receipt::default(), log, looks: WireLooks::None };
+        held_to_the_contract(done, &Call::default()).2
+    }
+
+    #[test]
+    fn a_process_that_sends_more_log_than_its_limit_has_it_cut() {
+        let limit = Call::default().limits.log;
+        let log = held(5 * usize::try_from(limit).expect("fits") / 1000, None, 0);
+        let kept: usize = log.lines.iter().map(|line| line.text.len()).sum();
+        assert!(kept as u64 <= limit && kept as u64 > limit / 2, "{kept} of {limit}");
+        assert!(log.gap_at.is_some() && log.dropped_bytes > 3 * limit);
+        // One that its process has cut already stays as it is.
+        let log = held(3, Some(2), 7);
+        assert_eq!((log.lines.len(), log.gap_at, log.dropped_bytes), (3, Some(2), 7));
+    }
+}
