@@ -10,6 +10,9 @@ use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "common/preload.rs"]
+mod preload;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }
@@ -221,15 +224,6 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
     place.is_intact();
 }
 
-/// The shim that makes syncs fail, built once.
-fn shim(folder: &Path) -> PathBuf {
-    let library = folder.join("shim.so");
-    let source = root().join("tests/durable/shim.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl").status();
-    assert!(built.expect("a C compiler").success());
-    library
-}
-
 fn with_fault(place: &Place, shim: &Path, fault: &str, arguments: &[&str]) -> Started {
     Started::of(place.command(arguments).env("LD_PRELOAD", shim).env("FAULT", fault))
 }
@@ -237,7 +231,7 @@ fn with_fault(place: &Place, shim: &Path, fault: &str, arguments: &[&str]) -> St
 #[test]
 fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
     let tools = tempfile::tempdir().expect("a folder");
-    let shim = shim(tools.path());
+    let shim = preload::built("durable/shim.c", tools.path());
     let mut survived = false;
     let mut points = 0;
     while !survived {
@@ -269,7 +263,7 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
 #[test]
 fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
     let tools = tempfile::tempdir().expect("a folder");
-    let shim = shim(tools.path());
+    let shim = preload::built("durable/shim.c", tools.path());
     for (fault, complaint) in [("sync", "disk I/O error"), ("full", "make room on the disk of the state directory")] {
         for point in [3, 6, 8] {
             let place = Place::new();

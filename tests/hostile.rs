@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 
 #[path = "common/guests.rs"]
 mod guests;
+#[path = "common/preload.rs"]
+mod preload;
 
 include!(concat!(env!("OUT_DIR"), "/guest.rs"));
 
@@ -549,4 +551,39 @@ fn every_attack_comes_to_its_end_and_leaves_nothing_behind() {
 #[test]
 fn and_so_it_does_in_a_process_of_its_own() {
     every_attack("process");
+}
+
+/// DNS rebinding: a name that is granted means a public address when it is looked up, and this machine an instant later. What was judged is
+/// what is connected to, and the next request is judged anew.
+#[test]
+fn a_name_that_comes_to_mean_this_machine_does_not_lead_to_it() {
+    let tools = tempfile::tempdir().expect("a folder");
+    let names = preload::built("network/names.c", tools.path());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    listener.set_nonblocking(true).expect("set");
+    let origin = format!("http://rebinds.example:{}", listener.local_addr().expect("an address").port());
+    let component = guests::component("calls_out");
+    for isolate in ["none", "process"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("plugins")).expect("made");
+        std::fs::write(folder.path().join("plugins/attacker.wasm"), &component).expect("written");
+        std::fs::write(folder.path().join("plugins/attacker.toml"), "name = \"attacker\"\n").expect("written");
+        let grant = format!("[grants.attacker]\ndigest = \"{}\"\noutbound = [\"{origin}\"]\n", Digest::of(&component));
+        std::fs::write(folder.path().join("sandhog.toml"), format!("plugins = [\"plugins\"]\n{grant}")).expect("written");
+        let connects = tools.path().join(isolate);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
+        command.args(["call", "attacker", "--isolate", isolate, "--params"]).arg(json!({ "urls": [&origin, &origin] }).to_string());
+        command.current_dir(folder.path()).env_clear().env("HOME", folder.path()).env("SANDHOG_GATES", "");
+        command.env("SANDHOG_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+        let output = command.env("LD_PRELOAD", &names).env("CONNECTS", &connects).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("failed") || line.starts_with("denied")).collect();
+        assert!(
+            lines.len() == 2 && lines[0].contains("ConnectionRefused") && lines[1].contains("DestinationIpProhibited"),
+            "{isolate}: {output:?}"
+        );
+        assert_eq!(std::fs::read(&connects).expect("connected to").len(), 1, "{isolate}: to the address that was judged");
+        let reached = listener.accept().map(|(_, from)| from);
+        assert_eq!(reached.expect_err("nobody").kind(), std::io::ErrorKind::WouldBlock, "{isolate}: this machine was reached");
+    }
 }

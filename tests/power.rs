@@ -15,6 +15,9 @@ use sandhog::journal::{Sqlite, Store as _};
 use sandhog::machine::Event;
 use sandhog::model::RunId;
 
+#[path = "common/preload.rs"]
+mod preload;
+
 /// How many disks are rebuilt and opened. More with SANDHOG_TEST_IMAGES.
 const IMAGES: usize = 10_000;
 /// Of how many of them one is given to the binary, which has to bring every run to its end.
@@ -300,10 +303,7 @@ impl Place {
     fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().expect("a folder"), tools: tempfile::tempdir().expect("a folder") };
         furnish(place.folder.path());
-        let source = root().join("tests/durable/recorder.c");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(place.tools.path().join("recorder.so")).arg(source).arg("-ldl");
-        assert!(compiler.status().expect("a C compiler").success());
+        preload::built("durable/recorder.c", place.tools.path());
         place
     }
 

@@ -290,6 +290,8 @@ impl World {
                 self.crashes_left -= 1;
                 self.crash();
             }
+            // The machine's clock is set back.
+            9 if self.random.random_bool(0.1) => self.time -= Duration::from_millis(self.random.random_range(1..20_000)),
             _ => self.time = after(self.time, Duration::from_millis(self.random.random_range(1..2_000))),
         }
         if self.random.random_bool(0.6) {
