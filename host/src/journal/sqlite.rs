@@ -40,8 +40,6 @@ const QUEUE: usize = 1024;
 const GROUP_MAX: usize = 512;
 /// An event that is larger as JSON is kept as a blob, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 10;
-/// How many pages the write-ahead log may have before it is folded into the file: 64 MiB.
-const CHECKPOINT_PAGES: u32 = 16_384;
 /// How many connections of readers are kept.
 const READERS_MAX: usize = 8;
 /// How young a blob may be and not be named by any record: its append is still under way.
@@ -425,7 +423,6 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = check_format(connection)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(medium)?;
     connection.pragma_update(None, "synchronous", "full").map_err(medium)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(medium)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(found) {
         let transaction = connection.transaction().map_err(medium)?;

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::Bytes;
+use futures_util::future::try_join_all;
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,9 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
 /// How many inputs one blob of a list has.
 const CHUNK: usize = 256;
-/// How many of those a step has at hand: tasks come in order, and retries are few.
+/// How many bytes of them wait until they are kept together, while a list is made.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// How many of them a step has at hand: tasks come in order, and retries are few.
 const CHUNKS_AT_HAND: usize = 4;
 
 /// A list of inputs: how many, and the blobs that name them.
@@ -26,10 +30,12 @@ struct Manifest {
     chunks: Vec<Digest>,
 }
 
-/// Keeps content for an event, or for a list: in itself as long as there is room, and beyond that as blobs.
+/// Keeps content for an event, or for a list: in itself as long as there is room, and beyond that as blobs, which share what it takes to
+/// sync them.
 pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<Vec<ArtifactRef>, journal::Error> {
     let mut room = INLINE_BYTES_MAX;
     let mut refs = Vec::with_capacity(artifacts.len());
+    let mut blobs = Vec::new();
     for artifact in artifacts {
         if artifact.content.len() <= room {
             room -= artifact.content.len();
@@ -37,11 +43,23 @@ pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<
         } else {
             let Artifact { name, media_type, content } = artifact;
             let size_bytes = content.len() as u64;
-            let digest = store.put_blob(content).await?;
+            blobs.push((refs.len(), content));
+            let digest = Digest::from_bytes([0; 32]); // known below
             refs.push(ArtifactRef { name, media_type, digest, size_bytes, content: None });
         }
     }
+    if !blobs.is_empty() {
+        let (places, contents): (Vec<usize>, Vec<Bytes>) = blobs.into_iter().unzip();
+        for (place, digest) in places.into_iter().zip(put_all(store, contents).await?) {
+            refs[place].digest = digest;
+        }
+    }
     Ok(refs)
+}
+
+/// Keeps blobs side by side: one after another, each would wait for a sync of its own.
+async fn put_all(store: &dyn Store, contents: Vec<Bytes>) -> Result<Vec<Digest>, journal::Error> {
+    try_join_all(contents.into_iter().map(|content| store.put_blob(content))).await
 }
 
 /// Keeps a list of files, contents and all.
@@ -73,6 +91,8 @@ pub(super) async fn keep_list(store: &dyn Store, inputs: impl Iterator<Item = Ar
 struct List {
     count: u32,
     chunks: Vec<Digest>,
+    /// Chunks that are full, and not kept yet.
+    full: Vec<Bytes>,
     open: Vec<ArtifactRef>,
 }
 
@@ -80,18 +100,29 @@ impl List {
     async fn push(&mut self, store: &dyn Store, input: ArtifactRef) -> Result<(), journal::Error> {
         self.count = self.count.saturating_add(1);
         self.open.push(input);
-        if self.open.len() >= CHUNK { self.flush(store).await } else { Ok(()) }
+        if self.open.len() < CHUNK {
+            return Ok(());
+        }
+        self.close()?;
+        let waiting: usize = self.full.iter().map(Bytes::len).sum();
+        if waiting < WAITING_BYTES_MAX { Ok(()) } else { self.flush(store).await }
     }
 
-    async fn flush(&mut self, store: &dyn Store) -> Result<(), journal::Error> {
+    fn close(&mut self) -> Result<(), journal::Error> {
         if !self.open.is_empty() {
-            self.chunks.push(store.put_blob(json(&self.open)?.into()).await?);
+            self.full.push(json(&self.open)?.into());
             self.open.clear();
         }
         Ok(())
     }
 
+    async fn flush(&mut self, store: &dyn Store) -> Result<(), journal::Error> {
+        self.chunks.extend(put_all(store, std::mem::take(&mut self.full)).await?);
+        Ok(())
+    }
+
     async fn finish(mut self, store: &dyn Store) -> Result<Digest, journal::Error> {
+        self.close()?;
         self.flush(store).await?;
         store.put_blob(json(&Manifest { count: self.count, chunks: self.chunks })?.into()).await
     }
@@ -280,4 +311,28 @@ fn sources(step: &Step) -> Vec<(&str, Option<&str>)> {
         InputSource::Files(_) => None,
     });
     named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Sqlite;
+
+    #[tokio::test]
+    async fn what_is_kept_together_shares_its_syncs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path()).expect("opens");
+        let content = |n: usize| Bytes::from(format!("{n:01000}"));
+        let files = (0..1000).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: content(n) });
+        let before = store.commits();
+        let list = keep_files(&store, files.collect()).await.expect("kept");
+        let (blobs, commits) = (store.usage().expect("reads").blobs, store.commits() - before);
+        assert!(blobs > 700, "most have no room in their list: {blobs}");
+        assert!(commits < blobs / 4, "{commits} transactions for {blobs} blobs");
+        let kept = all(&store, &list).await.expect("reads");
+        for (n, kept) in kept.iter().enumerate() {
+            assert_eq!((kept.name.as_str(), store.content(kept).await), (n.to_string().as_str(), Ok(content(n))));
+        }
+        assert_eq!(kept.len(), 1000);
+    }
 }
