@@ -19,11 +19,39 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Inner {
-    records: Vec<Record>,
+    records: Records,
     runs: HashMap<RunId, Vec<usize>>,
     blobs: HashMap<Digest, Bytes>,
     views: BTreeMap<RunId, Views>,
     keys: HashMap<String, RunId>,
+}
+
+/// How many records a part has.
+const PART: usize = 256;
+
+/// Records in parts that stay where they are: a single vector would be copied, as a whole, each time that it grows.
+#[derive(Debug, Default)]
+struct Records(Vec<Vec<Record>>);
+
+impl Records {
+    fn len(&self) -> usize {
+        self.0.last().map_or(0, |last| (self.0.len() - 1) * PART + last.len())
+    }
+
+    fn get(&self, place: usize) -> &Record {
+        &self.0[place / PART][place % PART]
+    }
+
+    fn push(&mut self, record: Record) {
+        match self.0.last_mut() {
+            Some(last) if last.len() < PART => last.push(record),
+            Some(_) | None => {
+                let mut part = Vec::with_capacity(PART);
+                part.push(record);
+                self.0.push(part);
+            }
+        }
+    }
 }
 
 impl Default for Memory {
@@ -46,7 +74,7 @@ impl Inner {
             return Err(Error::Conflict { run, expected: expected_version, found });
         }
         let places = self.runs.entry(run).or_default();
-        let mut hash = places.last().map_or_else(|| chain::genesis(run), |last| self.records[*last].hash);
+        let mut hash = places.last().map_or_else(|| chain::genesis(run), |last| self.records.get(*last).hash);
         for (version, event) in (expected_version + 1..).zip(events) {
             let json = serde_json::to_vec(&event).map_err(|error| Error::Medium(error.to_string()))?;
             let mut record = Record { seq: self.records.len() as u64 + 1, run, version, at, hash, event };
@@ -83,13 +111,13 @@ impl Store for Memory {
         let inner = self.inner();
         let skip = usize::try_from(from_version.saturating_sub(1)).unwrap_or(usize::MAX);
         let places = inner.runs.get(run).map_or(&[][..], Vec::as_slice);
-        Ok(places.iter().skip(skip).take(limit).map(|place| inner.records[*place].clone()).collect())
+        Ok(places.iter().skip(skip).take(limit).map(|place| inner.records.get(*place).clone()).collect())
     }
 
     async fn after(&self, seq: u64, limit: usize) -> Result<Vec<Record>, Error> {
         let inner = self.inner();
         let skip = usize::try_from(seq).unwrap_or(usize::MAX);
-        Ok(inner.records.iter().skip(skip).take(limit).cloned().collect())
+        Ok((skip..inner.records.len()).take(limit).map(|place| inner.records.get(place).clone()).collect())
     }
 
     fn head(&self) -> watch::Receiver<u64> {
