@@ -43,11 +43,11 @@ impl StepContext {
     }
 }
 
-async fn fetch(store: &dyn Store, refs: &[ArtifactRef]) -> Result<Vec<Artifact>, journal::Error> {
+async fn fetch(store: &dyn Store, refs: Vec<ArtifactRef>) -> Result<Vec<Artifact>, journal::Error> {
     let mut artifacts = Vec::with_capacity(refs.len());
     for reference in refs {
-        let content = store.content(reference).await?;
-        artifacts.push(Artifact { name: reference.name.clone(), media_type: reference.media_type.clone(), content });
+        let content = store.content(&reference).await?;
+        artifacts.push(Artifact { name: reference.name, media_type: reference.media_type, content });
     }
     Ok(artifacts)
 }
@@ -167,7 +167,7 @@ impl Order {
 
     async fn call_gate(&self, gate: u32, artifacts: &[ArtifactRef], receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
         let uses = &self.context.of().gates[gate as usize];
-        let (files, task) = match (fetch(&*means.store, artifacts).await, self.task(1, &*means.store).await) {
+        let (files, task) = match (fetch(&*means.store, artifacts.to_vec()).await, self.task(1, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
@@ -188,17 +188,18 @@ impl Order {
         } else {
             self.context.inputs.all(store).await?
         };
+        let run = self.run.to_string();
         Ok(Task {
-            id: format!("{}/{}/{}", self.run, step.id, self.task.index),
-            run: self.run.to_string(),
+            id: format!("{run}/{}/{}", step.id, self.task.index),
+            run,
             step: step.id.clone(),
             attempt,
             revision: self.revision,
             params: Arc::clone(&self.context.params),
-            inputs: fetch(store, &inputs).await?,
+            inputs: fetch(store, inputs).await?,
             criteria: self.context.criteria.clone(),
             feedback: self.feedback.clone(),
-            previous: fetch(store, &self.previous).await?,
+            previous: fetch(store, self.previous.clone()).await?,
         })
     }
 

@@ -121,7 +121,7 @@ impl Runtime {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
         };
         if let Some(processes) = &inner.processes {
-            return processes.attempt(inner, plugin, entrance, call, places).await;
+            return Box::pin(processes.attempt(inner, plugin, entrance, call, places)).await; // it is large, and others would have to carry it
         }
         let Some(guests) = &inner.guests else {
             return refused(Failure::new(FailureKind::Host, "the runtime is shutting down"));
@@ -239,8 +239,7 @@ impl<'a> Execution<'a> {
             Failure::new(FailureKind::DeadlineExceeded, message)
         };
         let called = {
-            let call = self.enter(&mut instance, entrance, stdout);
-            tokio::pin!(call);
+            let mut call = std::pin::pin!(self.enter(&mut instance, entrance, stdout)); // where it is: it is large
             tokio::select! {
                 biased; // the timer first: an instance that is past its deadline gets no further slice
                 () = tokio::time::sleep_until(self.deadline) => Err(Ended::Failure(late())),
@@ -350,7 +349,7 @@ impl<'a> Execution<'a> {
             hooks: self.hooks(Capture::new(self.call.limits.log)),
             cancel: self.call.cancel.clone(),
             progress: self.call.progress.clone(),
-            seed: self.seed(entrance),
+            seed: self.plugin.draws.then(|| self.seed(entrance)),
             command,
             mounts: self.mounts(entrance),
         });

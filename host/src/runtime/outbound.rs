@@ -150,27 +150,24 @@ pub(super) struct Hooks {
     plugin: String,
     capture: Capture,
     requests: u32,
-    in_flight: Arc<AtomicU32>,
-    sent: Arc<AtomicU64>,
-    received: Arc<AtomicU64>,
+    account: Arc<Account>,
+}
+
+/// What the requests of one attempt come to together.
+#[derive(Default)]
+struct Account {
+    in_flight: AtomicU32,
+    /// Bytes of their bodies.
+    sent: AtomicU64,
+    /// Bytes of their responses' bodies.
+    received: AtomicU64,
     /// The first request that was denied, and the line that would allow it.
-    denied: Arc<OnceLock<String>>,
+    denied: OnceLock<String>,
 }
 
 impl Hooks {
     pub(super) fn new(outbound: Arc<Outbound>, canned: Option<Arc<[Canned]>>, grant: Arc<Grant>, plugin: String, capture: Capture) -> Self {
-        Self {
-            outbound,
-            canned,
-            grant,
-            plugin,
-            capture,
-            requests: 0,
-            in_flight: Arc::default(),
-            sent: Arc::default(),
-            received: Arc::default(),
-            denied: Arc::default(),
-        }
+        Self { outbound, canned, grant, plugin, capture, requests: 0, account: Arc::default() }
     }
 
     /// The log that it tells what was denied.
@@ -180,16 +177,16 @@ impl Hooks {
 
     /// What was denied, for whoever asks why an attempt failed.
     pub(super) fn denied(&self) -> Option<&str> {
-        self.denied.get().map(String::as_str)
+        self.account.denied.get().map(String::as_str)
     }
 
     /// Denies a request. The first one is told, to the plugin's log and to ours; a guest that goes on asking fills neither.
     fn deny(&mut self, url: &str, why: &str, help: impl FnOnce(&Self) -> String) -> Error {
-        if self.denied.get().is_none() {
+        if self.account.denied.get().is_none() {
             let text = format!("denied: a request to {}: {why}{}", sanitize(url, 200), help(self));
             self.capture.line(LogSource::Warn, &text);
             tracing::warn!(plugin = %self.plugin, url = %sanitize(url, 200), why, "a request was denied");
-            let _ = self.denied.set(text);
+            let _ = self.account.denied.set(text);
         }
         Error::HttpRequestDenied
     }
@@ -245,31 +242,30 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let (parts, body) = request.into_parts();
         if let Some(link) = &self.outbound.relay {
-            return Box::new(relay(Arc::clone(link), parts, body, options, self.relayed()));
+            return Box::new(relay(Arc::clone(link), parts, body, options, self.capture.clone(), Arc::clone(&self.account)));
         }
         let judged = self.judge(&parts.method, &parts.uri);
         if let (Ok((url, ..)), Some(canned)) = (&judged, &self.canned) {
             let answer = canned_answer(canned, &parts.method, url, &self.capture);
-            let sent = Arc::clone(&self.sent);
+            let account = Arc::clone(&self.account);
             return Box::new(async move {
-                collect(body, &sent).await?;
+                collect(body, &account.sent).await?;
                 answer
             });
         }
-        let (outbound, in_flight) = (Arc::clone(&self.outbound), Arc::clone(&self.in_flight));
-        let (sent_bytes, received) = (Arc::clone(&self.sent), Arc::clone(&self.received));
+        let (outbound, account) = (Arc::clone(&self.outbound), Arc::clone(&self.account));
         // Whatever was sent along with this request or another: none of it comes back.
         let mut hidden: Vec<Bytes> = self.grant.secrets.iter().map(|secret| Bytes::from(secret.value.clone())).collect();
         hidden.retain(|value| !value.is_empty());
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Box::new(async move {
             let (url, granted, secrets) = judged?;
-            let Some(place) = Place::take(&in_flight) else { return Err(Error::ConnectionLimitReached) };
+            let Some(place) = Place::take(&account) else { return Err(Error::ConnectionLimitReached) };
             let clients = outbound.clients()?;
             let client = if granted.private { clients.any.clone() } else { clients.public.clone() };
             let runtime = clients.runtime.as_ref().ok_or(Error::ConfigurationError)?;
             // The guest goes on writing while this waits for it.
-            let body = collect(body, &sent_bytes).await?;
+            let body = collect(body, &account.sent).await?;
             let mut headers = parts.headers;
             headers.remove(http::header::HOST); // as the URL has it
             if !hidden.is_empty() {
@@ -302,7 +298,7 @@ impl WasiHttpHooks for Hooks {
                     *value = HeaderValue::from_bytes(&scrubbed).unwrap_or_else(|_| HeaderValue::from_static(""));
                 }
             }
-            let body = Incoming { body: body.boxed_unsync(), secrets: hidden, held: BytesMut::new(), received, _place: place };
+            let body = Incoming { body: body.boxed_unsync(), secrets: hidden, held: BytesMut::new(), place };
             Ok((http::Response::from_parts(parts, body.boxed_unsync()), Box::new(async { Ok(()) }) as Box<_>))
         })
     }
@@ -312,27 +308,21 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// What of an attempt's account a request needs that another process makes.
-struct Relayed {
-    capture: Capture,
-    sent: Arc<AtomicU64>,
-    denied: Arc<OnceLock<String>>,
-}
-
-impl Hooks {
-    fn relayed(&self) -> Relayed {
-        Relayed { capture: self.capture.clone(), sent: Arc::clone(&self.sent), denied: Arc::clone(&self.denied) }
-    }
-}
-
 /// Has another process judge a request and make it.
-async fn relay(link: Arc<Link>, parts: http::request::Parts, body: WasiBody, options: Option<RequestOptions>, account: Relayed) -> Sent {
+async fn relay(
+    link: Arc<Link>,
+    parts: http::request::Parts,
+    body: WasiBody,
+    options: Option<RequestOptions>,
+    capture: Capture,
+    account: Arc<Account>,
+) -> Sent {
     let body = collect(body, &account.sent).await?;
     let asked = RelayedBody { id: link.next(), link, part: None }; // whoever drops the request wants no response either
     let wait = options.and_then(|options| options.first_byte_timeout);
     let Response { head, told, denied } = asked.link.request(asked.id, parts, body, wait).await;
     for line in told {
-        account.capture.line(line.source, &line.text);
+        capture.line(line.source, &line.text);
     }
     if let Some(denied) = denied {
         let _ = account.denied.set(denied);
@@ -408,18 +398,18 @@ async fn collect(mut body: WasiBody, sent: &AtomicU64) -> Result<Bytes, Error> {
 }
 
 /// One request under way.
-struct Place(Arc<AtomicU32>);
+struct Place(Arc<Account>);
 
 impl Place {
-    fn take(in_flight: &Arc<AtomicU32>) -> Option<Self> {
-        let place = Self(Arc::clone(in_flight));
-        (in_flight.fetch_add(1, Ordering::SeqCst) < IN_FLIGHT_MAX).then_some(place)
+    fn take(account: &Arc<Account>) -> Option<Self> {
+        let place = Self(Arc::clone(account));
+        (account.in_flight.fetch_add(1, Ordering::SeqCst) < IN_FLIGHT_MAX).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -457,8 +447,7 @@ struct Incoming {
     secrets: Vec<Bytes>,
     /// What may be the beginning of a secret.
     held: BytesMut,
-    received: Arc<AtomicU64>,
-    _place: Place,
+    place: Place,
 }
 
 impl Body for Incoming {
@@ -478,7 +467,7 @@ impl Body for Incoming {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are not handed on: nobody has looked at them.
                     let Ok(data) = frame.into_data() else { continue };
-                    let all = self.received.fetch_add(data.len() as u64, Ordering::SeqCst) + data.len() as u64;
+                    let all = self.place.0.received.fetch_add(data.len() as u64, Ordering::SeqCst) + data.len() as u64;
                     if all > RESPONSE_BYTES_MAX {
                         return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(RESPONSE_BYTES_MAX)))));
                     }
@@ -579,8 +568,7 @@ mod tests {
                 body: http_body_util::BodyExt::boxed_unsync(http_body_util::StreamBody::new(stream)),
                 secrets: vec![Bytes::from_static(b"hush-hush-more"), Bytes::from_static(b"hush-hush")],
                 held: BytesMut::new(),
-                received: Arc::default(),
-                _place: place,
+                place,
             };
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             let read = runtime.block_on(incoming.collect()).map_err(|_| ()).expect("reads").to_bytes();

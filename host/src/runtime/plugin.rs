@@ -99,6 +99,8 @@ pub struct Plugin {
     pub(super) digest: Digest,
     pub(super) command: Command,
     pub(super) name: String,
+    /// Whether it imports randomness.
+    pub(super) draws: bool,
     /// For processes of its own: where there are any.
     pub(super) code: Option<Code>,
 }
@@ -233,10 +235,9 @@ impl Runtime {
         }
         let link = |error: wasmtime::Error| Error::Link(format!("{error:#}"));
         let pre = self.inner.linker.instantiate_pre(component).map_err(link)?;
-        let exports = |interface: &str| {
-            let ty = component.component_type();
-            ty.exports(&self.inner.engine).any(|(name, _)| name.split('@').next() == Some(interface))
-        };
+        let ty = component.component_type();
+        let exports = |interface: &str| ty.exports(&self.inner.engine).any(|(name, _)| name.split('@').next() == Some(interface));
+        let draws = ty.imports(&self.inner.engine).any(|(name, _)| name.starts_with("wasi:random/"));
         let entry = if exports("sandhog:plugin/worker") {
             Entry::Worker(worker::WorkerPluginPre::new(pre).map_err(link)?)
         } else if exports("sandhog:plugin/gate") {
@@ -247,6 +248,6 @@ impl Runtime {
         } else {
             return Err(Error::NoEntry);
         };
-        Ok(Plugin { entry, digest, command: Command::default(), name: "NAME".to_owned(), code: None })
+        Ok(Plugin { entry, digest, command: Command::default(), name: "NAME".to_owned(), draws, code: None })
     }
 }
