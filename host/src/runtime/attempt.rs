@@ -128,8 +128,9 @@ impl Runtime {
         };
         if tokio::runtime::Handle::try_current().is_ok_and(|current| current.id() == guests.handle().id()) {
             // The caller is on a guest thread already (see `Runtime::spawn`): no hop.
-            let ended = AssertUnwindSafe(Execution::new(inner, plugin, &call).run(entrance, kept, places)).catch_unwind().await;
-            return ended.unwrap_or_else(panicked);
+            // Pinned where it is: awaited as it is, it would take its place in this one twice.
+            let attempt = std::pin::pin!(Execution::new(inner, plugin, &call).run(entrance, kept, places));
+            return AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(panicked);
         }
         let (inner, plugin) = (Arc::clone(inner), Arc::clone(plugin));
         let handle = guests.spawn(async move { Execution::new(&inner, &plugin, &call).run(entrance, kept, places).await });
