@@ -552,6 +552,13 @@ fn returns_many() {
 }
 
 #[test]
+fn returns_crumbs() {
+    let ended = run_with("returns_crumbs", "{}", defaults());
+    assert_eq!(ended.result.expect("an answer").len(), 20_000);
+    assert!(ended.receipt.bytes_out < 1 << 20, "{}", ended.receipt.bytes_out);
+}
+
+#[test]
 fn returns_aliases() {
     fails("returns_aliases", defaults(), FailureKind::OutputLimit);
 }

@@ -26,7 +26,7 @@ struct Inner {
     keys: HashMap<String, RunId>,
 }
 
-/// How many records a part has.
+/// How many records a part has, but for the last.
 const PART: usize = 256;
 
 /// Records in parts that stay where they are: a single vector would be copied, as a whole, each time that it grows.

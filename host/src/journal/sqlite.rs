@@ -38,8 +38,12 @@ const APPLICATION_ID: i64 = 0x7368_6f67;
 const QUEUE: usize = 1024;
 /// How many jobs share a transaction: bounds how long the first of them waits.
 const GROUP_MAX: usize = 512;
+/// How many bytes of blobs do, at the least where there are as many: the last may be any size.
+const GROUP_BYTES: usize = 8 << 20;
 /// An event that is larger as JSON is kept as a blob, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 10;
+/// How many pages the write-ahead log may have before it is folded into the file: 4 MiB, and not more, since everybody who writes waits for it.
+const CHECKPOINT_PAGES: u32 = 1_000;
 /// How many connections of readers are kept.
 const READERS_MAX: usize = 8;
 /// How young a blob may be and not be named by any record: its append is still under way.
@@ -112,6 +116,15 @@ enum Job {
     Blob { digest: Digest, content: Bytes, reply: oneshot::Sender<Result<(), Error>> },
     Prune { runs: Vec<RunId>, now: Timestamp, reply: oneshot::Sender<Result<Pruned, Error>> },
     Rebuild { reply: oneshot::Sender<Result<u64, Error>> },
+}
+
+impl Job {
+    fn blob_bytes(&self) -> usize {
+        match self {
+            Self::Blob { content, .. } => content.len(),
+            Self::Append { .. } | Self::Prune { .. } | Self::Rebuild { .. } => 0,
+        }
+    }
 }
 
 /// What a pruning removed.
@@ -423,6 +436,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = check_format(connection)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(medium)?;
     connection.pragma_update(None, "synchronous", "full").map_err(medium)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(medium)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(found) {
         let transaction = connection.transaction().map_err(medium)?;
@@ -471,10 +485,13 @@ type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
+            let mut bytes = first.blob_bytes();
             let mut group = vec![first];
             while group.len() < GROUP_MAX
+                && bytes < GROUP_BYTES
                 && let Ok(job) = jobs.try_recv()
             {
+                bytes += job.blob_bytes();
                 group.push(job);
             }
             self.commit(group);

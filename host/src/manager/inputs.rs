@@ -18,8 +18,10 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
 /// How many inputs one blob of a list has.
 const CHUNK: usize = 256;
-/// How many bytes of them wait until they are kept together, while a list is made.
-const WAITING_BYTES_MAX: usize = 4 << 20;
+/// How many blobs of one list or answer are kept at once, and how many bytes of them (or one that is larger): whoever else writes waits
+/// behind them.
+const BLOBS_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: usize = 4 << 20;
 /// How many of them a step has at hand: tasks come in order, and retries are few.
 const CHUNKS_AT_HAND: usize = 4;
 
@@ -50,16 +52,31 @@ pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<
     }
     if !blobs.is_empty() {
         let (places, contents): (Vec<usize>, Vec<Bytes>) = blobs.into_iter().unzip();
-        for (place, digest) in places.into_iter().zip(put_all(store, contents).await?) {
+        for (place, digest) in places.into_iter().zip(put_all(contents, |content| store.put_blob(content)).await?) {
             refs[place].digest = digest;
         }
     }
     Ok(refs)
 }
 
-/// Keeps blobs side by side: one after another, each would wait for a sync of its own.
-async fn put_all(store: &dyn Store, contents: Vec<Bytes>) -> Result<Vec<Digest>, journal::Error> {
-    try_join_all(contents.into_iter().map(|content| store.put_blob(content))).await
+/// Keeps blobs some at once: one after another, each would wait for a sync of its own.
+async fn put_all<F>(contents: Vec<Bytes>, put: impl Fn(Bytes) -> F) -> Result<Vec<Digest>, journal::Error>
+where
+    F: Future<Output = Result<Digest, journal::Error>>,
+{
+    let mut digests = Vec::with_capacity(contents.len());
+    let mut contents = contents.into_iter().peekable();
+    while contents.peek().is_some() {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while let Some(content) =
+            contents.next_if(|next| part.is_empty() || (part.len() < BLOBS_AT_ONCE && bytes + next.len() <= BYTES_AT_ONCE))
+        {
+            bytes += content.len();
+            part.push(put(content));
+        }
+        digests.extend(try_join_all(part).await?);
+    }
+    Ok(digests)
 }
 
 /// Keeps a list of files, contents and all.
@@ -91,8 +108,8 @@ pub(super) async fn keep_list(store: &dyn Store, inputs: impl Iterator<Item = Ar
 struct List {
     count: u32,
     chunks: Vec<Digest>,
-    /// Chunks that are full, and not kept yet.
-    full: Vec<Bytes>,
+    /// Chunks that are closed, and not kept yet.
+    closed: Vec<Bytes>,
     open: Vec<ArtifactRef>,
 }
 
@@ -104,20 +121,20 @@ impl List {
             return Ok(());
         }
         self.close()?;
-        let waiting: usize = self.full.iter().map(Bytes::len).sum();
-        if waiting < WAITING_BYTES_MAX { Ok(()) } else { self.flush(store).await }
+        let bytes: usize = self.closed.iter().map(Bytes::len).sum();
+        if bytes < BYTES_AT_ONCE { Ok(()) } else { self.flush(store).await }
     }
 
     fn close(&mut self) -> Result<(), journal::Error> {
         if !self.open.is_empty() {
-            self.full.push(json(&self.open)?.into());
+            self.closed.push(json(&self.open)?.into());
             self.open.clear();
         }
         Ok(())
     }
 
     async fn flush(&mut self, store: &dyn Store) -> Result<(), journal::Error> {
-        self.chunks.extend(put_all(store, std::mem::take(&mut self.full)).await?);
+        self.chunks.extend(put_all(std::mem::take(&mut self.closed), |chunk| store.put_blob(chunk)).await?);
         Ok(())
     }
 
@@ -315,24 +332,42 @@ fn sources(step: &Step) -> Vec<(&str, Option<&str>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
-    use crate::journal::Sqlite;
+    use crate::journal::Memory;
 
     #[tokio::test]
-    async fn what_is_kept_together_shares_its_syncs() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Sqlite::open(folder.path()).expect("opens");
-        let content = |n: usize| Bytes::from(format!("{n:01000}"));
-        let files = (0..1000).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: content(n) });
-        let before = store.commits();
-        let list = keep_files(&store, files.collect()).await.expect("kept");
-        let (blobs, commits) = (store.usage().expect("reads").blobs, store.commits() - before);
-        assert!(blobs > 700, "most have no room in their list: {blobs}");
-        assert!(commits < blobs / 4, "{commits} transactions for {blobs} blobs");
-        let kept = all(&store, &list).await.expect("reads");
-        for (n, kept) in kept.iter().enumerate() {
-            assert_eq!((kept.name.as_str(), store.content(kept).await), (n.to_string().as_str(), Ok(content(n))));
+    async fn blobs_are_kept_some_at_once_and_in_order() {
+        for (bytes, at_once) in [(8, BLOBS_AT_ONCE), (1 << 20, 4), (5 << 20, 1)] {
+            let (pending, most) = (Cell::new(0), Cell::new(0));
+            let contents: Vec<Bytes> = (0..150_u8).map(|n| Bytes::from(vec![n; bytes])).collect();
+            let kept = put_all(contents.clone(), async |content| {
+                pending.set(pending.get() + 1);
+                most.set(most.get().max(pending.get()));
+                tokio::task::yield_now().await;
+                pending.set(pending.get() - 1);
+                Ok(Digest::of(&content))
+            });
+            assert_eq!(kept.await, Ok(contents.iter().map(|content| Digest::of(content)).collect()));
+            assert_eq!(most.get(), at_once, "of {bytes} bytes each");
         }
-        assert_eq!(kept.len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_list_of_any_length_is_read_as_it_was_written() {
+        let store = Memory::default();
+        // Chunks of some 700 KiB, which are kept in more than one go; and files, most of which have no room in their list.
+        let content = |n: usize| Bytes::from(format!("{n:02000}"));
+        let made = |n: usize| Artifact { name: n.to_string(), media_type: String::new(), content: content(n) };
+        let by_reference = keep_list(&store, (0..3000).map(|n| ArtifactRef::inline(made(n)))).await.expect("kept");
+        let by_content = keep_files(&store, (0..3000).map(made).collect()).await.expect("kept");
+        for list in [by_reference, by_content] {
+            let read = all(&store, &list).await.expect("reads");
+            assert_eq!(read.len(), 3000);
+            for (n, read) in read.iter().enumerate() {
+                assert_eq!((read.name.as_str(), store.content(read).await), (n.to_string().as_str(), Ok(content(n))));
+            }
+        }
     }
 }

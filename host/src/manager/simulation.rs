@@ -22,6 +22,7 @@ use crate::model::{
 const SEEDS: u64 = 10_000;
 /// How many turns a world may take before it counts as stuck.
 const TURNS_MAX: usize = 5_000;
+const RUNS_MAX: usize = 5;
 
 /// What was ready at once is what everything here is: the journal is in memory.
 fn now<T>(work: impl Future<Output = T>) -> T {
@@ -260,6 +261,7 @@ impl World {
             3..=9 => return self.messages.push(Message::Resume { run, reply }),
             10 => Input::Discard { tasks: vec![] },
             11 => Input::Requeue { tasks: vec![] },
+            12 if self.runs.len() < RUNS_MAX => return self.submit(),
             n => Input::Approve { step: self.random.random_range(0..3), index: None, approved: n < 18, comment: "drawn".into() },
         };
         self.messages.push(Message::Command { run, input, reply });

@@ -4,8 +4,10 @@
 //! it. The order at the end matters: a guest's own answer first, then whether its size is allowed.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -33,6 +35,8 @@ use crate::model::{
 pub(super) const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// What one host call may carry beside the `output` limit: names, lengths and padding of the canonical ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
+/// The seed of a guest that imports no randomness: what it is given to work on is not hashed for nothing.
+const UNSEEN: blake3::Hash = blake3::Hash::from_bytes([0; 32]);
 /// How exact the fuel of an attempt is that the host ended: a guest hands over what it has used each time it has used so
 /// much (about a millisecond's work).
 const FUEL_REPORT: u64 = 10_000_000;
@@ -241,13 +245,28 @@ impl<'a> Execution<'a> {
         };
         let called = {
             let mut call = std::pin::pin!(self.enter(&mut instance, entrance, stdout)); // where it is: it is large
-            tokio::select! {
-                biased; // the timer first: an instance that is past its deadline gets no further slice
-                () = tokio::time::sleep_until(self.deadline) => Err(Ended::Failure(late())),
-                () = cancelled(&self.call.cancel) => Err(Ended::Failure(Failure::new(FailureKind::Cancelled, "cancelled"))),
-                // The timer counts milliseconds; an answer that came after the deadline all the same is late.
-                called = &mut call => called.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late())) } else { Ok(answer) }),
-            }
+            let mut deadline = std::pin::pin!(tokio::time::sleep_until(self.deadline));
+            let mut cancelled = std::pin::pin!(cancelled(&self.call.cancel));
+            let mut first = true;
+            let called = poll_fn(|cx| {
+                let mut is_over = |cx: &mut Context<'_>| {
+                    if deadline.as_mut().poll(cx).is_ready() {
+                        return Some(Err(Ended::Failure(late())));
+                    }
+                    cancelled.as_mut().poll(cx).is_ready().then(|| Err(Ended::Failure(Failure::new(FailureKind::Cancelled, "cancelled"))))
+                };
+                // The timer first: an instance that is past its deadline gets no further slice. Most need one alone, and no timer.
+                if !first && let Some(ended) = is_over(cx) {
+                    return Poll::Ready(ended);
+                }
+                let polled = call.as_mut().poll(cx);
+                if polled.is_pending() && std::mem::take(&mut first) {
+                    return is_over(cx).map_or(Poll::Pending, Poll::Ready);
+                }
+                polled
+            });
+            // The timer counts milliseconds; an answer that came after the deadline all the same is late.
+            called.await.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late())) } else { Ok(answer) })
         };
         let store = &instance.store;
         let result = called.map_err(|ended| match ended {
@@ -350,7 +369,7 @@ impl<'a> Execution<'a> {
             hooks: self.hooks(Capture::new(self.call.limits.log)),
             cancel: self.call.cancel.clone(),
             progress: self.call.progress.clone(),
-            seed: self.plugin.draws.then(|| self.seed(entrance)),
+            seed: if self.plugin.draws { self.seed(entrance) } else { UNSEEN },
             command,
             mounts: self.mounts(entrance),
         });

@@ -44,7 +44,7 @@ impl Runtime {
             hooks,
             cancel: CancellationToken::new(),
             progress: None,
-            seed: Some(blake3::hash(component)),
+            seed: blake3::hash(component),
             command: None,
             mounts: Vec::new(),
         })?;

@@ -56,8 +56,8 @@ pub(super) struct Parts<'a> {
     pub(super) hooks: Hooks,
     pub(super) cancel: CancellationToken,
     pub(super) progress: Option<Progress>,
-    /// Seeds the randomness of a guest that was granted none (component and input); absent where it imports none.
-    pub(super) seed: Option<blake3::Hash>,
+    /// Seeds the randomness of a guest that was granted none: component and input.
+    pub(super) seed: blake3::Hash,
     pub(super) command: Option<CommandIo>,
     /// What is served at `/subject` and `/data`, for gates.
     pub(super) mounts: Vec<Mount>,
@@ -86,7 +86,7 @@ impl State {
         if let Some(clock) = &virtual_clock {
             wasi.wall_clock(clock.clone()).monotonic_clock(clock.clone());
         }
-        if let Some(seed) = seed.filter(|_| !grant.randomness) {
+        if !grant.randomness {
             wasi.secure_random(Seeded::new(seed, b"secure")).insecure_random(Seeded::new(seed, b"insecure"));
             let mut bytes = [0; 16];
             bytes.copy_from_slice(&seed.as_bytes()[..16]);
