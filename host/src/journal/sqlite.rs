@@ -38,7 +38,7 @@ const APPLICATION_ID: i64 = 0x7368_6f67;
 const QUEUE: usize = 1024;
 /// How many jobs share a transaction: bounds how long the first of them waits.
 const GROUP_MAX: usize = 512;
-/// How many bytes of blobs do, at the least where there are as many: the last may be any size.
+/// How many bytes of blobs do, give or take the last of them.
 const GROUP_BYTES: usize = 8 << 20;
 /// An event that is larger as JSON is kept as a blob, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 10;

@@ -18,12 +18,12 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
 /// How many inputs one blob of a list has.
 const CHUNK: usize = 256;
-/// How many blobs of one list or answer are kept at once, and how many bytes of them (or one that is larger): whoever else writes waits
-/// behind them.
-const BLOBS_AT_ONCE: usize = 64;
-const BYTES_AT_ONCE: usize = 4 << 20;
-/// How many of them a step has at hand: tasks come in order, and retries are few.
+/// How many of those a step has at hand: tasks come in order, and retries are few.
 const CHUNKS_AT_HAND: usize = 4;
+/// How many blobs of one list, or one answer, are kept at once: whoever else writes waits behind them.
+const BLOBS_AT_ONCE: usize = 64;
+/// How many bytes of blobs are kept at once; or one blob that is larger.
+const BYTES_AT_ONCE: usize = 4 << 20;
 
 /// A list of inputs: how many, and the blobs that name them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

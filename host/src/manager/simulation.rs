@@ -22,6 +22,7 @@ use crate::model::{
 const SEEDS: u64 = 10_000;
 /// How many turns a world may take before it counts as stuck.
 const TURNS_MAX: usize = 5_000;
+/// How many runs a world may have.
 const RUNS_MAX: usize = 5;
 
 /// What was ready at once is what everything here is: the journal is in memory.
