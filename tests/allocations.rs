@@ -23,8 +23,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const TASKS: usize = 2_000;
 /// How often a task may allocate.
 const LIBRARY_MAX: usize = 100;
-const RUN_MAX: usize = 180;
-const DURABLE_MAX: usize = 190;
+const RUN_MAX: usize = 165;
+const DURABLE_MAX: usize = 170;
 
 fn input(name: String) -> Artifact {
     Artifact { name, media_type: String::new(), content: Bytes::from_static(&[b'x'; 100]) }
