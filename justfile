@@ -50,10 +50,6 @@ clients *names:
 bench-serve *seconds:
     scripts/bench-serve {{seconds}}
 
-# A durable run against SQLite alone as Python writes to it
-sqlite-from-python *arguments:
-    scripts/sqlite-from-python {{arguments}}
-
 # What a worker costs in each language, after scripts/languages
 bench-languages:
     scripts/bench-languages

@@ -125,7 +125,7 @@ Measured {where(result)}; `scripts/report --only peers --peer NAME=COMMAND`.
 """
 
 
-def durable(plt, result, concurrent):
+def durable(plt, result, concurrent, plain):
     rows, by = [], {"disk": [], "memory": [], "SQLite alone, the same rows": []}
     for row in result["measured"]:
         disk, memory, alone = row["durable"], row["memory"], row["sqlite_alone"]
@@ -164,6 +164,14 @@ The same 10,000 tasks, spread over runs that are submitted one behind the other 
 {table(["runs", "tasks a second", "journal in memory", "throughput against SQLite alone", "a run, p50 / p99, ms"], rows)}
 
 Measured {where(concurrent)}; `sandhog bench --durable --runs N`.
+"""
+    if plain:
+        of = plain["measured"]
+        text += f"""
+SQLite alone is written to from Rust above, from prepared statements and rows that lie ready. As a plain client writes to it (Python's `sqlite3`, one `execute` for each record and blob of such a run, in as many synced
+transactions) it does {around(of["plain"])} of {of["tasks"]:,} tasks a second, and a run {around(of["run"])}: {around(of["over_plain"])} of that; in the same rounds {around(of["over_strict"])} of the above.
+
+Measured {where(plain)}; `scripts/report --only plain`.
 """
     return text
 
@@ -394,6 +402,8 @@ def noted(text, results):
     if "durable" in results:
         least, *_, most = sorted(row["throughput_over_sqlite_alone"] for row in [*results["durable"]["measured"], *results.get("concurrent", {}).get("measured", [])])
         text = text.replace("{durable}", f"{least:.2f} to {most:.2f}")
+    if "plain" in results:
+        text = text.replace("{plain}", around(results["plain"]["measured"]["over_plain"]))
     return text
 
 
@@ -410,7 +420,7 @@ medians with the least and the most. Targets, and what profiles changed, are in 
     if "peers" in results:
         parts.append(peers(plt, results["peers"]))
     if "durable" in results:
-        parts.append(durable(plt, results["durable"], results.get("concurrent")))
+        parts.append(durable(plt, results["durable"], results.get("concurrent"), results.get("plain")))
     parts += others(results)
     parts += cost(results)
     parts += soak(plt)
