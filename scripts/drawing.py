@@ -169,7 +169,7 @@ Measured {where(concurrent)}; `sandhog bench --durable --runs N`.
         of = plain["measured"]
         text += f"""
 SQLite alone is written to from Rust above, from prepared statements and rows that lie ready. As a plain client writes to it (Python's `sqlite3`, one `execute` for each record and blob of such a run, in as many synced
-transactions) it does {around(of["plain"])} of {of["tasks"]:,} tasks a second, and a run {around(of["run"])}: {around(of["over_plain"])} of that; in the same rounds {around(of["over_strict"])} of the above.
+transactions) it takes the rows of {around(of["plain"])} tasks a second, where a run of {of["tasks"]:,} does {around(of["run"])}: {around(of["over_plain"])} of that, and in the same rounds {around(of["over_strict"])} of the strict one.
 
 Measured {where(plain)}; `scripts/report --only plain`.
 """
