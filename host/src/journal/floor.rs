@@ -50,9 +50,10 @@ pub fn rewrite(from: &Path, to: &Path, commits: u64) -> Result<Duration, Error> 
                 connection.prepare_cached(sql)?.execute(params![digest, content, kept_at])?;
             }
             let mut ends = BTreeMap::new();
+            let sql = "INSERT INTO records (seq, stream, version, at, event, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let mut insert = connection.prepare_cached(sql)?;
             for (seq, stream, version, at, event, hash) in &rows[part(rows.len())] {
-                let sql = "INSERT INTO records (seq, stream, version, at, event, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-                connection.prepare_cached(sql)?.execute(params![seq, stream, version, at, event, hash])?;
+                insert.execute(params![seq, stream, version, at, event, hash])?;
                 ends.insert(stream, (version, hash));
             }
             for (stream, (version, hash)) in ends {

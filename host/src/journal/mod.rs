@@ -10,6 +10,7 @@
 
 mod chain;
 mod floor;
+mod folding;
 mod memory;
 mod scoreboard;
 mod sqlite;

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::folding::Folding;
 use super::views::{Difference, Views};
 use super::{Append, Damage, DeadLetter, Error, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
@@ -42,8 +43,6 @@ const GROUP_MAX: usize = 512;
 const GROUP_BYTES: usize = 8 << 20;
 /// An event that is larger as JSON is kept as a blob, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 10;
-/// How many pages the write-ahead log may have before it is folded into the file: 4 MiB, and not more, since everybody who writes waits for it.
-const CHECKPOINT_PAGES: u32 = 1_000;
 /// How many connections of readers are kept.
 const READERS_MAX: usize = 8;
 /// How young a blob may be and not be named by any record: its append is still under way.
@@ -220,8 +219,9 @@ impl Sqlite {
         let head = watch::Sender::new(last);
         let (sender, jobs) = mpsc::channel(QUEUE);
         let commits = Arc::<AtomicU64>::default();
-        let writer =
-            Writer { connection, streams: HashMap::new(), seq: last, head: head.clone(), commits: Arc::clone(&commits), failed: None };
+        let folding = Folding::start(&folder.join(FILE), &mut connection)?;
+        let streams = HashMap::new();
+        let writer = Writer { connection, folding, streams, seq: last, head: head.clone(), commits: Arc::clone(&commits), failed: None };
         let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(jobs));
         let thread = spawned.map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), writer: Some((sender, thread)), readers: Arc::default(), head, commits, _lock: Some(lock) })
@@ -436,7 +436,6 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = check_format(connection)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(medium)?;
     connection.pragma_update(None, "synchronous", "full").map_err(medium)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(medium)?;
     connection.set_prepared_statement_cache_capacity(64);
     for (number, sql) in (1_i64..).zip(MIGRATIONS).skip(found) {
         let transaction = connection.transaction().map_err(medium)?;
@@ -472,6 +471,7 @@ struct Stream {
 
 struct Writer {
     connection: Connection,
+    folding: Folding,
     streams: HashMap<RunId, Stream>,
     seq: u64,
     head: watch::Sender<u64>,
@@ -496,6 +496,7 @@ impl Writer {
             }
             self.commit(group);
         }
+        drop(self.folding);
         let _ = self.connection.pragma_update(None, "wal_checkpoint", "truncate");
     }
 
@@ -530,6 +531,7 @@ impl Writer {
         }
         if prunes && broken.is_none() {
             // What was removed is gone already: a disk without room for the copy keeps the file as large as it is.
+            let _paused = self.folding.pause();
             let shrunk = self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
             if let Err(error) = shrunk {
                 tracing::warn!(%error, "the journal's file does not shrink");
@@ -538,6 +540,7 @@ impl Writer {
         for answer in answers {
             answer(broken.clone());
         }
+        self.folding.committed();
     }
 
     /// Turns an error into ours; remembers one behind which nothing may be written.
@@ -566,7 +569,7 @@ impl Writer {
                 })
             }
             Job::Blob { digest, content, reply } => {
-                self.attempt(broken, |writer| writer.keep(&digest, &content));
+                self.attempt(broken, |writer| keep(&writer.connection, &digest, &content));
                 Box::new(move |broken| drop(reply.send(broken.map_or(Ok(()), Err))))
             }
             Job::Prune { runs, now, reply } => {
@@ -620,19 +623,19 @@ impl Writer {
         let Some(mut stream) = self.streams.remove(&run) else { return Ok(0) };
         let nanoseconds = chain::nanoseconds(at);
         let spill = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+        let sql = "INSERT INTO records (seq, stream, version, at, event, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut insert = self.connection.prepare_cached(sql)?;
         for event in events {
             let json = serde_json::to_string(&event).map_err(spill)?;
             let (seq, version) = (self.seq + 1, stream.version + 1);
             let hash = chain::link(stream.hash, seq, version, nanoseconds, json.as_bytes());
             let kept = if json.len() > EVENT_BYTES_MAX {
                 let digest = Digest::of(json.as_bytes());
-                self.keep(&digest, json.as_bytes())?;
+                keep(&self.connection, &digest, json.as_bytes())?;
                 format!("@{digest}")
             } else {
                 json
             };
-            let sql = "INSERT INTO records (seq, stream, version, at, event, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let mut insert = self.connection.prepare_cached(sql)?;
             insert.execute(params![seq, stream.id, version, nanoseconds, kept, hash.as_bytes()])?;
             let record = Record { seq, run, version, at, hash, event };
             match &mut stream.views {
@@ -641,6 +644,7 @@ impl Writer {
             }
             (self.seq, stream.version, stream.hash) = (seq, version, hash);
         }
+        drop(insert);
         let mut update = self.connection.prepare_cached("UPDATE streams SET version = ?2, hash = ?3 WHERE id = ?1")?;
         update.execute(params![stream.id, stream.version, stream.hash.as_bytes()])?;
         drop(update);
@@ -650,13 +654,6 @@ impl Writer {
         let version = stream.version;
         self.streams.insert(run, stream);
         Ok(version)
-    }
-
-    fn keep(&mut self, digest: &Digest, content: &[u8]) -> rusqlite::Result<()> {
-        let now = Timestamp::UNIX_EPOCH.duration_until(crate::clock::Clock::now(&crate::clock::SystemClock)).as_secs();
-        let sql = "INSERT INTO blobs (digest, content, kept_at) VALUES (?1, ?2, ?3) ON CONFLICT (digest) DO UPDATE SET kept_at = ?3";
-        self.connection.prepare_cached(sql)?.execute(params![digest.as_bytes(), content, now])?;
-        Ok(())
     }
 
     fn prune(&mut self, runs: &[RunId], now: Timestamp) -> rusqlite::Result<Pruned> {
@@ -737,6 +734,14 @@ fn load(connection: &Connection, run: RunId) -> rusqlite::Result<Stream> {
 fn parse<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>) -> rusqlite::Result<T> {
     let text = row.get_ref(0)?.as_str()?;
     serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))
+}
+
+/// Keeps a blob, or makes it young again.
+fn keep(connection: &Connection, digest: &Digest, content: &[u8]) -> rusqlite::Result<()> {
+    let now = Timestamp::UNIX_EPOCH.duration_until(crate::clock::Clock::now(&crate::clock::SystemClock)).as_secs();
+    let sql = "INSERT INTO blobs (digest, content, kept_at) VALUES (?1, ?2, ?3) ON CONFLICT (digest) DO UPDATE SET kept_at = ?3";
+    connection.prepare_cached(sql)?.execute(params![digest.as_bytes(), content, now])?;
+    Ok(())
 }
 
 fn write_views(connection: &Connection, views: &mut Views) -> rusqlite::Result<()> {
