@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::crew::Workers;
-use super::inputs::{Inputs, keep};
+use super::inputs::{Inputs, Part, keep};
 use super::{Notice, journal};
 use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
@@ -58,6 +58,8 @@ pub(super) struct Order {
     pub(super) cancel: CancellationToken,
     pub(super) provider: Provider,
     context: Arc<StepContext>,
+    /// Where its input is, in a step that has one task for each.
+    part: Option<Arc<Part>>,
     task: TaskKey,
     revision: u32,
     feedback: Vec<Finding>,
@@ -102,6 +104,7 @@ impl Order {
             run: id,
             cancel,
             provider,
+            part: context.step.foreach.then(|| context.inputs.part(task.index)),
             context,
             task,
             revision: live.revision,
@@ -109,6 +112,14 @@ impl Order {
             previous: live.previous.clone(),
             call,
         })
+    }
+
+    /// What is to be read before its turn comes, for it and for those behind it; if anything. Who needs it reads it if this does not, and
+    /// says what is wrong.
+    pub(super) fn read_ahead(&self, store: &Arc<dyn Store>) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let part = Arc::clone(self.part.as_ref().filter(|part| Inputs::is_first_of_part(self.task.index) && part.get().is_none())?);
+        let (store, context, index) = (Arc::clone(store), Arc::clone(&self.context), self.task.index);
+        Some(async move { drop(context.inputs.read(&*store, index, &part).await) })
     }
 
     /// Whether the result is to be a plan.
@@ -183,10 +194,9 @@ impl Order {
 
     async fn task(&self, attempt: u32, store: &dyn Store) -> Result<Task, journal::Error> {
         let step = self.context.of();
-        let inputs = if step.foreach {
-            vec![self.context.inputs.one(store, self.task.index).await?]
-        } else {
-            self.context.inputs.all(store).await?
+        let inputs = match &self.part {
+            Some(part) => vec![self.context.inputs.one(store, self.task.index, part).await?],
+            None => self.context.inputs.all(store).await?,
         };
         let run = self.run.to_string();
         Ok(Task {

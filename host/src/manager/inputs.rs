@@ -18,8 +18,8 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
 /// How many inputs one blob of a list has.
 const CHUNK: usize = 256;
-/// How many of those a step has at hand: tasks come in order, and retries are few.
-const CHUNKS_AT_HAND: usize = 4;
+/// How many of those a step has at hand for the orders that it makes: tasks come in order, and retries are few.
+const PARTS_AT_HAND: usize = 4;
 /// How many blobs of one list, or one answer, are kept at once: whoever else writes waits behind them.
 const BLOBS_AT_ONCE: usize = 64;
 /// How many bytes of blobs are kept at once; or one blob that is larger.
@@ -195,12 +195,13 @@ pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<Artifact
 pub(super) struct Inputs {
     list: Digest,
     manifest: OnceLock<Manifest>,
-    at_hand: Mutex<VecDeque<(usize, Arc<Chunk>)>>,
+    /// Those that orders were made for lately, by their place in the list.
+    at_hand: Mutex<VecDeque<(usize, Arc<Part>)>>,
 }
 
-/// A part of a list, once somebody has parsed it. Who wants it meanwhile blocks, for a fraction of a millisecond: a slot that were woken when
-/// it is there would wait on the thread of the slot that woke it, which goes on without a pause as long as there is work.
-type Chunk = OnceLock<Result<Vec<ArtifactRef>, journal::Error>>;
+/// A part of a list, once somebody has read it. It lives as long as an order has it that is in line: the first of them has it read before
+/// their turn comes. A slot that waited for that would, on busy cores, wait for a millisecond.
+pub(super) type Part = OnceLock<Result<Vec<ArtifactRef>, journal::Error>>;
 
 impl Inputs {
     pub(super) fn new(list: Digest) -> Self {
@@ -212,31 +213,45 @@ impl Inputs {
         all(store, &self.list).await
     }
 
-    /// One input.
-    pub(super) async fn one(&self, store: &dyn Store, index: u32) -> Result<ArtifactRef, journal::Error> {
-        let missing = || journal::Error::Medium(format!("the list of inputs {} has no place {index}", self.list));
-        let (place, within) = (index as usize / CHUNK, index as usize % CHUNK);
-        let chunk = self.chunk(store, place).await?.ok_or_else(missing)?;
-        if within == CHUNK / 2 {
-            // Before it is asked for, while others have theirs at hand. Who asks for it is told what is wrong with it.
-            let _ = self.chunk(store, place + 1).await;
+    /// The part of the list that an input is in, read or not.
+    pub(super) fn part(&self, index: u32) -> Arc<Part> {
+        let place = index as usize / CHUNK;
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, part)) = at_hand.iter().find(|(at, _)| *at == place) {
+            return Arc::clone(part);
         }
-        match chunk.get() {
-            Some(Ok(inputs)) => inputs.get(within).cloned().ok_or_else(missing),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(missing()),
+        let part = Arc::new(Part::new());
+        at_hand.push_back((place, Arc::clone(&part)));
+        if at_hand.len() > PARTS_AT_HAND {
+            at_hand.pop_front();
         }
+        part
     }
 
-    /// A part of the list, parsed; none behind its end.
-    async fn chunk(&self, store: &dyn Store, place: usize) -> Result<Option<Arc<Chunk>>, journal::Error> {
-        let Some(digest) = self.manifest(store).await?.chunks.get(place) else { return Ok(None) };
-        let chunk = self.at_hand(place);
-        if chunk.get().is_none() {
+    /// Whether an input is the first of its part.
+    pub(super) fn is_first_of_part(index: u32) -> bool {
+        (index as usize).is_multiple_of(CHUNK)
+    }
+
+    /// Reads the part that an input is in, unless it was.
+    pub(super) async fn read(&self, store: &dyn Store, index: u32, part: &Part) -> Result<(), journal::Error> {
+        if part.get().is_none() {
+            let digest = self.manifest(store).await?.chunks.get(index as usize / CHUNK).ok_or_else(|| self.missing(index))?;
             let bytes = store.blob(digest).await?;
-            chunk.get_or_init(|| parse(&bytes, digest));
+            part.get_or_init(|| parse(&bytes, digest));
         }
-        Ok(Some(chunk))
+        Ok(())
+    }
+
+    /// One input, from the part that it is in.
+    pub(super) async fn one(&self, store: &dyn Store, index: u32, part: &Part) -> Result<ArtifactRef, journal::Error> {
+        self.read(store, index, part).await?;
+        let inputs = part.get().ok_or_else(|| self.missing(index))?.as_ref().map_err(Clone::clone)?;
+        inputs.get(index as usize % CHUNK).cloned().ok_or_else(|| self.missing(index))
+    }
+
+    fn missing(&self, index: u32) -> journal::Error {
+        journal::Error::Medium(format!("the list of inputs {} has no place {index}", self.list))
     }
 
     async fn manifest(&self, store: &dyn Store) -> Result<&Manifest, journal::Error> {
@@ -247,20 +262,6 @@ impl Inputs {
                 Ok(self.manifest.get_or_init(|| manifest))
             }
         }
-    }
-
-    /// A part of the list: one that was read, or one that is to be.
-    fn at_hand(&self, place: usize) -> Arc<Chunk> {
-        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, chunk)) = at_hand.iter().find(|(at, _)| *at == place) {
-            return Arc::clone(chunk);
-        }
-        let chunk = Arc::new(Chunk::new());
-        at_hand.push_back((place, Arc::clone(&chunk)));
-        if at_hand.len() > CHUNKS_AT_HAND {
-            at_hand.pop_front();
-        }
-        chunk
     }
 }
 

@@ -517,10 +517,13 @@ impl Manager {
                 breakers = self.core.host.version;
                 self.slots.hold_off(self.core.host.held_off());
             }
+            while self.reading.try_join_next().is_some() {}
             for order in orders {
+                if let Some(read) = order.read_ahead(&self.store) {
+                    self.reading.spawn(read);
+                }
                 self.slots.take(order);
             }
-            while self.reading.try_join_next().is_some() {}
             for (run, lookup) in lookups {
                 self.look_up(run, lookup);
             }
