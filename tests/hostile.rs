@@ -91,6 +91,16 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
         Guest::judges_files | Guest::finds_todos | Guest::remembers_verdicts => gate(Answered),
         Guest::forges_findings | Guest::judges_units | Guest::explores_subject => gate(Answered),
         Guest::metric_is_nan => gate(Failed("contract_violation")),
+        Guest::floods_verdict => vec![
+            of(json!({ "bytes": 256 << 10 }), "", As::Gate, Answered),
+            of(json!({ "bytes": 12 << 20 }), "", As::Gate, Failed("output_limit")),
+            of(json!({ "bytes": 60 << 20 }), "memory = \"256MiB\", output = \"256MiB\"", As::Gate, Failed("output_limit")),
+        ],
+        Guest::returns_long_type => vec![
+            of(json!({ "bytes": 300 }), "", As::Worker, Failed("contract_violation")),
+            of(json!({ "bytes": 15 << 20 }), "", As::Worker, Failed("contract_violation")),
+            of(json!({ "bytes": 90 << 20 }), "memory = \"256MiB\", output = \"256MiB\"", As::Worker, Failed("contract_violation")),
+        ],
         Guest::fails_as_told => worker(Failed("invalid_input")),
         Guest::spins | Guest::spins_in_start | Guest::spins_after_return | Guest::spins_in_realloc | Guest::spins_in_destructor => spins(),
         Guest::calls_in_start | Guest::asks_whether_cancelled | Guest::polls_forever => spins(),
@@ -488,8 +498,8 @@ fn attack(attack: &Attack, bed: &Bed, isolate: &str, first: Taken) -> Option<Str
     let granted = if matches!(attack.guest, Guest::breaks_folder) { DISK_BYTES_MAX } else { 0 };
     let answers = if expected == "answered" { AT_ONCE as u64 * (16 << 20) } else { 0 };
     assert!(disk_bytes <= DISK_BYTES_MAX + granted + answers, "{name}: {} MiB on the disk", mib(disk_bytes));
-    // Nobody is kept from working: a bound for hangs, since machines are shared; the figures are printed.
-    assert!(honest < PATIENCE / 4 && answer < PATIENCE / 12, "{name}: honest work took {honest:?}, an answer {answer:?}");
+    // Nobody is kept from working: a bound far above what honest work takes, since machines are shared; the figures are printed.
+    assert!(honest < PATIENCE / 12 && answer < PATIENCE / 12, "{name}: honest work took {honest:?}, an answer {answer:?}");
 
     bed.honest();
     let settling = Instant::now();

@@ -169,7 +169,7 @@ impl Order {
         let step = self.context.of();
         let Attempt { result, receipt, log } = means.workers.run(&self.provider.name, step, task, self.cancel.clone(), progress).await;
         self.tell_log(&means.notices, None, &log);
-        let result = match result {
+        let result = match result.and_then(artifacts_fit) {
             Ok(artifacts) => keep(&*means.store, artifacts).await.map_err(|error| host(&error)),
             Err(failure) => Err(failure),
         };
@@ -189,7 +189,8 @@ impl Order {
         };
         let ended = means.workers.check(&self.provider.name, uses, subject, self.cancel.clone()).await;
         self.tell_log(&means.notices, Some(gate), &ended.log);
-        ended
+        let Attempt { result, receipt, log } = ended;
+        Attempt { result: result.and_then(verdict_fits), receipt, log }
     }
 
     async fn task(&self, attempt: u32, store: &dyn Store) -> Result<Task, journal::Error> {
@@ -217,6 +218,45 @@ impl Order {
         if !log.lines.is_empty() {
             let _ = notices.send(Notice::Log { run: self.run, task: self.task, gate, log: log.clone() });
         }
+    }
+}
+
+/// How many bytes the record of an answer may have, beside content: everybody's records wait for it.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+/// What a reference to an artifact takes in a record beside its name and media type, in bytes.
+const REFERENCE_BYTES: usize = 160;
+
+/// Artifacts, if what is on record of them is not too much.
+fn artifacts_fit(artifacts: Vec<Artifact>) -> Result<Vec<Artifact>, Failure> {
+    // Of the characters that names and types may have, JSON writes some as two.
+    let bytes = |artifact: &Artifact| REFERENCE_BYTES + 2 * (artifact.name.len() + artifact.media_type.len());
+    let bytes = artifacts.iter().map(bytes).sum();
+    fits(bytes, "the names and media types of the artifacts").map(|()| artifacts)
+}
+
+/// A verdict, if it is not too long for a record.
+fn verdict_fits(verdict: Verdict) -> Result<Verdict, Failure> {
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, &verdict).map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+    fits(counted.0, "the verdict").map(|()| verdict)
+}
+
+fn fits(bytes: usize, what: &str) -> Result<(), Failure> {
+    let message = || format!("{what} would take {bytes} bytes in the journal, and a record of a run has room for {RECORD_BYTES_MAX}");
+    if bytes <= RECORD_BYTES_MAX { Ok(()) } else { Err(Failure::new(FailureKind::OutputLimit, message())) }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

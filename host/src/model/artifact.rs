@@ -9,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 /// The longest name an artifact may have, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// The longest media type that it may have, in bytes: a type and a subtype have 127 each (RFC 6838, 4.2).
+pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
 /// A SHA-256 digest (FIPS 180-4), written `sha256:` and 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,9 +195,33 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Says what is wrong with a media type, if anything is. Empty is one.
+///
+/// # Errors
+/// The reason, as a fragment that reads after "the media type is refused: ".
+pub fn check_media_type(media_type: &str) -> Result<(), &'static str> {
+    if media_type.len() > MEDIA_TYPE_BYTES_MAX {
+        return Err("it is longer than 255 bytes");
+    }
+    if !media_type.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err("it has other characters than the printable ones of ASCII");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_media_type_is_short_and_plain() {
+        for media_type in ["", "text/markdown", "text/html; charset=\"utf-8\"", &"x".repeat(255)] {
+            assert_eq!(check_media_type(media_type), Ok(()), "{media_type:?} was refused");
+        }
+        for media_type in ["text/\u{1b}[2J", "text/plain\n", "tëxt/plain", &"x".repeat(256)] {
+            assert!(check_media_type(media_type).is_err(), "{media_type:?} passed");
+        }
+    }
 
     #[test]
     fn names_that_could_leave_a_folder_are_refused() {

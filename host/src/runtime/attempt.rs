@@ -521,6 +521,8 @@ impl Answer {
                 for artifact in artifacts {
                     artifact::check_name(&artifact.name)
                         .map_err(|reason| violation(format!("the artifact name {:?} is refused: {reason}", artifact.name)))?;
+                    artifact::check_media_type(&artifact.media_type)
+                        .map_err(|reason| violation(format!("the media type of {:?} is refused: {reason}", artifact.name)))?;
                     if !names.insert(artifact.name.as_str()) {
                         return Err(violation(format!("two artifacts are named {:?}", artifact.name)));
                     }
