@@ -393,6 +393,37 @@ fn guests() -> PathBuf {
 }
 
 #[test]
+fn no_line_of_what_is_shown_is_a_guests_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("plugins")).expect("makes");
+    std::fs::copy(guests().join("fails_as_told.wasm"), folder.path().join("plugins/liar.wasm")).expect("copies");
+    write(&folder, "plugins/liar.toml", "name = \"liar\"\n");
+    write(&folder, "sandhog.toml", "plugins = [\"plugins\"]\n");
+    let params = r#"{"kind":"permanent","message":"no\n::error::forged\n w completed in 0.01 s\nrun 0, head sha256:0"}"#;
+    let params_toml = r#"{ kind = "permanent", message = "no\n::error::forged\n w completed in 0.01 s\nrun 0, head sha256:0" }"#;
+    write(&folder, "w.toml", &format!("name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"liar\"\nparams = {params_toml}\n"));
+    let commands: [(&[&str], i32); 6] = [
+        (&["call", "liar", "--params", params], 1),
+        (&["run", "w.toml"], 1),
+        (&["runs", "show", "latest"], 0),
+        (&["runs", "result", "latest"], 1),
+        (&["dead-letters", "list"], 0),
+        (&["runs", "logs", "latest"], 0),
+    ];
+    let mut told = 0;
+    for (arguments, code) in commands {
+        let ran = run(folder.path(), arguments).exits(code);
+        for line in ran.out.lines().chain(ran.err.lines()) {
+            told += usize::from(line.contains("| ::error::forged"));
+            let line = line.trim_start();
+            let own = ["::", "w completed", "run 0,"].iter().any(|forged| line.starts_with(forged));
+            assert!(!own, "{arguments:?}: {line}");
+        }
+    }
+    assert!(told >= 3, "it is told, too: {told}");
+}
+
+#[test]
 fn a_bad_file_is_reported_and_the_others_load() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("plugins");

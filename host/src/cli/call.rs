@@ -1,6 +1,7 @@
 //! `sandhog call`: one task in one plugin.
 
-use std::io::{Read as _, Write as _};
+use std::borrow::Cow;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::client::{Client, Command, InputFile, RemoteStore};
 use crate::journal::{READ_MAX, Store};
 use crate::machine::Event;
 use crate::model::limits::{LimitsPatch, show_bytes, show_fuel};
-use crate::model::text::counted;
+use crate::model::text::{continued, counted, sanitize_lines};
 use crate::model::{Artifact, Attempt, Decision, Digest, Failure, FailureKind, Grant, Receipt, RunId, Subject, Task, Verdict, artifact};
 use crate::prepare::media_type;
 use crate::report::{artifact_json, attempt_json, log_text, verdict_json};
@@ -236,18 +237,32 @@ fn finish(called: &Called<'_>, attempt: Attempt<Answer>, out: Option<OutFolder>,
 
 fn print_artifacts(artifacts: &[Artifact]) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
+    let to_terminal = stdout.is_terminal();
     let mut write = || {
         for artifact in artifacts {
             if artifacts.len() > 1 {
                 writeln!(stdout, "== {} ({})", artifact.name, show_bytes(artifact.content.len() as u64))?;
             }
-            stdout.write_all(&artifact.content)?;
+            stdout.write_all(&printed(&artifact.content, to_terminal))?;
         }
         stdout.flush()
     };
     match write() {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::engine(format!("standard output: {error}"))),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Content as it is printed: what could steer a terminal is escaped on its way to one, and as it is everywhere else.
+fn printed(content: &[u8], to_terminal: bool) -> Cow<'_, [u8]> {
+    if !to_terminal {
+        return Cow::Borrowed(content);
+    }
+    match std::str::from_utf8(content) {
+        Ok(text) => Cow::Owned(sanitize_lines(text, usize::MAX).into_bytes()),
+        Err(_) => {
+            Cow::Owned(format!("({} that are no text; a pipe or --out gets them)\n", counted(content.len() as u64, "byte")).into_bytes())
+        }
     }
 }
 
@@ -268,7 +283,7 @@ fn print_failure(called: &Called<'_>, failure: &Failure) {
         crate::model::Blame::Guest => "blame: guest",
         crate::model::Blame::Host => "blame: host",
     };
-    errln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, failure.message);
+    errln!("{plugin} failed: {} ({blame})\n  {}", failure.kind, continued(&failure.message));
     let by_itself = matches!(failure.kind, FailureKind::Trapped | FailureKind::Exited | FailureKind::Permanent);
     if by_itself && called.granted_nothing {
         errln!("  hint: it is granted nothing; `sandhog plugins inspect {plugin}` shows what it imports, and how to grant it");
@@ -341,4 +356,17 @@ fn read_inputs(paths: &[PathBuf]) -> Result<Vec<Artifact>, Error> {
         inputs.push(Artifact { media_type: media_type(&name).to_owned(), name, content: content.into() });
     }
     Ok(inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_steers_no_terminal_and_is_whole_elsewhere() {
+        let content = b"a\n\x1b[2J\x1b]0;title\x07\xe2\x80\xae";
+        assert_eq!(printed(content, false), Cow::Borrowed(&content[..]));
+        assert_eq!(printed(content, true), Cow::Borrowed(&b"a\n\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{202e}"[..]));
+        assert_eq!(printed(b"\xff\x1b", true), Cow::Borrowed(&b"(2 bytes that are no text; a pipe or --out gets them)\n"[..]));
+    }
 }

@@ -152,13 +152,13 @@ fn list(registry: &Registry, as_json: bool) -> Result<Exit, Error> {
         errln!("shadowed: {} is not used; an earlier folder has a plugin named `{}`", shown(&entry.path), entry.name);
     }
     for (name, held) in &shelf.held {
-        errln!("held: {name} ({}): {}", shown(&held.entry.path), text::sanitize_lines(&held.reason, 2000));
+        errln!("held: {name} ({}): {}", shown(&held.entry.path), text::continued(&text::sanitize_lines(&held.reason, 2000)));
     }
     for (name, entry) in &shelf.disabled {
         errln!("disabled: {name} ({})", shown(&entry.path));
     }
     for (path, bad) in &shelf.bad {
-        errln!("bad: {}: {bad}", shown(path));
+        errln!("bad: {}: {}", shown(path), text::continued(&text::sanitize_lines(&bad.to_string(), 2000)));
     }
     Ok(Exit::Passed)
 }
@@ -194,11 +194,14 @@ async fn list_there(client: &Client, as_json: bool) -> Result<Exit, Error> {
         );
     }
     for plugin in plugins.plugins.iter().filter(|plugin| plugin.state != "serves") {
-        let reason = plugin.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", text::sanitize_lines(reason, 2000)));
+        let reason = plugin
+            .reason
+            .as_deref()
+            .map_or_else(String::new, |reason| format!(": {}", text::continued(&text::sanitize_lines(reason, 2000))));
         errln!("{}: {} ({}){reason}", plugin.state, sanitize(&plugin.name, 100), sanitize(&plugin.path, 1000));
     }
     for bad in &plugins.bad {
-        errln!("bad: {}: {}", sanitize(&bad.path, 1000), text::sanitize_lines(&bad.problem, 2000));
+        errln!("bad: {}: {}", sanitize(&bad.path, 1000), text::continued(&text::sanitize_lines(&bad.problem, 2000)));
     }
     Ok(Exit::Passed)
 }
@@ -344,7 +347,9 @@ fn check(registry: &Registry, names: Vec<String>, as_json: bool) -> Result<Exit,
         for (name, problem) in &results {
             match problem {
                 None => outln!("good: {}", sanitize(name, PATH_BYTES_MAX)),
-                Some(problem) => outln!("bad: {}: {}", sanitize(name, PATH_BYTES_MAX), text::sanitize_lines(problem, 2000)),
+                Some(problem) => {
+                    outln!("bad: {}: {}", sanitize(name, PATH_BYTES_MAX), text::continued(&text::sanitize_lines(problem, 2000)))
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::journal::{READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Notice};
 use crate::model::limits::{parse_duration, show_bytes, show_fuel};
-use crate::model::text::counted;
+use crate::model::text::{continued, counted};
 use crate::model::{Receipt, RunId};
 use crate::report::{RunReport, TaskStatus, log_text};
 
@@ -375,7 +375,7 @@ pub fn summary(report: &RunReport) -> String {
         let aside = if task.status == TaskStatus::DeadLettered { ", and set aside" } else { "" };
         text.push_str(&format!("\n{} was given up{aside}", report.name(**key)));
         match &task.failure {
-            Some(failure) => text.push_str(&format!(": {}\n  {}\n", failure.kind, failure.message)),
+            Some(failure) => text.push_str(&format!(": {}\n  {}\n", failure.kind, continued(&failure.message))),
             None => {
                 let by = |who: &str| task.findings.iter().any(|(revision, gate, _)| *revision == task.revision && gate == who);
                 let who = match (by("plan"), by("approval")) {

@@ -37,6 +37,13 @@ pub fn sanitize_lines(text: &str, bytes_max: usize) -> String {
     escape(text, bytes_max, true)
 }
 
+/// Text of several lines, to be shown behind other text: each line but the first begins with a mark, at which it is known whose it is. Blanks
+/// alone would not do: programs that look for commands in a log (`::error::`) leave them out.
+#[must_use]
+pub fn continued(text: &str) -> String {
+    text.replace('\n', "\n  | ")
+}
+
 /// The same text, as many bytes and characters long, to be shown with places in it marked: what [`sanitize_lines`] escapes stands as one
 /// harmless character.
 #[must_use]
@@ -109,6 +116,13 @@ mod tests {
             let blanked = blank_controls(&text);
             prop_assert!(blanked.char_indices().map(|(at, _)| at).eq(text.char_indices().map(|(at, _)| at)) && blanked.len() == text.len());
             prop_assert!(!blanked.chars().any(|c| c.is_control() && !"\n\t".contains(c) || is_bidirectional_control(c)));
+        }
+
+        #[test]
+        fn every_line_but_the_first_is_marked(text in any::<String>()) {
+            let shown = continued(&text);
+            prop_assert!(shown.split('\n').skip(1).all(|line| line.starts_with("  | ")));
+            prop_assert_eq!(shown.replace("\n  | ", "\n"), text);
         }
 
         #[test]

@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
-use crate::model::text::{did_you_mean, sanitize, sanitize_lines};
+use crate::model::text::{did_you_mean, sanitize};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
@@ -304,7 +304,7 @@ impl Registry {
         }
         for (path, bad) in &next.bad {
             if !before.bad.iter().any(|(known, why)| known == path && why.to_string() == bad.to_string()) {
-                tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize_lines(&bad.to_string(), 2000));
+                tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize(&bad.to_string(), 2000));
             }
         }
         // What is new here, and changed since it was granted something elsewhere.
@@ -376,7 +376,7 @@ impl Registry {
             }
             Some(reason) => {
                 let goes_on = if serves { "; the one before goes on serving" } else { "" };
-                tracing::warn!(plugin = %entry.name, digest = %entry.digest, "is held{goes_on}: {}", sanitize_lines(&reason, 2000));
+                tracing::warn!(plugin = %entry.name, digest = %entry.digest, "is held{goes_on}: {}", sanitize(&reason, 2000));
             }
         }
         self.replace(next);

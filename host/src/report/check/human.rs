@@ -107,7 +107,7 @@ fn finding<'a>(out: &mut String, gate: &GateReport, found: &Found, file: &'a str
         excerpt(out, &line, span, styles);
     }
     for line in rest.lines().take(MESSAGE_LINES_MAX) {
-        let _ = writeln!(out, "    {}", message(line));
+        let _ = writeln!(out, "    {} {}", styles.dim("|"), message(line));
     }
     if let Some(more) = rest.lines().count().checked_sub(MESSAGE_LINES_MAX).filter(|more| *more > 0) {
         let _ = writeln!(out, "    {}", styles.dim(&format!("… {}", counted(more, "more line"))));
