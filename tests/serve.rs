@@ -385,6 +385,11 @@ fn each_mistake_has_its_own_clear_answer() {
     // Other sites and other names.
     server.ask("GET", "/v1/runs", &[("host", "evil.example")], None).refuses(403, "forbidden");
     server.ask("GET", "/v1/runs", &[("host", "")], None).refuses(403, "forbidden");
+    let (path, host) = ("/v1/runs", server.address);
+    let elsewhere = format!("GET http://evil.example{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    server.raw(elsewhere.as_bytes()).refuses(403, "forbidden");
+    let twice = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    server.raw(twice.as_bytes()).refuses(400, "malformed");
     for origin in ["http://evil.example", "null", "http://127.0.0.1:1"] {
         server.ask("POST", "/v1/runs", &[("origin", origin)], Some(&wide(1).to_string())).refuses(403, "forbidden");
     }
@@ -885,6 +890,12 @@ fn plugins_are_uploaded_where_that_is_on_and_are_granted_nothing() {
     assert_eq!(code, 0, "{said}{err}");
     let told = server.get("/v1/plugins/shout").is(200);
     assert!(told["state"] == "serves" && told.get("grant").is_none(), "{told}");
+    // One that has no name of its own has that which it is sent under.
+    std::fs::copy(root().join("tests/guests/traps_unreachable.wat"), place.path().join("phi.wat")).expect("copied");
+    assert_eq!(place.run(&["pack", "phi.wat"]).0, 0);
+    let (code, said, err) = place.run(&["plugins", "add", "phi.wasm", "--server", &server.url()]);
+    assert_eq!(code, 0, "{said}{err}");
+    assert_eq!(server.get("/v1/plugins/phi").is(200)["state"], "serves");
     for (name, body, status, code) in [("x", "no wasm", 422, "invalid"), ("..%2fx", "", 400, "malformed")] {
         server.ask("PUT", &format!("/v1/plugins/{name}"), &[("content-type", "application/wasm")], Some(body)).refuses(status, code);
     }

@@ -102,7 +102,13 @@ impl Guard {
         }
         let headers = request.headers();
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase).unwrap_or_default();
+        if headers.get_all(header::HOST).iter().count() > 1 {
+            return Err(Problem::new(Code::Malformed, "expected one `host`, found several")); // RFC 9112, 3.2
+        }
         self.check_host(&host)?;
+        if let Some(authority) = request.uri().authority() {
+            self.check_host(&authority.as_str().to_ascii_lowercase())?;
+        }
         self.check_origin(headers, &host)?;
         self.check_rate(request)?;
         if request.method() == Method::OPTIONS && self.foreign(headers).is_some() {

@@ -1,10 +1,11 @@
 //! Connections: accepted up to a bound, with a time for everything that a peer may take its time with.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -32,6 +33,8 @@ const CONNECTIONS_MAX: u64 = 4096;
 /// The part of the files that this process may open which the connections of one door may be. Half is for guests, see
 /// [`crate::runtime::Settings`].
 const CONNECTIONS_PART: u64 = 8;
+/// The part of those which one address may have, but for this machine's own: a proxy here brings everybody's.
+const PEER_PART: usize = 4;
 /// How long a peer may take for the lines of a request.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// How large the lines of a request may be, in bytes.
@@ -132,7 +135,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stop: CancellationToken,
 ) {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX.min(files / CONNECTIONS_PART) as usize));
+    let most = CONNECTIONS_MAX.min(files / CONNECTIONS_PART) as usize;
+    let connections = Arc::new(Semaphore::new(most));
+    let peers = Arc::new(Peers { most: (most / PEER_PART).max(1), open: Mutex::default() });
     let open = TaskTracker::new();
     loop {
         let Ok(place) = Arc::clone(&connections).acquire_owned().await else { break };
@@ -144,6 +149,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 tokio::time::sleep(REFUSED).await;
                 continue;
             }
+        };
+        let Some(peer_place) = peers.enter(peer.map(|peer| peer.ip())) else {
+            tracing::debug!(?peer, "it has as many connections as one peer may have");
+            continue;
         };
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_STALL));
@@ -170,9 +179,69 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop(place);
+            drop((place, peer_place));
         });
     }
     open.close();
     let _ = tokio::time::timeout(CLOSING, open.wait()).await;
+}
+
+/// How many connections each address has.
+struct Peers {
+    /// How many one may have.
+    most: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Peers {
+    /// Counts a connection of an address for as long as the guard lives; none where the address has as many as it may have.
+    fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Entered> {
+        let peer = peer.map(|peer| peer.to_canonical()).filter(|peer| !peer.is_loopback());
+        if let Some(peer) = peer {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = open.entry(peer).or_default();
+            if *count >= self.most {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Entered { peers: Arc::clone(self), peer })
+    }
+}
+
+/// One connection of an address.
+struct Entered {
+    peers: Arc<Peers>,
+    peer: Option<IpAddr>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let Some(peer) = self.peer else { return };
+        let mut open = self.peers.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_mut(&peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&peer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_but_ones_own_has_more_than_its_part() {
+        let peers = Arc::new(Peers { most: 2, open: Mutex::default() });
+        let enter = |peer: &str| peers.enter(Some(peer.parse().expect("an address")));
+        let (one, two) = (enter("192.0.2.1"), enter("::ffff:192.0.2.1"));
+        assert!(one.is_some() && two.is_some() && enter("192.0.2.1").is_none());
+        assert!(enter("192.0.2.2").is_some(), "another");
+        let own: Vec<_> = (0..10).map(|_| (enter("127.0.0.1"), enter("::1"), peers.enter(None))).collect();
+        assert!(own.iter().all(|(a, b, c)| a.is_some() && b.is_some() && c.is_some()));
+        drop(one);
+        assert!(enter("192.0.2.1").is_some(), "one has gone");
+        drop((two, own));
+        assert!(peers.open.lock().expect("a lock").is_empty());
+    }
 }

@@ -696,17 +696,18 @@ impl Service {
         let (service, name) = (self.clone(), name.to_owned());
         let work = move || {
             let failed = |error: std::io::Error| Problem::new(Code::Failed, format!("the plugin folder cannot be written: {error}"));
-            let mut file = tempfile::Builder::new().prefix(".upload-").tempfile_in(&folder).map_err(failed)?;
-            std::io::Write::write_all(&mut file, &component).map_err(failed)?;
-            let entry = registry::examine(file.path()).map_err(|bad| Problem::new(Code::Invalid, format!("this is no plugin: {bad}")))?;
-            let own = entry.name.starts_with(".upload-"); // its file's, where it does not say one
-            if !own && entry.name != name {
+            // Where nobody takes it for a plugin yet, and under the name that it has where it does not say one itself.
+            let aside = tempfile::Builder::new().prefix(".upload-").tempdir_in(&folder).map_err(failed)?;
+            let file = aside.path().join(format!("{name}.wasm"));
+            std::fs::write(&file, &component).map_err(failed)?;
+            let entry = registry::examine(&file).map_err(|bad| Problem::new(Code::Invalid, format!("this is no plugin: {bad}")))?;
+            if entry.name != name {
                 let detail = format!("the component calls itself `{}`, and was sent as `{name}`", entry.name);
                 return Err(Problem::new(Code::Conflict, detail).help("send it under its own name"));
             }
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            file.as_file().set_permissions(permissions).map_err(failed)?;
-            file.persist(folder.join(format!("{name}.wasm"))).map_err(|error| failed(error.error))?;
+            std::fs::set_permissions(&file, permissions).map_err(failed)?;
+            std::fs::rename(&file, folder.join(format!("{name}.wasm"))).map_err(failed)?;
             service.registry().look_again();
             service.plugin(&name)
         };
@@ -953,6 +954,8 @@ fn decode(input: InputFile) -> Result<Artifact, Problem> {
         }
     };
     let media_type = media_type.unwrap_or_else(|| prepare::media_type(&name).to_owned());
+    artifact::check_media_type(&media_type)
+        .map_err(|reason| Problem::new(Code::Invalid, format!("the media type of the input {name:?} is refused: {reason}")))?;
     Ok(Artifact { name, media_type, content })
 }
 
