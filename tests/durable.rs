@@ -1,7 +1,7 @@
 //! The journal on disk, through the real binary: kills at any moment and at every sync, disks that fail, damaged files, and
 //! commands from beside. The oracle is what the client was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
@@ -188,6 +188,8 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
     place.wide(TASKS);
     let mut random = numbers();
     let mut accepted: Vec<String> = Vec::new();
+    // Of each run, what was shown as completed: never the same again.
+    let mut shown = BTreeSet::new();
     let mut kills = 0;
     while kills < kill_count {
         // Few at once, so that a run lasts for several kills.
@@ -195,7 +197,13 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
         accepted.extend(started.accepted());
         loop {
             let wanted = 50 + random(150);
-            let finished = (0..wanted).take_while(|_| started.until(": completed").is_some()).count() as u64;
+            let mut finished = 0;
+            while finished < wanted
+                && let Some(line) = started.until(": completed")
+            {
+                finished += 1;
+                assert!(shown.insert((accepted.len(), line.clone())), "{line} for the second time");
+            }
             if finished < wanted {
                 let _ = started.ends();
                 break; // it has ended before
@@ -220,6 +228,7 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
     let completions = place.completions();
     assert_eq!(completions.len(), status.len() * TASKS);
     assert!(completions.values().all(|count| *count == 1), "a task completed twice");
+    println!("\n{kills} kills of {} runs", accepted.len());
     assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
     place.is_intact();
 }
@@ -233,7 +242,7 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
     let tools = tempfile::tempdir().expect("a folder");
     let shim = preload::built("durable/shim.c", tools.path());
     let mut survived = false;
-    let mut points = 0;
+    let (mut points, mut recoveries) = (0, 0);
     while !survived {
         points += 1;
         let place = Place::new();
@@ -243,21 +252,50 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
         let accepted = started.accepted();
         let output = started.ends();
         survived = output.status.code() == Some(0);
-        for again in 1..=2 {
-            let _ = with_fault(&place, &shim, &format!("kill:{again}"), &["runs", "resume", "--open"]).ends();
-        }
         let Some(run) = accepted else { continue };
-        place.run(&["runs", "resume", "--open"], 0);
-        let told = place.json(&["runs", "result", &run, "--json"]);
-        let steps =
-            told["steps"].as_array().expect("steps").iter().map(|step| (step["id"].as_str().expect("an id"), step["completed"].as_u64()));
-        let steps: Vec<_> = steps.collect();
-        let expected = [("s", Some(2)), ("p", Some(1)), ("last", Some(1)), ("p/a", Some(2)), ("p/b", Some(1))];
-        assert_eq!((&told["status"], &steps[..]), (&"completed".into(), &expected[..]), "killed at sync {points}");
-        assert!(place.completions().values().all(|count| *count == 1), "killed at sync {points}");
-        place.is_intact();
+        let shown = completions_shown(&output);
+        // Recovered from what is there now, again and again: killed at the first sync of that, at the second, and so on.
+        let (state, kept) = (place.path().join(".sandhog"), place.path().join("kept"));
+        copy(&state, &kept);
+        for again in 1.. {
+            let how = format!("killed at sync {points}, and at sync {again} of recovering");
+            std::fs::remove_dir_all(&state).expect("removed");
+            copy(&kept, &state);
+            assert!(place.completions().len() >= shown, "{how}: less is on record than was shown");
+            let output = with_fault(&place, &shim, &format!("kill:{again}"), &["runs", "resume", "--open"]).ends();
+            let recovered = output.status.code() == Some(0);
+            assert!(place.completions().len() >= shown + completions_shown(&output), "{how}: less is on record than was shown");
+            recoveries += 1;
+            place.run(&["runs", "resume", "--open"], 0);
+            let told = place.json(&["runs", "result", &run, "--json"]);
+            let steps = told["steps"].as_array().expect("steps").iter();
+            let steps: Vec<_> = steps.map(|step| (step["id"].as_str().expect("an id"), step["completed"].as_u64())).collect();
+            let expected = [("s", Some(2)), ("p", Some(1)), ("last", Some(1)), ("p/a", Some(2)), ("p/b", Some(1))];
+            assert_eq!((&told["status"], &steps[..]), (&"completed".into(), &expected[..]), "{how}");
+            assert!(place.completions().values().all(|count| *count == 1), "{how}");
+            place.is_intact();
+            if recovered {
+                break;
+            }
+        }
     }
-    assert!(points > 5, "there were only {points} points to be killed at");
+    println!("\n{points} points, and {recoveries} while recovering");
+    assert!(points > 5 && recoveries > 5 * points, "there were only {points} points to be killed at, and {recoveries} while recovering");
+}
+
+/// How many tasks a process said that it had completed.
+fn completions_shown(output: &Output) -> usize {
+    String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.ends_with(": completed")).count()
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(to, mode).expect("set");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
 }
 
 #[test]
@@ -681,6 +719,17 @@ fn a_state_directory_that_is_not_ours_is_refused() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("others may write"), "{refused:?}");
     std::fs::remove_dir(&folder).expect("removed");
+
+    // A pipe in place of the file, which nobody writes into.
+    std::fs::create_dir(&folder).expect("made");
+    let pipe = folder.join("journal.sqlite");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
+    for arguments in [&["run", "w.toml"][..], &["runs", "list"]] {
+        let refused = place.command(arguments).output().expect("runs");
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("is no file"), "{refused:?}");
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
 
     place.run(&["run", "w.toml"], 0);
     let git = |arguments: &[&str]| {

@@ -1,5 +1,5 @@
 /* Loaded in front of the C library (LD_PRELOAD): writes down, in their order, what a process does to the files below a folder, and what it
-   tells on standard error. RECORD is the file to write to, UNDER the folder, without links and with a slash at its end. Where ENDS_AFTER is
+   tells on standard output and standard error. RECORD is the file to write to, UNDER the folder, without links and with a slash at its end. Where ENDS_AFTER is
    a number, the process is killed once it has told so many times that a task completed: from here, because a kill from outside may come
    between what is done and what is written down of it.
 
@@ -142,7 +142,7 @@ ssize_t write(int fd, const void *bytes, size_t size) {
     if (record < 0) return next(fd, bytes, size);
     pthread_mutex_lock(&order);
     /* Told once it is on its way: what is on record behind it came later. */
-    if (fd == 2) note('k', 0, 0, 0, bytes, size);
+    if (fd == 1 || fd == 2) note('k', 0, 0, 0, bytes, size);
     ssize_t done = wrote(fd, bytes, next(fd, bytes, size), -1);
     if (fd == 2) count(bytes, size);
     pthread_mutex_unlock(&order);

@@ -202,6 +202,7 @@ impl Sqlite {
         let failed = |error: std::io::Error| Error::Medium(format!("{}: {error}", folder.display()));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         Self::check_owner(folder)?;
+        Self::check_file(folder)?;
         let lock = lock(folder)?;
         let mut connection = connect(&folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate(&mut connection)?;
@@ -236,6 +237,7 @@ impl Sqlite {
             return Ok(None);
         }
         Self::check_owner(folder)?;
+        Self::check_file(folder)?;
         let store = Self {
             folder: folder.to_owned(),
             writer: None,
@@ -272,6 +274,16 @@ impl Sqlite {
             return refused("others may write to it");
         }
         Ok(())
+    }
+
+    /// Refuses what is no file in place of ours: opening a pipe would wait for who writes into it.
+    fn check_file(folder: &Path) -> Result<(), Error> {
+        match std::fs::metadata(folder.join(FILE)) {
+            Ok(metadata) if !metadata.is_file() => {
+                Err(Error::Refused { directory: folder.display().to_string(), reason: format!("{FILE} in it is no file") })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// The directory.
