@@ -877,6 +877,45 @@ fn a_command_that_follows_a_server_goes_on_when_that_comes_back() {
 }
 
 #[test]
+fn long_verdicts_make_short_pages_and_leave_findings_out_of_reports() {
+    let place = Place::new();
+    std::fs::copy(root().join("dist/guests/floods_verdict.wasm"), place.path().join("plugins/flood.wasm")).expect("scripts/guests first");
+    std::fs::write(place.path().join("plugins/flood.toml"), "name = \"flood\"\n").expect("written");
+    let server = place.serve(&[]);
+    // Each verdict is 3.6 MB as JSON.
+    let workflow = "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"in/*\"]\nforeach = true\n\
+                    gates = [{ gate = \"flood\", params = { bytes = 600000 } }]\n";
+    let inputs: Vec<Value> = (0..8).map(|n| json!({ "name": format!("in/{n}"), "content": "x" })).collect();
+    let accepted = server.post("/v1/runs", &json!({ "workflow": workflow, "inputs": inputs })).is(202);
+    let run = accepted["run"].as_str().expect("a run").to_owned();
+    let ended = server.ended(&run);
+    assert_eq!(ended["status"], "completed");
+    let records = server.get(&format!("/v1/runs/{run}")).is(200)["version"].as_u64().expect("a version");
+    for all in ["/v1/events".to_owned(), format!("/v1/runs/{run}/events")] {
+        let (mut after, mut read, mut pages) = (0, 0, 0);
+        loop {
+            let page = server.get(&format!("{all}?limit=1000&after={after}"));
+            assert!(page.body.len() < 9 << 20, "{} bytes", page.body.len());
+            let page = page.is(200);
+            read += page["events"].as_array().expect("events").len() as u64;
+            pages += 1;
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        assert_eq!(read, records, "{all}");
+        assert!(pages >= 4, "{pages}");
+    }
+    // 16 MiB of findings have room.
+    let report = server.get(&format!("/v1/runs/{run}/report"));
+    assert!(report.body.len() < 20 << 20, "{} bytes", report.body.len());
+    let report = report.is(200);
+    let left_out: u64 = report["tasks"].as_array().expect("tasks").iter().filter_map(|task| task["findings_left_out"].as_u64()).sum();
+    assert_eq!(left_out, 4);
+}
+
+#[test]
 fn plugins_are_uploaded_where_that_is_on_and_are_granted_nothing() {
     let place = Place::with("upload = \"plugins\"\n");
     let (code, _, said) = place.run(&["serve", "--upload", "in", "--check"]);

@@ -27,6 +27,7 @@ mod session;
 mod shapes;
 #[cfg(feature = "otlp")]
 mod traces;
+mod whereabouts;
 
 use std::path::{Path, PathBuf};
 

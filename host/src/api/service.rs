@@ -24,6 +24,7 @@ use super::shapes::{
     LetterCommand, LetterView, LetterWord, Letters, LettersDone, LettersQuery, LogView, PluginView, Plugins, Runs, RunsQuery, Sample,
     Stats, Status, Submission, TaskName, TaskView, Verified, WorkflowView, Workflows,
 };
+use super::whereabouts::Whereabouts;
 use crate::client::Client;
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config::workflow::{self, Source};
@@ -61,6 +62,8 @@ const QUIET_LOOKS: usize = 30;
 const GROWTH_TOLD: i64 = 512 << 20;
 /// How many workflow files one folder offers.
 const WORKFLOWS_MAX: usize = 1000;
+/// How many bytes of records the history of a task has, as JSON.
+const HISTORY_BYTES_MAX: usize = 16 << 20;
 
 /// What a host is made of.
 pub struct Parts {
@@ -104,6 +107,7 @@ struct Inner {
     offer: Offer,
     hub: Hub,
     metrics: Metrics,
+    whereabouts: Whereabouts,
     started_at: Timestamp,
     followers: Arc<AtomicUsize>,
     samples: Mutex<VecDeque<Sample>>,
@@ -158,6 +162,7 @@ impl Service {
             offer,
             hub,
             metrics,
+            whereabouts: Whereabouts::default(),
             started_at: SystemClock.now(),
             followers: Arc::default(),
             samples: Mutex::default(),
@@ -445,10 +450,8 @@ impl Service {
     pub async fn events_of(&self, run: RunId, after: u64, most: Option<u32>) -> Result<Events, Problem> {
         let limit = limit(most)?;
         let events = self.store().read(&run, after.min(SEQ_MAX) + 1, limit).await?;
-        if events.is_empty() && run != RunId::HOST {
-            self.run(run).await?;
-        }
-        let next = events.last().filter(|_| events.len() == limit).map(|last| last.version);
+        let version = if run == RunId::HOST { u64::MAX } else { self.run(run).await?.version };
+        let next = events.last().map(|last| last.version).filter(|last| *last < version);
         Ok(Events { events, next })
     }
 
@@ -459,7 +462,7 @@ impl Service {
     pub async fn events(&self, after: u64, most: Option<u32>) -> Result<Events, Problem> {
         let limit = limit(most)?;
         let events = self.store().after(after.min(SEQ_MAX), limit).await?;
-        let next = events.last().filter(|_| events.len() == limit).map(|last| last.seq);
+        let next = events.last().map(|last| last.seq).filter(|last| *last < *self.store().head().borrow());
         Ok(Events { events, next })
     }
 
@@ -516,24 +519,12 @@ impl Service {
     /// # Errors
     /// When the run has nothing of that digest.
     pub async fn artifact(&self, run: RunId, digest: Digest) -> Result<(String, Bytes), Problem> {
-        let mut version = 1;
-        loop {
-            let records = self.store().read(&run, version, READ_MAX).await?;
-            let Some(last) = records.last() else { break };
-            version = last.version + 1;
-            for record in records {
-                let found = match record.event {
-                    Event::AttemptCompleted { artifacts, .. } => artifacts.into_iter().find(|artifact| artifact.digest == digest),
-                    Event::StepStarted { inputs, .. } => manager::input_of(self.store(), &inputs, &digest).await?,
-                    _ => None,
-                };
-                if let Some(found) = found {
-                    return Ok((found.name.clone(), self.store().content(&found).await?));
-                }
-            }
-        }
         self.run(run).await?;
-        Err(Problem::new(Code::NotFound, format!("the run has no artifact {digest}")).help("GET /v1/runs/{run}/artifacts lists them"))
+        let found = self.inner.whereabouts.find(self.store(), run, &digest).await?;
+        let missing = || Problem::new(Code::NotFound, format!("the run has no artifact {digest}"));
+        let found = found.ok_or_else(|| missing().help("GET /v1/runs/{run}/artifacts lists them"))?;
+        let content = self.store().content(&found).await?;
+        Ok((found.name, content))
     }
 
     /// A task, with everything that happened to it.
@@ -543,9 +534,17 @@ impl Service {
     pub async fn task(&self, run: RunId, step: &str, index: u32) -> Result<TaskView, Problem> {
         let row = self.run(run).await?;
         let key = TaskKey { step: place(&row, step)?, index };
-        let mut view =
-            TaskView { step: step.to_owned(), index, inputs: Vec::new(), history: Vec::new(), logs: Vec::new(), attempts: Vec::new() };
+        let mut view = TaskView {
+            step: step.to_owned(),
+            index,
+            inputs: Vec::new(),
+            history: Vec::new(),
+            left_out: 0,
+            logs: Vec::new(),
+            attempts: Vec::new(),
+        };
         let mut steps = Vec::new();
+        let mut room = HISTORY_BYTES_MAX;
         let (mut tasks, mut revision, mut version) = (0, 0, 1);
         loop {
             let records = self.store().read(&run, version, READ_MAX).await?;
@@ -569,7 +568,13 @@ impl Service {
                     if let Some(step) = steps.get(key.step as usize) {
                         tell_attempt(&mut view, &record, step, revision);
                     }
-                    view.history.push(record);
+                    let bytes = serde_json::to_vec(&record).map_or(0, |json| json.len());
+                    if bytes <= room {
+                        room -= bytes;
+                        view.history.push(record);
+                    } else {
+                        view.left_out += 1;
+                    }
                 }
             }
         }

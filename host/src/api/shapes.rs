@@ -211,7 +211,7 @@ pub struct LetterView {
     pub at: Timestamp,
     /// Why, in a sentence.
     pub reason: String,
-    /// Why, for a program: `because`, with `failure` or `findings`.
+    /// Why, for a program: `because`, with `failure`, or with the first `findings` and how many `more` there are.
     #[schema(value_type = Object)]
     pub because: crate::machine::TaskReason,
 }
@@ -363,10 +363,18 @@ pub struct TaskView {
     /// The records about it, in order.
     #[schema(value_type = Vec<Object>)]
     pub history: Vec<crate::journal::Record>,
+    /// How many of them are left out, since all together would be too long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// What its plugins wrote.
     pub logs: Vec<LogView>,
     /// The calls that were made for it.
     pub attempts: Vec<AttemptView>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a plugin wrote in one attempt.

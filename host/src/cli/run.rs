@@ -388,6 +388,9 @@ pub fn summary(report: &RunReport) -> String {
                 for (_, gate, finding) in last.take(FINDINGS_SHOWN) {
                     text.push_str(&format!("  {gate}: {}\n", finding_line(finding)));
                 }
+                if task.left_out > 0 {
+                    text.push_str(&format!("  … and {} that the report has no room for\n", counted(task.left_out, "finding")));
+                }
             }
         }
     }

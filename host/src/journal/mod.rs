@@ -257,6 +257,9 @@ const AT_HAND_BYTES_MAX: usize = 256;
 
 /// How many records are read at a time: a few hundred kilobytes of ordinary events.
 pub const READ_MAX: usize = 1024;
+/// How many bytes of records, as JSON, are read at once from a disk, but for the last of them: there may be fewer than were asked for, and more behind
+/// them.
+pub const READ_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +280,44 @@ mod tests {
     fn started(key: Option<&str>) -> Event {
         let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![Step::new("s", "w")] };
         Event::RunStarted { workflow, files: vec![None], idempotency_key: key.map(str::to_owned) }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_appended_while_the_journal_is_verified_is_no_damage() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Sqlite::open(folder.path()).expect("opens"));
+        assert_eq!(store.append(vec![append(1, 0, vec![started(None)])]).await, [Ok(1)]);
+        let of_writer = Arc::clone(&store);
+        let writer = tokio::spawn(async move {
+            for version in 1..1000 {
+                let event = if version % 2 == 1 { Event::RunPaused { reason: String::new() } } else { Event::RunResumed };
+                assert_eq!(of_writer.append(vec![append(1, version, vec![event])]).await, [Ok(version + 1)]);
+            }
+        });
+        while !writer.is_finished() {
+            assert_eq!(store.verify(), Ok(vec![]));
+        }
+        writer.await.expect("appended");
+    }
+
+    #[tokio::test]
+    async fn a_read_has_few_records_where_they_are_long_and_the_rest_follows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path()).expect("opens");
+        let long = || vec![Event::RunPaused { reason: "x".repeat(1 << 20) }, Event::RunResumed];
+        let events = std::iter::once(started(None)).chain((0..10).flat_map(|_| long()));
+        assert_eq!(store.append(vec![append(1, 0, events.collect())]).await, [Ok(21)]);
+        let (mut version, mut reads) = (1, 0);
+        loop {
+            let records = store.read(&id(1), version, READ_MAX).await.expect("reads");
+            let Some(last) = records.last() else { break };
+            assert!(records.iter().filter(|record| record.event.name() == "run_paused").count() <= 4);
+            assert_eq!(records[0].version, version);
+            version = last.version + 1;
+            reads += 1;
+        }
+        assert_eq!((version, reads), (22, 3));
+        assert_eq!(store.after(0, READ_MAX).await.expect("reads").len(), 8, "it is the same for all runs");
     }
 
     /// The laws that every store keeps.

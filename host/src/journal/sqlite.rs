@@ -7,7 +7,7 @@
 //! After an error of the medium whose extent is not known (a failed sync, a damaged file) nothing is written any more: a
 //! sync that failed once may be reported as done the next time, and what was promised would be lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::folding::Folding;
 use super::views::{Difference, Views};
-use super::{Append, Damage, DeadLetter, Error, READ_MAX, Record, RunRow, Store, chain};
+use super::{Append, Damage, DeadLetter, Error, READ_BYTES_MAX, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
 use crate::machine::{Event, Host, Run};
 use crate::model::text::sanitize;
@@ -737,7 +737,7 @@ fn load(connection: &Connection, run: RunId) -> rusqlite::Result<Stream> {
             let letter = letter?;
             dead.insert(letter.task, letter);
         }
-        stream.views = Some(Views { row, dead, dead_changed: false });
+        stream.views = Some(Views { row, dead, dead_changed: BTreeSet::new() });
     }
     Ok(stream)
 }
@@ -764,12 +764,18 @@ fn write_views(connection: &Connection, views: &mut Views) -> rusqlite::Result<(
         ON CONFLICT (run) DO UPDATE SET open = excluded.open, row = excluded.row, idempotency_key = excluded.idempotency_key";
     let text = serde_json::to_string(row).map_err(json)?;
     connection.prepare_cached(sql)?.execute(params![run, row.ended_at.is_none(), row.idempotency_key, text])?;
-    if std::mem::take(&mut views.dead_changed) {
-        connection.prepare_cached("DELETE FROM view_dead_letters WHERE run = ?1")?.execute([run])?;
-        let mut insert = connection.prepare_cached("INSERT INTO view_dead_letters (run, step, task, row) VALUES (?1, ?2, ?3, ?4)")?;
-        for (task, letter) in &views.dead {
-            insert.execute(params![run, task.step, task.index, serde_json::to_string(letter).map_err(json)?])?;
-        }
+    for task in std::mem::take(&mut views.dead_changed) {
+        match views.dead.get(&task) {
+            Some(letter) => {
+                let sql = "INSERT OR REPLACE INTO view_dead_letters (run, step, task, row) VALUES (?1, ?2, ?3, ?4)";
+                let letter = serde_json::to_string(letter).map_err(json)?;
+                connection.prepare_cached(sql)?.execute(params![run, task.step, task.index, letter])?
+            }
+            None => {
+                let sql = "DELETE FROM view_dead_letters WHERE run = ?1 AND step = ?2 AND task = ?3";
+                connection.prepare_cached(sql)?.execute(params![run, task.step, task.index])?
+            }
+        };
     }
     Ok(())
 }
@@ -809,20 +815,29 @@ impl Raw {
         String::from_utf8(content).map_err(|_| format!("its blob {digest} is not UTF-8"))
     }
 
-    fn record(self, connection: &Connection) -> Result<Record, Error> {
+    /// The record, and how many bytes its event has as JSON.
+    fn record(self, connection: &Connection) -> Result<(Record, usize), Error> {
         let damaged = |reason: String| Error::Damaged { seq: self.seq, reason };
         let json = self.json(connection).map_err(damaged)?;
         let event = serde_json::from_str(&json).map_err(|error| damaged(error.to_string()))?;
         let at = Timestamp::from_nanosecond(i128::from(self.at)).map_err(|error| damaged(error.to_string()))?;
-        Ok(Record { seq: self.seq, run: self.run, version: self.version, at, hash: self.hash, event })
+        Ok((Record { seq: self.seq, run: self.run, version: self.version, at, hash: self.hash, event }, json.len()))
     }
 }
 
+/// Records, in their order: as many as are asked for, or as have [`READ_BYTES_MAX`].
 fn select(connection: &Connection, rest: &str, parameters: impl rusqlite::Params) -> Result<Vec<Record>, Error> {
     let mut statement = connection.prepare_cached(&format!("{RAW} {rest}")).map_err(medium)?;
-    let raws = statement.query_map(parameters, Raw::of).map_err(medium)?;
-    let raws: Vec<Raw> = raws.collect::<rusqlite::Result<_>>().map_err(medium)?;
-    raws.into_iter().map(|raw| raw.record(connection)).collect()
+    let mut rows = statement.query(parameters).map_err(medium)?;
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while bytes < READ_BYTES_MAX
+        && let Some(row) = rows.next().map_err(medium)?
+    {
+        let (record, length) = Raw::of(row).map_err(medium)?.record(connection)?;
+        bytes += length;
+        records.push(record);
+    }
+    Ok(records)
 }
 
 /// A stream's place, its run, how many records it should have, and the hash of the last.
@@ -846,8 +861,14 @@ fn verify(connection: &mut Connection) -> Result<Vec<Damage>, Error> {
     if check != "ok" {
         damages.push(Damage { run: None, version: None, seq: None, what: format!("the file is damaged: {check}") });
     }
-    for (id, run, version, hash) in streams(connection)? {
-        damages.extend(verify_run(connection, id, run, version, &hash)?);
+    for (id, run, _, _) in streams(connection)? {
+        // One look at each run, whatever is appended to it meanwhile; and not one at everything, which would keep the log from beginning anew.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(medium)?;
+        let head = transaction.query_row("SELECT version, hash FROM streams WHERE id = ?1", [id], |row| Ok((row.get(0)?, row.get(1)?)));
+        let head: Option<(u64, Vec<u8>)> = head.optional().map_err(medium)?;
+        if let Some((version, hash)) = head {
+            damages.extend(verify_run(&transaction, id, run, version, &hash)?);
+        }
     }
     let mut orphans =
         connection.prepare("SELECT seq, version FROM records WHERE stream NOT IN (SELECT id FROM streams) LIMIT 1000").map_err(medium)?;
@@ -951,8 +972,10 @@ fn verify_run(connection: &Connection, id: i64, run: RunId, version: u64, head: 
         hash = <[u8; 32]>::try_from(&found[..]).map_or(hash, Digest::from_bytes);
         (expected, last_seq) = (version + 1, seq);
     }
-    if expected != version + 1 {
-        damage(Some(expected), None, format!("{} records at the end are missing", (version + 1).saturating_sub(expected)));
+    if expected > version + 1 {
+        damage(Some(version + 1), None, format!("there are {} records more than it had", expected - version - 1));
+    } else if expected < version + 1 {
+        damage(Some(expected), None, format!("{} records at the end are missing", version + 1 - expected));
     } else if hash.as_bytes()[..] != head[..] {
         damage(Some(version), None, "the run's last hash is not that of its last record".to_owned());
     }
@@ -1043,7 +1066,7 @@ fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
     let mut runs = 0;
     for (_, run, _, _) in streams(connection).map_err(failed)?.into_iter().filter(|(_, run, _, _)| *run != RunId::HOST) {
         if let (Some(mut views), _) = fold(connection, run).map_err(failed)? {
-            views.dead_changed = true;
+            views.dead_changed = views.dead.keys().copied().collect();
             write_views(connection, &mut views)?;
             runs += 1;
         }

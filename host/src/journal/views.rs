@@ -1,6 +1,6 @@
 //! What is known of runs without reading all of their records: folded from them, and made again from them at any time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,8 @@ pub struct Difference {
 pub(super) struct Views {
     pub(super) row: RunRow,
     pub(super) dead: BTreeMap<TaskKey, DeadLetter>,
-    /// Whether the dead letters changed since somebody looked.
-    pub(super) dead_changed: bool,
+    /// Which of them came, changed or went since somebody looked.
+    pub(super) dead_changed: BTreeSet<TaskKey>,
 }
 
 impl Views {
@@ -111,7 +111,7 @@ impl Views {
             attempts: 0,
             fuel: 0,
         };
-        Some(Self { row, dead: BTreeMap::new(), dead_changed: false })
+        Some(Self { row, dead: BTreeMap::new(), dead_changed: BTreeSet::new() })
     }
 
     /// Folds the next record.
@@ -159,7 +159,7 @@ impl Views {
                 let workflow = row.workflow.clone();
                 let letter = DeadLetter { run: record.run, workflow, step, task: *task, at: record.at, reason: reason.clone() };
                 self.dead.insert(*task, letter);
-                self.dead_changed = true;
+                self.dead_changed.insert(*task);
             }
             Event::TaskRequeued { task } => {
                 row.failed = row.failed.saturating_sub(1);
@@ -189,7 +189,7 @@ impl Views {
     fn bury(&mut self, task: TaskKey) {
         if self.dead.remove(&task).is_some() {
             self.row.dead_letters -= 1;
-            self.dead_changed = true;
+            self.dead_changed.insert(task);
         }
     }
 }

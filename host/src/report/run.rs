@@ -21,6 +21,9 @@ fn round(round: &Round) -> Value {
     })
 }
 
+/// How many bytes of findings a report has, as JSON, all of its tasks together.
+const FINDINGS_BYTES_MAX: u64 = 16 << 20;
+
 /// How a task stands, in the words of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words say it")]
@@ -77,8 +80,10 @@ pub struct TaskReport {
     pub lost: u32,
     /// When it is to be tried again, if it waits for that.
     pub due_at: Option<Timestamp>,
-    /// What gates found: of each round, which gate, and what.
+    /// What gates found: of each round, which gate, and what; as far as the report has room.
     pub findings: Vec<(u32, String, Finding)>,
+    /// How many findings are left out.
+    pub left_out: u64,
     /// The figures that gates gave to the last round, with the gate.
     pub metrics: Vec<(String, Metric)>,
     /// What it made last, without content: that is in the record which says so.
@@ -141,6 +146,7 @@ impl Default for TaskReport {
             lost: 0,
             due_at: None,
             findings: Vec::new(),
+            left_out: 0,
             metrics: Vec::new(),
             artifacts: Vec::new(),
             made_at: 0,
@@ -188,6 +194,8 @@ pub struct RunReport {
     pub paused_because: Option<String>,
     /// What it had to do without; of a run that completed.
     pub degraded: Vec<String>,
+    /// How many bytes of findings there is room for.
+    room: u64,
     /// How many records it has.
     pub version: u64,
     /// The hash of its last record: who keeps it can tell later whether the run's records were edited.
@@ -211,6 +219,7 @@ impl RunReport {
             cancelled_because: None,
             paused_because: None,
             degraded: Vec::new(),
+            room: FINDINGS_BYTES_MAX,
             version: record.version,
             head: record.hash,
         })
@@ -260,9 +269,7 @@ impl RunReport {
             Event::ApprovalRequested { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Approving,
             Event::ApprovalGiven { .. } => {}
             Event::ApprovalRefused { task, comment } => {
-                let report = self.tasks.entry(*task).or_default();
-                let finding = crate::machine::refusal(comment);
-                report.findings.push((report.revision, "approval".to_owned(), finding));
+                self.found(*task, "approval", &[crate::machine::refusal(comment)]);
             }
             Event::PlanSubmitted { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Expanding,
             Event::PlanAccepted { steps, .. } => {
@@ -270,15 +277,12 @@ impl RunReport {
                 self.steps.resize(self.workflow.steps.len(), StepReport { status: "waiting", ..StepReport::default() });
             }
             Event::PlanRejected { task, findings } => {
-                let report = self.tasks.entry(*task).or_default();
-                let revision = report.revision;
-                report.findings.extend(findings.iter().map(|finding| (revision, "plan".to_owned(), finding.clone())));
+                self.found(*task, "plan", findings);
             }
             Event::GateAnswered { task, gate, verdict, receipt, .. } => {
                 let name = self.workflow.steps[task.step as usize].gates[*gate as usize].gate.clone();
+                self.found(*task, &name, &verdict.findings);
                 let report = self.tasks.entry(*task).or_default();
-                let revision = report.revision;
-                report.findings.extend(verdict.findings.iter().map(|finding| (revision, name.clone(), finding.clone())));
                 report.metrics.retain(|(gate, _)| *gate != name);
                 report.metrics.extend(verdict.metrics.iter().map(|metric| (name.clone(), metric.clone())));
                 report.gates.add(receipt);
@@ -313,6 +317,20 @@ impl RunReport {
             Event::BreakerChanged { .. } => {}
             Event::RunFailed => self.status = "failed",
             Event::RunCancelled => self.status = "cancelled",
+        }
+    }
+
+    fn found(&mut self, task: TaskKey, who: &str, findings: &[Finding]) {
+        let report = self.tasks.entry(task).or_default();
+        for finding in findings {
+            let bytes = serde_json::to_vec(finding).map_or(0, |json| json.len() as u64);
+            match self.room.checked_sub(bytes) {
+                Some(room) => {
+                    self.room = room;
+                    report.findings.push((report.revision, who.to_owned(), finding.clone()));
+                }
+                None => report.left_out += 1,
+            }
         }
     }
 
@@ -422,7 +440,7 @@ impl RunReport {
                     object["revision"] = (*revision).into();
                     object
                 });
-                json!({
+                let mut told = json!({
                     "step": self.workflow.steps[key.step as usize].id,
                     "index": key.index,
                     "input": self.input(*key),
@@ -437,7 +455,11 @@ impl RunReport {
                     "findings": findings.collect::<Vec<_>>(),
                     "artifacts": task.artifacts.iter().map(artifact_json).collect::<Vec<_>>(),
                     "usage": usage_json(&both),
-                })
+                });
+                if task.left_out > 0 {
+                    told["findings_left_out"] = task.left_out.into();
+                }
+                told
             })
             .collect();
         json!({
