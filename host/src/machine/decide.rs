@@ -125,6 +125,12 @@ pub struct Planned {
 
 /// How much of what a successful attempt wrote is kept, in bytes: the end.
 const LOG_TAIL_BYTES: usize = 4 << 10;
+/// And of one that failed, whatever its `log` limit is.
+const FAILED_LOG_BYTES: usize = 1 << 20;
+/// How many findings the reason has why a task is given up: it is kept with those that are set aside, and shown in lists.
+const REASON_FINDINGS_MAX: usize = 100;
+/// How many bytes of them.
+const REASON_BYTES_MAX: u64 = 64 << 10;
 
 /// Why an input has no effect. The run is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +152,13 @@ pub enum Rejection {
     /// Nothing waits for what the command would do.
     #[error("{0}")]
     NothingToDo(&'static str),
+}
+
+impl Rejection {
+    /// What is to be run again was not given up.
+    pub(crate) const NOTHING_GIVEN_UP: Self = Self::NothingToDo("no such task was given up");
+    /// What is to be discarded is no dead letter.
+    pub(crate) const NO_DEAD_LETTER: Self = Self::NothingToDo("there is no such dead letter");
 }
 
 /// The events that follow from an input.
@@ -257,6 +270,7 @@ fn worker_ended(
             events
         }
         Err(failure) => {
+            let log = log.tail(FAILED_LOG_BYTES);
             let mut events = vec![Event::AttemptFailed { task, attempt, failure: failure.clone(), receipt, log }];
             if cancelling {
                 events.push(Event::TaskCancelled { task });
@@ -303,6 +317,7 @@ fn gate_ended(
         }
         Err(failure) => {
             let retry = retry_at(&uses.retry, failures + 1, &failure, chance, now).filter(|_| run.status != RunStatus::Cancelling);
+            let log = log.tail(FAILED_LOG_BYTES);
             events.push(Event::GateFailed { task, gate, attempt, failure: failure.clone(), receipt, log });
             states[gate as usize] = match retry {
                 Some(due_at) => {
@@ -363,16 +378,30 @@ fn after_approval(step: &Step, task: TaskKey) -> Event {
 /// What becomes of a result that was rejected: another round, as long as there is one left that could end differently.
 fn sent_back(run: &Run, task: TaskKey, live: &LiveTask, found: &[(Option<u32>, &Finding)]) -> Vec<Event> {
     let step = &run.workflow.steps[task.step as usize];
-    let findings: Vec<Finding> = found.iter().map(|(_, finding)| (*finding).clone()).collect();
     let identities: BTreeSet<_> = found.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
     let before: BTreeSet<_> = live.feedback.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
     if live.revision > live.revision_base && identities == before {
-        exhausted(run, task, live, TaskReason::RejectedAgain { findings })
+        let (findings, more) = first_of(found);
+        exhausted(run, task, live, TaskReason::RejectedAgain { findings, more })
     } else if live.revision - live.revision_base >= step.maximum_revisions {
-        exhausted(run, task, live, TaskReason::Rejected { findings })
+        let (findings, more) = first_of(found);
+        exhausted(run, task, live, TaskReason::Rejected { findings, more })
     } else {
         vec![Event::RevisionRequested { task, revision: live.revision + 1 }]
     }
+}
+
+/// The first findings, as many as a reason has room for, and how many more there are.
+fn first_of(found: &[(Option<u32>, &Finding)]) -> (Vec<Finding>, u64) {
+    let mut room = REASON_BYTES_MAX;
+    let fit = |(_, finding): &&(Option<u32>, &Finding)| {
+        let fits = finding.cost_bytes() <= room;
+        room = room.saturating_sub(finding.cost_bytes());
+        fits
+    };
+    let first: Vec<Finding> = found.iter().take(REASON_FINDINGS_MAX).take_while(fit).map(|(_, finding)| (*finding).clone()).collect();
+    let more = (found.len() - first.len()) as u64;
+    (first, more)
 }
 
 fn plan_read(run: &Run, task: TaskKey, result: Result<Vec<Planned>, Vec<Finding>>) -> Result<Vec<Event>, Rejection> {
@@ -524,7 +553,7 @@ fn approve(run: &Run, step: u32, index: Option<u32>, approved: bool, comment: &s
             events.push(Event::RevisionRequested { task, revision: live.revision + 1 });
         } else {
             let pauses = events.iter().any(|event| matches!(event, Event::RunPaused { .. }));
-            let follows = exhausted(run, task, live, TaskReason::Rejected { findings });
+            let follows = exhausted(run, task, live, TaskReason::Rejected { findings, more: 0 });
             events.extend(follows.into_iter().filter(|event| !pauses || !matches!(event, Event::RunPaused { .. })));
         }
     }
@@ -551,7 +580,7 @@ fn requeue(run: &Run, tasks: &[TaskKey]) -> Result<Vec<Event>, Rejection> {
     }
     let tasks = given_up(run, tasks, false);
     if tasks.is_empty() {
-        return Err(Rejection::NothingToDo("no such task was given up"));
+        return Err(Rejection::NOTHING_GIVEN_UP);
     }
     let reopened = run.status.is_final().then_some(Event::RunReopened);
     Ok(reopened.into_iter().chain(tasks.into_iter().map(|task| Event::TaskRequeued { task })).collect())
@@ -560,7 +589,7 @@ fn requeue(run: &Run, tasks: &[TaskKey]) -> Result<Vec<Event>, Rejection> {
 fn discard(run: &Run, tasks: &[TaskKey]) -> Result<Vec<Event>, Rejection> {
     let tasks = given_up(run, tasks, true);
     if tasks.is_empty() {
-        return Err(Rejection::NothingToDo("there is no such dead letter"));
+        return Err(Rejection::NO_DEAD_LETTER);
     }
     Ok(tasks.into_iter().map(|task| Event::TaskDiscarded { task }).collect())
 }

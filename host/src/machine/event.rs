@@ -33,19 +33,30 @@ pub enum TaskReason {
     },
     /// Gates rejected it, and no revision is left.
     Rejected {
-        /// What they found, in the last round.
+        /// What they found, in the last round: the first of it, since the verdicts are on record.
         findings: Vec<Finding>,
+        /// How many findings are left out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more: u64,
     },
     /// Gates rejected it twice with the same findings: another round would end the same.
     RejectedAgain {
-        /// What they found, both times.
+        /// What they found, both times: the first of it.
         findings: Vec<Finding>,
+        /// How many findings are left out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        more: u64,
     },
     /// The host ended again and again while it was executing: it is not trusted to be run once more.
     Lost {
         /// How often.
         times: u32,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl TaskReason {
@@ -55,8 +66,12 @@ impl TaskReason {
         match self {
             Self::Failed { failure } => failure.to_string(),
             Self::GateFailed { failure, .. } => format!("a gate could not answer: {failure}"),
-            Self::Rejected { findings } => format!("rejected with {}, and no revision is left", counted(findings.len(), "finding")),
-            Self::RejectedAgain { findings } => format!("rejected twice with the same {}", counted(findings.len(), "finding")),
+            Self::Rejected { findings, more } => {
+                format!("rejected with {}, and no revision is left", counted(findings.len() as u64 + more, "finding"))
+            }
+            Self::RejectedAgain { findings, more } => {
+                format!("rejected twice with the same {}", counted(findings.len() as u64 + more, "finding"))
+            }
             Self::Lost { times } => format!("the host ended {times} times while it was executing"),
         }
     }

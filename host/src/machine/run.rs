@@ -21,6 +21,9 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    /// Every status.
+    pub const ALL: [Self; 6] = [Self::Running, Self::Paused, Self::Cancelling, Self::Completed, Self::Failed, Self::Cancelled];
+
     /// The word shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {

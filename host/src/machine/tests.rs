@@ -166,7 +166,25 @@ fn a_rejection_goes_back_with_all_findings_and_the_same_findings_twice_end_it() 
     told.start_all();
     told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &["wrong"])));
     let events = told.gate_ends(1, 1, Ok(verdict(Decision::Pass, &["a remark"])));
-    assert!(matches!(&events[1], Event::TaskFailed { reason: TaskReason::RejectedAgain { findings }, .. } if findings.len() == 2));
+    assert!(matches!(&events[1], Event::TaskFailed { reason: TaskReason::RejectedAgain { findings, more: 0 }, .. } if findings.len() == 2));
+}
+
+#[test]
+fn a_reason_has_the_first_findings_and_says_how_many_more_there_are() {
+    for (count, bytes, kept) in [(100, 10, 100), (250, 10, 100), (3, 30 << 10, 2), (1, 70 << 10, 0)] {
+        let mut told = Told::new(vec![step(0, vec![], 1, 0, 1)]);
+        told.start_all();
+        told.start_all();
+        told.worker_ends(0, 1, Ok(()));
+        told.start_all();
+        let found: Vec<String> = (0..count).map(|n| format!("{n:0bytes$}")).collect();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        let events = told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &found)));
+        let Event::TaskFailed { reason: TaskReason::Rejected { findings, more }, .. } = &events[1] else {
+            panic!("{:?}", events[1].name())
+        };
+        assert_eq!((findings.len(), *more), (kept, (count - kept) as u64), "{count} of {bytes} bytes");
+    }
 }
 
 #[test]

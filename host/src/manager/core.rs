@@ -15,7 +15,7 @@ use super::crew::Workers;
 use super::lookup::Lookup;
 use super::{Error, Message};
 use crate::clock::Timestamp;
-use crate::journal::{self, Append, Executing, READ_MAX, Store};
+use crate::journal::{self, Append, Executing, READ_MAX, RunRow, Store};
 use crate::machine::{
     Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
 };
@@ -183,6 +183,7 @@ impl Core {
                         }
                         // It may be one that nobody runs since its host ended.
                         if !self.runs.contains_key(&run)
+                            && self.over(run).await?.is_none()
                             && let Some(found) = load(&*self.store, run).await?.filter(|found| !found.status.is_final())
                         {
                             self.adopt(run, found, true);
@@ -216,11 +217,7 @@ impl Core {
                 if self.runs.contains_key(&run) {
                     self.waiting.entry(run).or_default().push(reply);
                 } else {
-                    let answer = match load(&*self.store, run).await {
-                        Ok(Some(ended)) if ended.status.is_final() => Ok(ended.status),
-                        Ok(Some(_) | None) => Err(Error::NoSuchRun(run)),
-                        Err(error) => Err(error.into()),
-                    };
+                    let answer = self.over(run).await.and_then(|over| over.map(|(status, _)| status).ok_or(Error::NoSuchRun(run)));
                     drop(reply.send(answer));
                 }
             }
@@ -289,9 +286,25 @@ impl Core {
         self.eager.insert(id);
     }
 
+    /// How a run has ended, if it has, and what is shown of it: its records, which may be millions, are not read while everybody waits.
+    async fn over(&self, id: RunId) -> Result<Option<(RunStatus, RunRow)>, Error> {
+        let Some(row) = self.store.run(&id).await? else { return Ok(None) };
+        let status = RunStatus::ALL.into_iter().find(|status| status.is_final() && status.as_str() == row.status);
+        Ok(status.map(|status| (status, row)))
+    }
+
     /// A person's command, to a run that is in memory or not.
     async fn command(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
         if !self.runs.contains_key(&id) {
+            if let Some((status, row)) = self.over(id).await? {
+                match input {
+                    Input::Requeue { .. } if status == RunStatus::Cancelled => return Err(Rejection::RunIsOver(status.as_str()).into()),
+                    Input::Requeue { .. } if row.failed == 0 => return Err(Rejection::NOTHING_GIVEN_UP.into()),
+                    Input::Discard { .. } if row.dead_letters == 0 => return Err(Rejection::NO_DEAD_LETTER.into()),
+                    Input::Requeue { .. } | Input::Discard { .. } => {}
+                    _ => return Err(Rejection::RunIsOver(status.as_str()).into()),
+                }
+            }
             let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
             let open = !run.status.is_final();
             self.adopt(id, run, false);
@@ -317,10 +330,10 @@ impl Core {
     /// Goes on with a run that nobody runs.
     async fn take_up(&mut self, id: RunId, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
         if !self.runs.contains_key(&id) {
-            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
-            if run.status.is_final() {
-                return Err(Error::Rejected(Rejection::RunIsOver(run.status.as_str())));
+            if let Some((status, _)) = self.over(id).await? {
+                return Err(Rejection::RunIsOver(status.as_str()).into());
             }
+            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
             self.adopt(id, run, true);
             self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
         }

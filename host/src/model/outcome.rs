@@ -253,6 +253,9 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// What a line counts beside its text, in bytes: there may be many empty ones.
+const LINE_BYTES: usize = 24;
+
 /// What a guest wrote during one attempt, in order: a head and a tail, and how much between them was dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
@@ -277,8 +280,9 @@ impl Log {
     pub fn tail(mut self, bytes_max: usize) -> Self {
         let mut room = bytes_max;
         let fits = self.lines.iter().rev().take_while(|line| {
-            let fits = line.text.len() <= room;
-            room = room.saturating_sub(line.text.len());
+            let bytes = line.text.len() + LINE_BYTES;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
             fits
         });
         let first = self.lines.len() - fits.count();

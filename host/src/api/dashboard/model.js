@@ -41,9 +41,9 @@ export function reasonText(reason) {
     case "gate_failed":
       return `a gate could not answer: ${failureText(reason.failure)}`;
     case "rejected":
-      return `rejected with ${reason.findings?.length ?? 0} findings, and no revision is left`;
+      return `rejected with ${(reason.findings?.length ?? 0) + (reason.more ?? 0)} findings, and no revision is left`;
     case "rejected_again":
-      return `rejected twice with the same ${reason.findings?.length ?? 0} findings`;
+      return `rejected twice with the same ${(reason.findings?.length ?? 0) + (reason.more ?? 0)} findings`;
     case "lost":
       return `the host ended ${reason.times} times while it was executing`;
     default:
