@@ -424,6 +424,20 @@ fn no_line_of_what_is_shown_is_a_guests_own() {
 }
 
 #[test]
+fn more_inputs_than_one_task_may_have_end_the_run_before_they_are_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("plugins")).expect("makes");
+    std::fs::create_dir_all(folder.path().join("in")).expect("makes");
+    std::fs::copy(guests().join("returns_crumbs.wasm"), folder.path().join("plugins/crumbs.wasm")).expect("copies");
+    write(&folder, "plugins/crumbs.toml", "name = \"crumbs\"\n");
+    write(&folder, "sandhog.toml", "plugins = [\"plugins\"]\n");
+    (0..6).for_each(|n| drop(write(&folder, &format!("in/{n}"), ""))); // 20,000 artifacts of each
+    let step = "[[step]]\nid = \"s\"\nworker = \"crumbs\"\ninputs = [\"in/*\"]\nforeach = true\n";
+    write(&folder, "w.toml", &format!("name = \"w\"\n{step}[[step]]\nid = \"u\"\nworker = \"crumbs\"\nneeds = [\"s\"]\n"));
+    run(folder.path(), &["run", "w.toml"]).exits(1).complains(&["`u` has more inputs than one task may have", "give it `foreach`"]);
+}
+
+#[test]
 fn a_bad_file_is_reported_and_the_others_load() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("plugins");

@@ -24,6 +24,8 @@ const PARTS_AT_HAND: usize = 4;
 const BLOBS_AT_ONCE: usize = 64;
 /// How many bytes of blobs are kept at once; or one blob that is larger.
 const BYTES_AT_ONCE: usize = 4 << 20;
+/// How many inputs one task may have, as many as a plan may give it: the whole list is read for it at once.
+const OF_ONE_TASK_MAX: u32 = 100_000;
 
 /// A list of inputs: how many, and the blobs that name them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +270,8 @@ impl Inputs {
 /// What it takes to find out the inputs of a step.
 pub(super) struct Resolving {
     run: RunId,
+    /// The id of the step.
+    pub(super) id: String,
     foreach: bool,
     files: Option<Digest>,
     /// Steps that artifacts are taken from: the id, the place, where it started, and a glob on the artifacts' names.
@@ -285,14 +289,14 @@ impl Resolving {
             });
             Some(taken)
         });
-        Self { run: id, foreach: of_step.foreach, files: run.files[step as usize], from: from.flatten().collect() }
+        Self { run: id, id: of_step.id.clone(), foreach: of_step.foreach, files: run.files[step as usize], from: from.flatten().collect() }
     }
 
-    /// Lists the inputs, keeps the list, and says how many tasks that makes.
-    pub(super) async fn resolve(self, store: &dyn Store) -> Result<(u32, Digest), journal::Error> {
+    /// Lists the inputs, keeps the list, and says how many tasks that makes; none where they are too many for one task.
+    pub(super) async fn resolve(self, store: &dyn Store) -> Result<Option<(u32, Digest)>, journal::Error> {
         let tasks = |count: u32| if self.foreach { count } else { 1 };
         if let (Some(files), true) = (self.files, self.from.is_empty()) {
-            return Ok((tasks(read::<Manifest>(store, &files).await?.count), files));
+            return Ok(Some((tasks(read::<Manifest>(store, &files).await?.count), files)));
         }
         let mut list = List::default();
         if let Some(files) = &self.files {
@@ -310,12 +314,15 @@ impl Resolving {
                 }
                 for artifact in artifacts {
                     if matcher.as_ref().is_none_or(|matcher| matcher.is_match(&artifact.name)) {
+                        if !self.foreach && list.count == OF_ONE_TASK_MAX {
+                            return Ok(None);
+                        }
                         list.push(store, ArtifactRef { name: format!("{from}/{index}/{}", artifact.name), ..artifact }).await?;
                     }
                 }
             }
         }
-        Ok((tasks(list.count), list.finish(store).await?))
+        Ok(Some((tasks(list.count), list.finish(store).await?)))
     }
 }
 

@@ -41,8 +41,13 @@ impl Lookup {
     pub(super) async fn answer(self, store: &dyn Store) -> Result<Input, journal::Error> {
         match self {
             Self::Inputs { step, resolving } => {
-                let (tasks, inputs) = resolving.resolve(store).await?;
-                Ok(Input::StepInputs { step, tasks, inputs })
+                let id = resolving.id.clone();
+                Ok(match resolving.resolve(store).await? {
+                    Some((tasks, inputs)) => Input::StepInputs { step, tasks, inputs },
+                    None => Input::Cancel {
+                        reason: format!("`{id}` has more inputs than one task may have; give it `foreach`, or `inputs` that match fewer"),
+                    },
+                })
             }
             Self::Plan { task, parent, artifacts } => {
                 let prefix = if parent.foreach { format!("{}.{}", parent.id, task.index) } else { parent.id.clone() };
