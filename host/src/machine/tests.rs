@@ -177,7 +177,7 @@ fn a_reason_has_the_first_findings_and_says_how_many_more_there_are() {
         told.start_all();
         told.worker_ends(0, 1, Ok(()));
         told.start_all();
-        let found: Vec<String> = (0..count).map(|n| format!("{n:0bytes$}")).collect();
+        let found: Vec<String> = (0..count).map(|n| format!("{n}{}", "x".repeat(bytes))).collect();
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
         let events = told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &found)));
         let Event::TaskFailed { reason: TaskReason::Rejected { findings, more }, .. } = &events[1] else {
