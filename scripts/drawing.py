@@ -318,7 +318,7 @@ What earlier runs found is [mended](#what-attacks-found), and a seed. CI gives e
 def proof(results):
     """The one page, docs/proof.md: its figures are those of the reports."""
     soak_path, fuzz_path = INTO / "soak.json", INTO / "fuzz.json"
-    if not {"task", "peers", "durable"} <= results.keys() or not soak_path.exists() or not fuzz_path.exists():
+    if not {"task", "peers", "durable", "holds"} <= results.keys() or not soak_path.exists() or not fuzz_path.exists():
         return
     soaked, fuzzed = json.loads(soak_path.read_text()), json.loads(fuzz_path.read_text())
     counts = soaked["counts"]
