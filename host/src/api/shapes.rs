@@ -364,17 +364,12 @@ pub struct TaskView {
     #[schema(value_type = Vec<Object>)]
     pub history: Vec<crate::journal::Record>,
     /// How many of them are left out, since all together would be too long.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::model::is_zero")]
     pub left_out: u64,
     /// What its plugins wrote.
     pub logs: Vec<LogView>,
     /// The calls that were made for it.
     pub attempts: Vec<AttemptView>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What a plugin wrote in one attempt.

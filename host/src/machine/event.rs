@@ -36,7 +36,7 @@ pub enum TaskReason {
         /// What they found, in the last round: the first of it, since the verdicts are on record.
         findings: Vec<Finding>,
         /// How many findings are left out.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "crate::model::is_zero")]
         more: u64,
     },
     /// Gates rejected it twice with the same findings: another round would end the same.
@@ -44,7 +44,7 @@ pub enum TaskReason {
         /// What they found, both times: the first of it.
         findings: Vec<Finding>,
         /// How many findings are left out.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "crate::model::is_zero")]
         more: u64,
     },
     /// The host ended again and again while it was executing: it is not trusted to be run once more.
@@ -52,11 +52,6 @@ pub enum TaskReason {
         /// How often.
         times: u32,
     },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl TaskReason {

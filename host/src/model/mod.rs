@@ -24,3 +24,9 @@ pub use outcome::{Attempt, Blame, Failure, FailureKind, Log, LogLine, LogSource,
 pub use snapshot::Snapshot;
 pub use task::{RunId, Subject, SubjectFile, Task};
 pub use workflow::{Expansion, GateUse, InputSource, OnExhausted, RetryPolicy, Step, Workflow};
+
+/// For fields that are left out where there is nothing to tell.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
