@@ -105,3 +105,57 @@ fn half(digest: &Digest) -> [u8; 16] {
     half.copy_from_slice(&digest.as_bytes()[..16]);
     half
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::journal::{Append, Memory};
+    use crate::machine::TaskKey;
+    use crate::model::{Artifact, Log, Receipt, Step, Workflow};
+
+    fn artifact(name: &str) -> ArtifactRef {
+        let content = bytes::Bytes::copy_from_slice(name.as_bytes());
+        ArtifactRef::inline(Artifact { name: name.into(), media_type: String::new(), content })
+    }
+
+    fn completed(names: &[&str]) -> Event {
+        let artifacts = names.iter().map(|name| artifact(name)).collect();
+        let task = TaskKey { step: 0, index: 0 };
+        Event::AttemptCompleted { task, attempt: 1, artifacts, receipt: Receipt::default(), log: Log::default() }
+    }
+
+    async fn append(store: &Memory, run: RunId, version: u64, events: Vec<Event>) {
+        let appended = store.append(vec![Append { run, expected_version: version, at: Timestamp::UNIX_EPOCH, events }]).await;
+        assert!(appended[0].is_ok(), "{appended:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_run_made_or_works_on_is_found_also_when_it_came_since() {
+        let (store, known) = (Memory::default(), Whereabouts::default());
+        let chunk = store.put_blob(serde_json::to_vec(&[artifact("given")]).expect("JSON").into()).await.expect("kept");
+        let list = serde_json::json!({ "count": 1, "chunks": [chunk] }).to_string();
+        let inputs = store.put_blob(list.into()).await.expect("kept");
+        let found = async |run: RunId, name: &str| {
+            let found = known.find(&store, run, &Digest::of(name.as_bytes())).await.expect("reads");
+            found.map(|artifact| artifact.name)
+        };
+        let runs: Vec<RunId> = (1..=RUNS_MAX as u128 + 2).map(|n| RunId(uuid::Uuid::from_u128(n))).collect();
+        for run in &runs {
+            let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![Step::new("s", "w")] };
+            let started = Event::RunStarted { workflow, files: vec![None], idempotency_key: None };
+            append(&store, *run, 0, vec![started, Event::StepStarted { step: 0, tasks: 1, inputs }, completed(&["first"])]).await;
+        }
+        // More runs than it knows at once, twice.
+        for _ in 0..2 {
+            for run in &runs {
+                assert_eq!(found(*run, "first").await.as_deref(), Some("first"));
+                assert_eq!(found(*run, "given").await.as_deref(), Some("given"));
+                assert_eq!(found(*run, "later").await, None);
+            }
+        }
+        append(&store, runs[0], 3, vec![completed(&["other", "later"])]).await;
+        assert_eq!(found(runs[0], "later").await.as_deref(), Some("later"));
+        assert_eq!(found(runs[1], "later").await, None, "another run's");
+    }
+}

@@ -310,6 +310,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_end_of_a_log_is_bounded_also_where_its_lines_are_empty() {
+        for (text, kept) in [("", 170), ("x", 163), (&"x".repeat(1000), 4)] {
+            let line = LogLine { source: LogSource::Info, text: text.to_owned() };
+            let log = Log { lines: vec![line; 1000], gap_at: None, dropped_bytes: 0 };
+            let tail = log.tail(4096);
+            let bytes = (1000 - kept) as u64 * text.len() as u64;
+            assert_eq!((tail.lines.len(), tail.gap_at, tail.dropped_bytes), (kept, Some(0), bytes), "{} bytes a line", text.len());
+        }
+    }
+
+    #[test]
     fn every_kind_has_its_own_word_and_it_is_the_one_that_serde_writes() {
         for kind in FailureKind::ALL {
             assert_eq!(serde_json::to_value(kind).expect("serializes"), kind.as_str());
