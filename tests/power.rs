@@ -461,7 +461,8 @@ fn a_loss_of_power_at_any_moment_loses_nothing_that_was_told() {
     place.recorded(&["runs", "pause", &place.latest()], None);
     place.recorded(&["runs", "resume", &place.latest()], Some(1));
     place.recorded(&["runs", "cancel", &place.latest()], None);
-    let told = images_are_as_told(&place, images, RESUMED, furnish);
+    let (told, resumed) = images_are_as_told(&place, images, RESUMED, furnish);
+    assert!(resumed > images / RESUMED / 2 || images < RESUMED, "only {resumed} were gone on with");
     assert_eq!((told.runs.len(), told.paused.len(), told.cancelled.len()), (4, 1, 1));
 }
 
@@ -471,7 +472,8 @@ fn and_none_while_the_log_is_folded_beside_the_writer() {
     furnish_amply(place.folder.path());
     place.recorded(&["run", "w.toml"], Some(3));
     place.recorded(&["runs", "resume", "--open"], None);
-    let told = images_are_as_told(&place, AMPLE_IMAGES, AMPLE_RESUMED, furnish_amply);
+    let (told, resumed) = images_are_as_told(&place, AMPLE_IMAGES, AMPLE_RESUMED, furnish_amply);
+    assert!(resumed > 2, "only {resumed} were gone on with"); // most is written before anybody is told of a run
     assert_eq!(told.runs.len(), 1);
     let ops = read_record(&std::fs::read(place.record()).expect("a record"));
     // Of the file, much was written before the first task had completed, and thus not by a process at its end.
@@ -483,8 +485,8 @@ fn and_none_while_the_log_is_folded_beside_the_writer() {
 }
 
 /// Rebuilds disks from what a place has on record, from its begin to its end, and holds each against what was told by then. Says what was
-/// told at the end.
-fn images_are_as_told(place: &Place, images: usize, one_in: usize, furnish: fn(&Path)) -> Told {
+/// told at the end, and how many were gone on with.
+fn images_are_as_told(place: &Place, images: usize, one_in: usize, furnish: fn(&Path)) -> (Told, usize) {
     let ops = read_record(&std::fs::read(place.record()).expect("a record"));
 
     // The recorder has missed nothing: the record makes the very files that are there.
@@ -503,7 +505,7 @@ fn images_are_as_told(place: &Place, images: usize, one_in: usize, furnish: fn(&
     }
 
     let syncs = ops.iter().filter(|op| matches!(op, Op::Sync { .. })).count();
-    assert!(syncs > 20, "there were only {syncs} syncs");
+    assert!(syncs > 30, "there were only {syncs} syncs");
     let mut random = Numbers(0x9e37_79b9_7f4a_7c15);
     let (mut disk, mut told, mut opened, mut resumed) = (Disk::default(), Told::default(), 0, 0);
     for (at, op) in ops.iter().enumerate() {
@@ -534,7 +536,6 @@ fn images_are_as_told(place: &Place, images: usize, one_in: usize, furnish: fn(&
         }
     }
     assert_eq!(opened, images);
-    assert!(resumed >= images / one_in / 3, "only {resumed} were gone on with");
     println!("\n{opened} images of {} operations with {syncs} syncs; {resumed} were gone on with", ops.len());
-    told
+    (told, resumed)
 }
