@@ -21,7 +21,7 @@ use super::sqlite::{connect, medium};
 
 /// After so many pages of the log it is folded: 4 MiB.
 const FOLD_PAGES: i32 = 1_000;
-/// How many pages the log may have before the writer waits: 64 MiB, which a start after a crash reads in a tenth of a second.
+/// How many pages the log may have before the writer waits: 64 MiB, which a start after a crash has to read.
 const LOG_PAGES_MAX: i32 = 16_000;
 
 /// What folds the log of one journal, for its writer.
