@@ -149,7 +149,7 @@ def durable(plt, result, concurrent, plain):
     text = f"""## Durable runs
 
 A run with a task for each of its inputs, the sandbox included, each record synced to the disk before anything follows from it. SQLite alone writes the same rows into the same tables in as many transactions, each synced, and does nothing else.
-A sync of this disk takes {sync} ms.
+A sync of this disk takes {sync:.2f} ms.
 
 ![tasks a second by the number of tasks](durable.svg)
 

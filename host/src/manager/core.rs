@@ -63,6 +63,8 @@ pub(super) struct Core {
     pub(super) drives: bool,
     /// Whether nothing starts any more.
     pub(super) draining: bool,
+    /// Runs that are being read from the journal, and what is to be told to them then.
+    loading: HashMap<RunId, Vec<Message>>,
     waiting: HashMap<RunId, Vec<oneshot::Sender<Result<RunStatus, Error>>>>,
     idle: Vec<oneshot::Sender<Result<(), Error>>>,
     stop: CancellationToken,
@@ -73,6 +75,8 @@ pub(super) struct Core {
 pub(super) struct Acts {
     pub(super) orders: Vec<Order>,
     pub(super) lookups: Vec<(RunId, Lookup)>,
+    /// Runs to be read, for [`Message::Loaded`].
+    pub(super) loads: Vec<RunId>,
 }
 
 /// What one turn wants appended, done and answered.
@@ -81,6 +85,7 @@ struct Turn {
     appends: BTreeMap<RunId, (u64, Vec<Event>)>,
     calls: Vec<(RunId, Effect, Provider)>,
     lookups: Vec<(RunId, Effect)>,
+    loads: Vec<RunId>,
     submitted: Vec<(RunId, oneshot::Sender<Result<RunId, Error>>)>,
     keys: HashMap<String, RunId>,
     done: Vec<oneshot::Sender<Result<(), Error>>>,
@@ -104,6 +109,7 @@ impl Core {
             alone: false,
             drives: true,
             draining: false,
+            loading: HashMap::new(),
             waiting: HashMap::new(),
             idle: Vec::new(),
             stop,
@@ -169,6 +175,19 @@ impl Core {
     }
 
     async fn take(&mut self, message: Message, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
+        if let Some(run) = message.run().filter(|run| !self.runs.contains_key(run)) {
+            if let Some(told) = self.loading.get_mut(&run) {
+                told.push(message);
+                return Ok(());
+            }
+            if matches!(message, Message::Command { .. } | Message::Resume { .. }) {
+                match self.may_be_told(run, &message).await {
+                    Ok(()) => self.have_loaded(run, message, turn),
+                    Err(error) => message.refuse(error),
+                }
+                return Ok(());
+            }
+        }
         match message {
             Message::Submit { workflow, files, key, reply } => {
                 if let Some(key) = &key {
@@ -182,12 +201,12 @@ impl Core {
                             return Ok(());
                         }
                         // It may be one that nobody runs since its host ended.
-                        if !self.runs.contains_key(&run)
-                            && self.over(run).await?.is_none()
-                            && let Some(found) = load(&*self.store, run).await?.filter(|found| !found.status.is_final())
-                        {
-                            self.adopt(run, found, true);
-                            self.tell(run, Input::Recover { executing: HashSet::new() }, now, turn)?;
+                        if let Some(live) = self.runs.get_mut(&run) {
+                            live.driven = true;
+                            self.eager.insert(run);
+                        } else if self.over(run).await?.is_none() {
+                            self.have_loaded(run, Message::Submit { workflow, files, key: Some(key.clone()), reply }, turn);
+                            return Ok(());
                         }
                         turn.submitted.push((run, reply));
                         return Ok(());
@@ -205,14 +224,15 @@ impl Core {
                     Err(_) => drop(reply.send(Err(Error::Rejected(Rejection::NotUnderWay)))),
                 }
             }
-            Message::Command { run, input, reply } => match self.command(run, input, now, turn).await {
+            Message::Command { run, input, reply } => match self.command(run, input, now, turn) {
                 Ok(()) => turn.done.push(reply),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Message::Resume { run, reply } => match self.take_up(run, now, turn).await {
+            Message::Resume { run, reply } => match self.take_up(run, now, turn) {
                 Ok(()) => turn.done.push(reply),
                 Err(error) => drop(reply.send(Err(error))),
             },
+            Message::Loaded { run, loaded } => self.loaded(run, loaded, now, turn).await?,
             Message::Wait { run, reply } => {
                 if self.runs.contains_key(&run) {
                     self.waiting.entry(run).or_default().push(reply);
@@ -293,32 +313,65 @@ impl Core {
         Ok(status.map(|status| (status, row)))
     }
 
-    /// A person's command, to a run that is in memory or not.
-    async fn command(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
-        if !self.runs.contains_key(&id) {
-            if let Some((status, row)) = self.over(id).await? {
-                match input {
-                    Input::Requeue { .. } if status == RunStatus::Cancelled => return Err(Rejection::RunIsOver(status.as_str()).into()),
-                    Input::Requeue { .. } if row.failed == 0 => return Err(Rejection::NOTHING_GIVEN_UP.into()),
-                    Input::Discard { .. } if row.dead_letters == 0 => return Err(Rejection::NO_DEAD_LETTER.into()),
-                    Input::Requeue { .. } | Input::Discard { .. } => {}
-                    _ => return Err(Rejection::RunIsOver(status.as_str()).into()),
+    /// Whether a run that is not in memory may be told something, as far as what is shown of it says.
+    async fn may_be_told(&self, id: RunId, message: &Message) -> Result<(), Error> {
+        let Some((status, row)) = self.over(id).await? else { return Ok(()) };
+        let rejection = match message {
+            Message::Command { input: Input::Requeue { .. }, .. } if status != RunStatus::Cancelled => {
+                (row.failed == 0).then_some(Rejection::NOTHING_GIVEN_UP)
+            }
+            Message::Command { input: Input::Discard { .. }, .. } => (row.dead_letters == 0).then_some(Rejection::NO_DEAD_LETTER),
+            _ => Some(Rejection::RunIsOver(status.as_str())),
+        };
+        rejection.map_or(Ok(()), |rejection| Err(rejection.into()))
+    }
+
+    /// Has a run read from the journal while everything else goes on, and told then.
+    fn have_loaded(&mut self, id: RunId, message: Message, turn: &mut Turn) {
+        let told = self.loading.entry(id).or_insert_with(|| {
+            turn.loads.push(id);
+            Vec::new()
+        });
+        told.push(message);
+    }
+
+    /// Takes in a run that was read, and tells it what waited for that.
+    async fn loaded(
+        &mut self,
+        id: RunId,
+        loaded: Result<Option<Box<Run>>, journal::Error>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> Result<(), Error> {
+        let told = self.loading.remove(&id).unwrap_or_default();
+        let error = match loaded {
+            Ok(Some(run)) => {
+                let open = !run.status.is_final();
+                self.adopt(id, *run, false);
+                if open {
+                    self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
                 }
+                for message in told {
+                    Box::pin(self.take(message, now, turn)).await?;
+                }
+                if !turn.appends.contains_key(&id) {
+                    self.let_go(id); // it was loaded for nothing, if it has ended
+                }
+                return Ok(());
             }
-            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
-            let open = !run.status.is_final();
-            self.adopt(id, run, false);
-            if open {
-                self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
-            }
+            Ok(None) => Error::NoSuchRun(id),
+            Err(error) => error.into(),
+        };
+        for message in told {
+            message.refuse(error.again());
         }
+        Ok(())
+    }
+
+    /// A person's command, to a run that is in memory.
+    fn command(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
         let cancels = matches!(input, Input::Cancel { .. });
-        if let Err(error) = self.tell(id, input, now, turn) {
-            if !turn.appends.contains_key(&id) {
-                self.let_go(id); // it was loaded for nothing, if it has ended
-            }
-            return Err(error);
-        }
+        self.tell(id, input, now, turn)?;
         let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
         live.driven |= self.drives;
         if cancels {
@@ -327,17 +380,9 @@ impl Core {
         Ok(())
     }
 
-    /// Goes on with a run that nobody runs.
-    async fn take_up(&mut self, id: RunId, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
-        if !self.runs.contains_key(&id) {
-            if let Some((status, _)) = self.over(id).await? {
-                return Err(Rejection::RunIsOver(status.as_str()).into());
-            }
-            let run = load(&*self.store, id).await?.ok_or(Error::NoSuchRun(id))?;
-            self.adopt(id, run, true);
-            self.tell(id, Input::Recover { executing: HashSet::new() }, now, turn)?;
-        }
-        let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
+    /// Goes on with a run that is in memory.
+    fn take_up(&mut self, id: RunId, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
+        let Some(live) = self.runs.get_mut(&id) else { return Err(Error::NoSuchRun(id)) };
         live.driven = true;
         self.eager.insert(id);
         if live.run.status == RunStatus::Paused {
@@ -497,7 +542,7 @@ impl Core {
 
     /// Appends what was decided, and only then answers, and says what is to be done.
     async fn append(&mut self, now: Timestamp, turn: Turn) -> Result<Acts, Error> {
-        let Turn { appends, calls, lookups, submitted, done, .. } = turn;
+        let Turn { appends, calls, lookups, loads, submitted, done, .. } = turn;
         let touched: Vec<RunId> = appends.keys().copied().collect();
         let appends: Vec<Append> =
             appends.into_iter().map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events }).collect();
@@ -525,7 +570,7 @@ impl Core {
                 let _ = reply.send(Ok(()));
             }
         }
-        Ok(Acts { orders, lookups })
+        Ok(Acts { orders, lookups, loads })
     }
 
     /// What a call needs, now that its start is on record.
@@ -565,6 +610,7 @@ impl Core {
     fn is_busy(&self) -> bool {
         let waits_for_a_person = |live: &Live| live.run.status == RunStatus::Paused || live.run.waits_for_approval();
         self.under_way > 0
+            || !self.loading.is_empty()
             || self.runs.values().any(|live| {
                 live.driven && (live.under_way > 0 || !live.reading.is_empty() || live.timer.is_some() || !waits_for_a_person(live))
             })

@@ -30,7 +30,7 @@ use self::core::{Acts, Core};
 use self::slots::Slots;
 use crate::clock::{Clock, between};
 use crate::journal::{self, Executing, READ_MAX, Record, Scoreboard, Store};
-use crate::machine::{Balance, BreakerPolicy, Host, Input, Provider, Rejection, RunStatus, TaskKey};
+use crate::machine::{Balance, BreakerPolicy, Host, Input, Provider, Rejection, Run, RunStatus, TaskKey};
 use crate::model::{Artifact, ArtifactRef, Digest, Log, RunId, Workflow};
 
 pub use crew::{Crew, Workers};
@@ -152,6 +152,11 @@ enum Message {
     },
     /// Who does the work of a name may be another by now.
     PluginsChanged,
+    /// A run that was not in memory was read from the journal.
+    Loaded {
+        run: RunId,
+        loaded: Result<Option<Box<Run>>, journal::Error>,
+    },
     /// What a run asked for was read.
     Found {
         run: RunId,
@@ -172,6 +177,27 @@ enum Message {
         reply: oneshot::Sender<Result<(), Error>>,
     },
     Drain,
+}
+
+impl Message {
+    /// The run that is told something, or asked about.
+    fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Command { run, .. } | Self::Resume { run, .. } | Self::Wait { run, .. } | Self::Drives { run, .. } => Some(*run),
+            _ => None,
+        }
+    }
+
+    /// Answers that it cannot be.
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Submit { reply, .. } => drop(reply.send(Err(error))),
+            Self::Command { reply, .. } | Self::Resume { reply, .. } => drop(reply.send(Err(error))),
+            Self::Wait { reply, .. } => drop(reply.send(Err(error))),
+            Self::Drives { reply, .. } => drop(reply.send(Err(error))),
+            _ => {}
+        }
+    }
 }
 
 /// What others hold of a manager. Cheap to clone.
@@ -512,7 +538,7 @@ impl Manager {
                 () = tokio::time::sleep(timer.unwrap_or_default() + Duration::from_millis(1)), if timer.is_some() => {}
             }
             let now = self.clock.now();
-            let Acts { orders, lookups } = self.core.step(messages.drain(..), now).await?;
+            let Acts { orders, lookups, loads } = self.core.step(messages.drain(..), now).await?;
             if self.core.host.version != breakers {
                 breakers = self.core.host.version;
                 self.slots.hold_off(self.core.host.held_off());
@@ -526,6 +552,15 @@ impl Manager {
             }
             for (run, lookup) in lookups {
                 self.look_up(run, lookup);
+            }
+            for run in loads {
+                let (store, mailbox) = (Arc::clone(&self.store), self.mailbox.clone());
+                self.reading.spawn(async move {
+                    let loaded = core::load(&*store, run).await.map(|run| run.map(Box::new));
+                    if let Some(mailbox) = mailbox.upgrade() {
+                        let _ = mailbox.send(Message::Loaded { run, loaded }).await;
+                    }
+                });
             }
             if self.core.draining {
                 self.slots.drain();

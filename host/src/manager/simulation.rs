@@ -21,7 +21,7 @@ use crate::model::{
 /// How many worlds there are.
 const SEEDS: u64 = 10_000;
 /// How many turns a world may take before it counts as stuck.
-const TURNS_MAX: usize = 5_000;
+const TURNS_MAX: usize = 10_000;
 /// How many runs a world may have.
 const RUNS_MAX: usize = 5;
 
@@ -40,6 +40,7 @@ struct World {
     /// Calls that execute.
     executing: Vec<Order>,
     reading: Vec<(RunId, Lookup)>,
+    loading: Vec<RunId>,
     messages: Vec<Message>,
     runs: Vec<RunId>,
     /// A task that the host does not survive.
@@ -98,9 +99,9 @@ impl World {
         let core = core(&store);
         let poison = random.random_bool(0.3).then(|| (random.random_range(0..3), random.random_range(0..3)));
         let time = Timestamp::UNIX_EPOCH;
-        let (line, executing, reading, messages, runs) = (vec![], vec![], vec![], vec![], vec![]);
+        let (line, executing, reading, loading, messages, runs) = (vec![], vec![], vec![], vec![], vec![], vec![]);
         let crashes_left = u32::from(random.random_bool(0.5));
-        Self { random, time, store, core, line, executing, reading, messages, runs, poison, crashes_left }
+        Self { random, time, store, core, line, executing, reading, loading, messages, runs, poison, crashes_left }
     }
 
     fn workflow(&mut self) -> (Workflow, Vec<Option<Digest>>) {
@@ -155,9 +156,10 @@ impl World {
 
     /// A turn of the core, and what it asks for.
     fn turn(&mut self, messages: Vec<Message>) {
-        let Acts { orders, lookups } = now(self.core.step(messages, self.time)).expect("the journal works");
+        let Acts { orders, lookups, loads } = now(self.core.step(messages, self.time)).expect("the journal works");
         self.line.extend(orders);
         self.reading.extend(lookups);
+        self.loading.extend(loads);
         while self.executing.len() < SLOTS && !self.line.is_empty() {
             self.executing.push(self.line.remove(0));
         }
@@ -174,7 +176,7 @@ impl World {
         for order in &self.executing {
             board.entry(order.run).or_default().push(order.executing());
         }
-        (self.line, self.executing, self.reading, self.messages) = (vec![], vec![], vec![], vec![]);
+        (self.line, self.executing, self.reading, self.loading, self.messages) = (vec![], vec![], vec![], vec![], vec![]);
         loop {
             self.core = core(&self.store);
             now(self.core.recover(board.clone(), self.time)).expect("recovers");
@@ -269,7 +271,7 @@ impl World {
     }
 
     fn is_over(&self) -> bool {
-        self.core.runs.is_empty() && self.line.is_empty() && self.executing.is_empty()
+        self.core.runs.is_empty() && self.line.is_empty() && self.executing.is_empty() && self.loading.is_empty()
     }
 
     /// How things stand, for who looks into a failure.
@@ -287,6 +289,11 @@ impl World {
                 let (run, lookup) = self.reading.remove(0);
                 let input = now(lookup.answer(&*self.store)).expect("the journal can be read");
                 self.messages.push(Message::Found { run, input });
+            }
+            6 if !self.loading.is_empty() => {
+                let run = self.loading.remove(self.random.random_range(0..self.loading.len()));
+                let loaded = Ok(now(load(&*self.store, run)).expect("reads").map(Box::new));
+                self.messages.push(Message::Loaded { run, loaded });
             }
             7 if turn < TURNS_MAX / 2 || self.executing.is_empty() => self.person(),
             8 if self.crashes_left > 0 && self.random.random_bool(0.2) => {
@@ -501,4 +508,54 @@ fn what_the_journal_did_not_take_did_not_happen() {
         assert_eq!(acknowledged, names.contains(&"run_started"));
         assert_eq!(orders, usize::from(names.contains(&"attempt_started")));
     }
+}
+
+/// While a run is read from the journal, others go on; what it was told meanwhile is done in turn, once it is there.
+#[test]
+fn nobody_waits_for_a_run_that_is_read() {
+    let store = Arc::new(Memory::default());
+    let (mut core, time) = (core(&store), Timestamp::UNIX_EPOCH);
+    let submit = || {
+        let (reply, answer) = oneshot::channel();
+        let files = vec![Some(now(inputs::keep_files(&*store, vec![])).expect("kept"))];
+        let retry = RetryPolicy { maximum_attempts: 1, ..RetryPolicy::default() };
+        let steps = vec![Step { retry, ..Step::new("s", "w") }];
+        let workflow = Box::new(Workflow { name: "w".into(), priority: 5, concurrency: None, steps });
+        (Message::Submit { workflow, files, key: None, reply }, answer)
+    };
+    let (message, mut answer) = submit();
+    let mut acts = now(core.step([message], time)).expect("the journal works");
+    let failed = answer.try_recv().expect("answered").expect("accepted");
+    let input = now(acts.lookups.remove(0).1.answer(&*store)).expect("reads");
+    let acts = now(core.step([Message::Found { run: failed, input }], time)).expect("the journal works");
+    let order = acts.orders.into_iter().next().expect("a call");
+    let Executing { run, task, attempt, .. } = order.executing();
+    let result = Err(Failure::new(FailureKind::Permanent, "drawn"));
+    let input = Input::WorkerEnded { task, attempt, result, receipt: Receipt::default(), log: Log::default(), chance: 0.0 };
+    now(core.step([Message::Ended { run, provider: order.provider, input }], time)).expect("the journal works");
+    assert!(core.runs.is_empty(), "it has failed");
+
+    let (reply, mut requeued) = oneshot::channel();
+    let requeue = Message::Command { run: failed, input: Input::Requeue { tasks: vec![] }, reply };
+    let (reply, mut waited) = oneshot::channel();
+    let (reply_of_none, mut of_none) = oneshot::channel();
+    let none = RunId(uuid::Uuid::from_u128(1));
+    let resume = Message::Resume { run: none, reply: reply_of_none };
+    let acts = now(core.step([requeue, Message::Wait { run: failed, reply }, resume], time)).expect("the journal works");
+    assert_eq!(acts.loads, [failed, none], "once each");
+    let (message, mut answer) = submit();
+    now(core.step([message], time)).expect("the journal works");
+    assert!(answer.try_recv().expect("answered").is_ok(), "another one is accepted meanwhile");
+    assert!(requeued.try_recv().is_err() && waited.try_recv().is_err() && of_none.try_recv().is_err(), "not answered yet");
+
+    let loaded = |run| Message::Loaded { run, loaded: Ok(now(load(&*store, run)).expect("reads").map(Box::new)) };
+    let acts = now(core.step([loaded(failed), loaded(none)], time)).expect("the journal works");
+    assert!(requeued.try_recv().expect("answered").is_ok());
+    assert!(matches!(of_none.try_recv().expect("answered"), Err(Error::NoSuchRun(_))));
+    let order = acts.orders.into_iter().find(|order| order.run == failed).expect("it goes on");
+    let Executing { run, task, attempt, .. } = order.executing();
+    let result = Ok(vec![]);
+    let input = Input::WorkerEnded { task, attempt, result, receipt: Receipt::default(), log: Log::default(), chance: 0.0 };
+    now(core.step([Message::Ended { run, provider: order.provider, input }], time)).expect("the journal works");
+    assert_eq!(waited.try_recv().expect("answered").expect("ends"), RunStatus::Completed);
 }
