@@ -392,6 +392,11 @@ fn thresholds_and_exit_codes() {
     world.run(&["check", "--format", "json", "--format", "sarif"], 2);
     let told: Value = serde_json::from_str(&world.run(&["check", "--format", "json", "--gate", "none"], 2).out).expect("JSON");
     assert_eq!(told["error"]["message"], "--gate none: no gate of this check is called so");
+    assert!(told["error"]["help"].as_str().is_some_and(|help| help.contains("lint-python")), "{told}");
+    let policy = world.home.path().join("policy.toml");
+    std::fs::write(&policy, format!("plugins = [{:?}]\n", common::root().join("dist/plugins"))).expect("writes");
+    let named = world.run(&["check", "--policy", policy.to_str().expect("UTF-8"), "--gate", "contents-check"], 2).err;
+    assert!(named.contains("no gate of this check is called so") && named.contains("there is such a plugin"), "{named}");
     world.run(&["check", "--output", "a", "--output", "b"], 2);
     world.run(&["check", "--format", "sarif", "--output", "no/folder.sarif"], 2);
     world.run(&["check", "a.py", "/etc/hostname"], 2);

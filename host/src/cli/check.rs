@@ -327,7 +327,10 @@ fn plan(ready: &Ready, only: &[String]) -> Result<check::Plan, Error> {
             let error = Error::usage(format!("--gate {name}: no gate of this check is called so"));
             return Err(match crate::model::text::did_you_mean(name, all.iter().copied()) {
                 Some(meant) => error.help(format!("did you mean `{meant}`?")),
-                None => error,
+                None if ready.context.registry.find(name).is_ok() => {
+                    error.help("there is such a plugin; a [[gate]] for it in the configuration makes it one of this check")
+                }
+                None => error.help(format!("it has {}", all.join(", "))),
             });
         }
     }
