@@ -85,9 +85,8 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
     match guest {
         Guest::behaves | Guest::tells_all | Guest::asks_for_fuel | Guest::remembers => worker(Answered),
         Guest::command_cat | Guest::command_lines | Guest::command_repeats => worker(Answered),
-        Guest::two_components | Guest::escapes_folder | Guest::breaks_folder | Guest::opens_sockets | Guest::fills_scratch => {
-            worker(Answered)
-        }
+        Guest::two_components | Guest::escapes_folder | Guest::breaks_folder | Guest::opens_sockets => worker(Answered),
+        Guest::fills_scratch => vec![of(json!({}), "", As::Worker, Answered), of(json!({}), "scratch = \"1MiB\"", As::Worker, Answered)],
         Guest::judges_files | Guest::finds_todos | Guest::remembers_verdicts => gate(Answered),
         Guest::forges_findings | Guest::judges_units | Guest::explores_subject => gate(Answered),
         Guest::metric_is_nan => gate(Failed("contract_violation")),
@@ -109,9 +108,7 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
             of(json!({}), SHORT, As::Worker, Failed("deadline_exceeded")),
         ],
         Guest::fills_memory => vec![of(json!({}), "fuel = \"1G\"", As::Worker, Failed("out_of_fuel"))],
-        Guest::sleeps => vec![
-            of(json!({}), "", As::Worker, Answered), // on a clock that is none of the machine's
-        ],
+        Guest::sleeps => vec![of(json!({}), SHORT, As::Worker, Failed("deadline_exceeded"))],
         Guest::calls_host => ["log", "progress", "cancelled", "fuel", "clock", "random", "files", "stdout"]
             .into_iter()
             .flat_map(|what| {
@@ -179,11 +176,16 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
 }
 
 /// Whether an attack got anywhere, by what it says itself; also where it says nothing.
-fn got_out(guest: Guest, said: &str) -> bool {
-    let got = match guest {
+fn got_out(attack: &Attack, said: &str) -> bool {
+    let got = match attack.guest {
         Guest::escapes_folder | Guest::opens_sockets => said.contains("true"),
         Guest::breaks_folder => said.lines().any(|line| line.ends_with("outside: true") || line.ends_with("gone through: true")),
         Guest::calls_out => !said.lines().all(|line| line.starts_with("denied")),
+        Guest::fills_scratch if attack.limits.is_empty() => !said.lines().all(|line| line == "no folder"),
+        Guest::fills_scratch => {
+            let filled = ["outside: false, linked: false", "bytes: 1015 KiB, then: I/O error", "names: some, then: No space left"];
+            !filled.iter().all(|part| said.contains(part))
+        }
         Guest::explores_subject => !said.replace("\"\"", "").is_empty(), // each finding lists what it changed
         _ => return false,
     };
@@ -282,6 +284,8 @@ impl Bed {
             Guest::breaks_folder => "files = [{ path = \"outer/granted\", at = \"/granted\", access = \"read-write\" }]".to_owned(),
             Guest::escapes_folder => "files = [{ path = \"outer/granted\", at = \"/granted\", access = \"read\" }]".to_owned(),
             Guest::drains_peer | Guest::abandons_requests => format!("outbound = [\"http://127.0.0.1:{peer}\"]"),
+            Guest::calls_out => format!("outbound = [\"http://127.0.0.2:{peer}\"]"), // another one than those it asks
+            Guest::sleeps => "clock = true".to_owned(),
             _ => String::new(),
         };
         let grant = if grant.is_empty() { grant } else { format!("[grants.attacker]\ndigest = \"{digest}\"\n{grant}\n") };
@@ -524,7 +528,7 @@ fn attack(attack: &Attack, bed: &Bed, isolate: &str, first: Taken) -> Option<Str
         let granted = names(&bed.folder.path().join("outer/granted"));
         assert_eq!(granted, BTreeSet::from(["inside.txt", "link", "linked"].map(str::to_owned)), "{name}");
     }
-    assert!(!got_out(attack.guest, &said), "{name}: {said}");
+    assert!(!got_out(attack, &said), "{name}: {said}");
     (outcomes != BTreeSet::from([expected.to_owned()])).then(|| format!("{name}: {outcomes:?}, and not {expected}"))
 }
 
