@@ -375,6 +375,16 @@ fn call_of_a_gate_judges_and_of_a_wrong_thing_says_so() {
     let told = run(folder.path(), &["call", "contents-check", "--input", "a.json", "--json"]).exits(1).json();
     assert_eq!(told["failure"]["kind"], "invalid_input", "params that are missing: {told}");
     run(folder.path(), &["call", "ecko"]).exits(2).complains(&["no plugin `ecko`", "did you mean `echo`?"]);
+    // A file of another name than its plugin, and a folder that is none.
+    std::fs::create_dir(folder.path().join("mine")).expect("makes");
+    std::fs::copy(plugins().join("echo.wasm"), folder.path().join("mine/parrot.wasm")).expect("copies");
+    let asked = ["call", "parrot", "--plugins", "mine", "--plugins", "plugns"];
+    run(folder.path(), &asked)
+        .exits(2)
+        .complains(&["no plugin `parrot`: mine/parrot.wasm says that its name is `echo`", "mine/parrot.toml"]);
+    run(folder.path(), &["call", "none", "--plugins", "plugns"]).exits(2).complains(&["plugns: the folder cannot be listed: No such file"]);
+    write(&folder, "mine/parrot.toml", "name = \"parrot\"\n");
+    run(folder.path(), &["call", "parrot", "--plugins", "mine"]).exits(0);
     run(folder.path(), &["call", "./none.wasm"]).exits(2).complains(&["none.wasm", "no such file"]);
     run(folder.path(), &["call", "echo", "--input", "none.txt"]).exits(2).complains(&["none.txt", "cannot be read"]);
     run(folder.path(), &["call", "echo", "--input", "."]).exits(2).complains(&["it is a folder"]);
@@ -964,5 +974,6 @@ fn bench_prints_its_ratios() {
     assert_eq!((&told["runs"], &told["recovery"]["events"]), (&7.into(), &(7 * 4 + 3 * 20).into()), "{told}");
     run(folder.path(), &["bench", "--durable", "--tasks", "10", "--runs", "11"]).exits(2).complains(&["--runs 11", "tasks (10)"]);
     run(folder.path(), &["bench", "--runs", "2"]).exits(2).complains(&["--durable"]);
+    run(folder.path(), &["bench", "--isolate", "process"]).exits(2).complains(&["--isolate none"]);
     assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
-use crate::model::text::{did_you_mean, sanitize};
+use crate::model::text::{did_you_mean, sanitize, shown};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
@@ -455,9 +455,14 @@ impl Registry {
         }) {
             return Err(Error::Bad { path: path.clone(), bad: Arc::clone(bad) });
         }
-        let meant = did_you_mean(plugin, shelf.plugins.keys().map(String::as_str)).map(str::to_owned);
-        let folders: Vec<String> = shelf.settings.plugins.iter().map(|folder| folder.display().to_string()).collect();
-        let searched = if folders.is_empty() {
+        let mut meant = did_you_mean(plugin, shelf.plugins.keys().map(String::as_str)).map(str::to_owned);
+        let folders: Vec<String> = shelf.settings.plugins.iter().map(|folder| shelf.looked_in(folder)).collect();
+        let of_another_name = shelf.plugins.values().find(|entry| entry.path.file_stem().is_some_and(|stem| stem == plugin));
+        let searched = if let Some(entry) = of_another_name {
+            meant = None;
+            let (path, toml) = (shown(&entry.path), shown(&entry.path.with_extension("toml")));
+            format!(": {path} says that its name is `{}`; call it so, or say another `name` in {toml}", entry.name)
+        } else if folders.is_empty() {
             "; no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER".to_owned()
         } else {
             format!(" (looked in {})", folders.join(", "))

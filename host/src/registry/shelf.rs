@@ -13,6 +13,7 @@ use super::entry::{self, BadPlugin, Entry, examine_known};
 use super::signature;
 use crate::config::Settings;
 use crate::model::Digest;
+use crate::model::text::shown;
 
 /// How many files of one plugin folder are looked at.
 pub(super) const FOLDER_ENTRIES_MAX: usize = 100_000;
@@ -55,6 +56,12 @@ impl Shelf {
         let disabled = |name: &String| settings.disabled.contains(name);
         shelf.disabled = shelf.plugins.extract_if(.., |name, _| disabled(name)).collect();
         shelf
+    }
+
+    /// A folder in which was looked, and why in vain where it could not be listed.
+    pub(super) fn looked_in(&self, folder: &Path) -> String {
+        let failed = self.bad.iter().find(|(path, bad)| path == folder && matches!(**bad, BadPlugin::Folder(_)));
+        failed.map_or_else(|| shown(folder), |(_, bad)| format!("{}: {bad}", shown(folder)))
     }
 
     fn look_into(&mut self, folder: &Path, examined: Option<&Cache>) {
