@@ -532,6 +532,8 @@ fn a_token_is_asked_for_and_is_needed_where_others_can_reach_it() {
         }
     }
     server.get("/metrics").refuses(401, "unauthorized");
+    let wrong = server.ask("GET", "/v1/runs", &[("authorization", "Bearer a-token-of-some-length-2")], None);
+    assert!(wrong.json()["detail"].as_str().is_some_and(|detail| detail.contains("not that of this server")), "{:?}", wrong.json());
     server.get("/openapi.json").refuses(401, "unauthorized");
     assert_eq!((server.get("/healthz").status, server.get("/").status), (200, 200));
     // A browser logs in once, and has a cookie that scripts cannot read.

@@ -120,7 +120,9 @@ impl Guard {
             return Ok(());
         }
         let help = "send `authorization: Bearer TOKEN`; a browser logs in by POST /v1/session";
-        Err(Problem::new(Code::Unauthorized, "this server asks for a token").help(help))
+        let sent = headers.contains_key(header::AUTHORIZATION);
+        let detail = if sent { "the token that was sent is not that of this server" } else { "this server asks for a token" };
+        Err(Problem::new(Code::Unauthorized, detail).help(help))
     }
 
     /// A page of another site can have its own name lead here (DNS rebinding): the name must be one of ours.
