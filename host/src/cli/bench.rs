@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::context::{Common, Context};
+use super::context::{Common, Context, Isolate};
 use super::exit::{Error, Exit};
 use crate::clock::{Stopwatch, SystemClock, process_cpu_time};
 use crate::journal::Memory;
@@ -52,7 +52,7 @@ pub struct BenchArguments {
     /// second, dispatch, bytes, recovery
     #[arg(long)]
     durable: bool,
-    /// With --durable: over how many runs, submitted one behind another, the tasks are spread
+    /// With --durable: over how many runs, submitted by 64 clients at once, the tasks are spread
     #[arg(long, value_name = "N", default_value_t = 1, requires = "durable", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,
     /// Print one JSON object
@@ -73,6 +73,12 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
     let common = &common;
     if arguments.durable {
         return super::bench_durable::measure(common, &arguments.plugin, &arguments);
+    }
+    if common.isolate(&common.settings()?) == Isolate::Process {
+        let help = "measure with --isolate none; --durable measures time that passes, and works with both";
+        return Err(
+            Error::usage("processor time is measured of this process, and with --isolate process tasks take that of others").help(help)
+        );
     }
     let mut by_threads = Vec::new();
     let mut digest = String::new();

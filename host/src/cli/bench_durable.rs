@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::bench::{BenchArguments, median, rounded};
@@ -23,6 +24,8 @@ use crate::report::SCHEMA_VERSION;
 const INPUT_BYTES: usize = 100;
 /// How many steps the chain has.
 const CHAIN: u32 = 1_000;
+/// How many submit at once, where there are several runs.
+const CLIENTS: usize = 64;
 /// How often the disk is asked to sync.
 const SYNCS: usize = 50;
 
@@ -236,12 +239,14 @@ fn block(context: &Context, store: Arc<dyn Store>, folder: Option<&Path>, work: 
         let (handle, running) = manager::start(store, crew, Arc::new(SystemClock), options).await?;
         let submitting = Stopwatch::start();
         let before = resident_bytes();
-        let mut waiting = Vec::with_capacity(work.len());
-        for (workflow, files) in work {
-            let (submitted, run) = (Stopwatch::start(), handle.submit(workflow, files, None).await?);
+        let submissions = work.into_iter().map(|(workflow, files)| {
             let handle = handle.clone();
-            waiting.push(tokio::spawn(async move { handle.wait(run).await.map(|status| (status, submitted.elapsed())) }));
-        }
+            async move {
+                let (submitted, run) = (Stopwatch::start(), handle.submit(workflow, files, None).await?);
+                Ok::<_, manager::Error>(tokio::spawn(async move { handle.wait(run).await.map(|status| (status, submitted.elapsed())) }))
+            }
+        });
+        let waiting: Vec<_> = stream::iter(submissions).buffered(CLIENTS).try_collect().await?;
         let submit_seconds = submitting.elapsed().as_secs_f64();
         let mut run_ms = Vec::with_capacity(waiting.len());
         for waiting in waiting {
