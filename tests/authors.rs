@@ -234,7 +234,7 @@ fn real_programs_are_gates_and_workers_as_the_guide_to_porting_says() {
     assert!(guide.contains(&format!("```toml\n{shown}```")), "the guide shows another manifest than examples/commands has");
     world.write("texts/a.md", "the \u{74}eh word\n"); // a misspelled one, which our own gates would find here
     world.write("texts/b.md", "TODO: the rest\n");
-    assert_eq!(run_page(&world, "porting.md"), 2);
+    assert_eq!(run_page(&world, "porting.md"), 3);
     let policy = ["check", "texts", "--policy", "commands/policy.toml", "--format", "json"];
     let report: serde_json::Value = serde_json::from_str(&world.run(&policy, 1).out).expect("JSON");
     assert_eq!(common::findings(&report), ["b.md:1:1 output", "a.md:1:5 output"]);
