@@ -110,7 +110,7 @@ def peers(plt, result):
     return f"""## What you would use instead
 
 The same 100 bytes in and out, by a process for each task, and by other hosts of WebAssembly, in turns with sandhog within one run of {measured["rounds"]} rounds. Processor time of the host and all it starts, unless it says *wall*: then it is
-the time that passes for one task of a thousand, on both cores. A ratio is the median of those of each round, and not that of the medians. A process for each task includes starting it, which is what it takes to have one at all.
+the time that passes for one task of a thousand, on both cores. Ratios are taken in each round, and their median is shown: they are not the quotients of the two columns. A process for each task includes starting it, which is what it takes to have one at all.
 
 ![time of one task](peers.svg)
 
@@ -155,13 +155,13 @@ A sync of this disk takes {sync:.2f} ms.
 
 {table(["tasks", "tasks a second", "journal in memory", "SQLite alone", "throughput against SQLite alone", "dispatch p50 / p99, ms", "bytes of journal a task", "recovery"], rows)}
 
-Dispatch is how long a call that is due and a free slot wait for each other. Steps that need each other cannot share a sync: a chain of a thousand does {number(chain)} steps a second. Recovery opens the journal and folds every
+Dispatch is the time from when a call is due and a slot is free to when the slot makes it. Steps that need each other cannot share a sync: a chain of a thousand does {number(chain)} steps a second. Recovery opens the journal and folds every
 record, as a start after a crash does. Measured {where(result)}; `sandhog bench --durable --tasks N`.
 """
     if concurrent:
         rows = [[f"{row['runs']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", f"{row['throughput_over_sqlite_alone']:.2f}", f"{row['durable']['run_ms']['p50']:,.0f} / {row['durable']['run_ms']['p99']:,.0f}"] for row in concurrent["measured"]]
         text += f"""
-The same 10,000 tasks, spread over runs that are submitted one behind the other and execute at once:
+The same 10,000 tasks, spread over runs that 64 clients submit at once. A run is on record, its inputs too, before its client is answered, and each step of it begins and ends on record: with ten tasks to a run that is most of the work.
 
 {table(["runs", "tasks a second", "journal in memory", "throughput against SQLite alone", "a run, p50 / p99, ms"], rows)}
 
@@ -332,12 +332,11 @@ def proof(results):
     chain = statistics.median(row["chain"]["steps_per_second"] for row in durable)
     rate = {row["tasks"]: row for row in durable}
     rows = [[name, number(us[name]["median"]), f"{number(over[name]['median'])} x"] for name in sorted(us, key=lambda name: us[name]["median"])]
-    hop = " and ".join(f"{of['library_across_threads']['cpu_us_per_task'] / of['wasmtime']['cpu_us_per_task']:.2f}" for of in task)
     machine = results["task"]["machine"]
     text = f"""# What you can believe, in five minutes
 
 sandhog runs code that you do not trust, and says yes or no to what it made. Two questions decide whether it is of use: does it hold, and what does it cost? For the first there are tests, which fail where it does not: run them. For the second there are figures that commands
-of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others: run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
+of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others, on {results["task"]["on"]} at `{machine["versions"]["commit"]}` and near it (the report says when and at what commit for each): run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
 
 ```text
  somebody's code ──► component ──► [ engine: fuel, deadline, memory, handles ] ──► gate ──► your result
@@ -350,12 +349,12 @@ of this repository measured (but for two rows: the drivers of the other hosts ar
 
 | | what tries it | what has to come of it |
 |---|---|---|
-| **A guest does what it likes** | `just hostile`: {held["attacking_guests"]} guests of [tests/guests](../tests/guests) in {held["attacks"]} attacks, four instances of each at once on a server with six slots, which is watched from outside; once with the engine as the wall, once with the kernel's walls around it | the outcome that is written beside it; no file, no instance and no way out; answers and honest work meanwhile |
+| **A guest does what it likes** | `just hostile`: {held["attacking_guests"]} guests of [tests/guests](../tests/guests), honest ones among them, in {held["attacks"] // 2} attacks, each with the engine as the wall and again with the kernel's walls around it; four instances at once on a server with six slots, which is watched from outside | exactly the expected outcome; nothing left behind, nothing got out; the server goes on with honest work (which took {held["honest_work_ms"]["median"]:.0f} ms meanwhile, {held["honest_work_ms"]["most"]:.0f} at the most) |
 | **A guest breaks out of the engine** | `sandhog config walls` has a process of a guest try | no file, no network, no process, no thread and no executable memory |
-| **The host is killed** | `tests/durable.rs`: {constant("durable", "KILLS"):,} kills in every build (for this page {held["kills"]:,}, by `SANDHOG_TEST_KILLS`), one at each of {held["kill_points"]} syncs, and from each of these one at each sync of recovering, {held["kills_while_recovering"]} in all | nothing that was acknowledged is lost, and no step completes twice |
+| **The host is killed** | `tests/durable.rs`: {constant("durable", "KILLS"):,} kills in every build (for this page {held["kills"]:,}, by `SANDHOG_TEST_KILLS`), one at each of {held["kill_points"]} syncs, and after each of these a second one at every sync of the recovery: {held["kills_while_recovering"]} pairs | nothing that was acknowledged is lost, and no step completes twice |
 | **The power fails** | `tests/power.rs`: {held["images"]:,} disks rebuilt from what was synced and any part of the rest, torn at sectors | each opens, and has what was told |
 | **It runs on and on** | `just soak`: {soaked["minutes"] / 60:.1f} hours, {counts["good tasks"] + counts["hostile tasks"]:,} tasks, {counts["hostile tasks"]:,} of them hostile, {counts["SIGKILL"]:,} kills, {counts["full disks"]} full disks, {counts["plugins replaced"]:,} plugins replaced | something was wrong {soaked["wrong"]} times |
-| **Files and messages are garbage** | `just fuzz`: {len(fuzzed)} readers, {sum(row["executions"] for row in fuzzed):,} inputs | {found} readers with something that is not mended ([what was](benchmarks/README.md#what-attacks-found)) |
+| **Files and messages are garbage** | `just fuzz`: {len(fuzzed)} readers, {sum(row["executions"] for row in fuzzed):,} inputs | {found} have something open; what was found [is mended](benchmarks/README.md#what-attacks-found) |
 
 What is promised, what is not, and which test tries to break each promise: [the guide to security](guide/security.md).
 
@@ -364,7 +363,7 @@ What is promised, what is not, and which test tries to break each promise: [the 
 | what | figure |
 |---|---|
 | a task through the library, against bare wasmtime with WASI, fuel, deadline and memory limit | {ratio("library_over_wasmtime")} x on one and two threads{missed(results, "library_over_wasmtime", 1.25)} |
-| the same, by a caller whose threads are not the runtime's | {hop} x |
+| the same, called from threads of your own (each call goes over to ours and back) | {hop(task)} |
 | a task of a workflow run whose journal is kept in memory | {ratio("run_over_wasmtime")} x{missed(results, "run_over_wasmtime", 2)} |
 | durable runs, each start and end synced | {rate[10_000]["durable"]["tasks_per_second"]:,.0f} tasks a second of 10,000; {rate[1_000_000]["durable"]["tasks_per_second"]:,.0f} of a million |
 | the same, against SQLite alone that writes the same rows in as many transactions | {rate[10_000]["throughput_over_sqlite_alone"]:.2f}, sandbox included (we wanted 0.6: [why not](benchmarks/README.md#what-it-takes)) |
@@ -375,7 +374,7 @@ The same 100 bytes in and out, by what you might use instead: microseconds of pr
 
 {table(["by", "microseconds", "ratio"], rows)}
 
-A process for each task (`cat`, `sh`, `python3`, `node`) includes starting it; a ratio is the median of those of each round. A process is not a sandbox, and the others do not all promise the same: [the report](benchmarks/README.md) says what was measured, and how.
+A process for each task (`cat`, `sh`, `python3`, `node`) includes starting it. Ratios are taken in each round, and their median is shown: they are not the quotients of the first column. It was another hour than that of the table above. A process is not a sandbox, and the others do not all promise the same: [the report](benchmarks/README.md) says what was measured, and how.
 
 ## What it does not do
 
@@ -383,6 +382,11 @@ It does not make a program that you grant a folder, a network or a secret harmle
 [The list](guide/security.md#what-is-not) is longer, and meant to be read.
 """
     (ROOT / "docs" / "proof.md").write_text(text)
+
+
+def hop(threads):
+    """A task through the library, called from threads that are not its own, against bare wasmtime."""
+    return " and ".join(f"{of['library_across_threads']['cpu_us_per_task'] / of['wasmtime']['cpu_us_per_task']:.2f} x" for of in threads)
 
 
 def constant(test, name):
@@ -400,6 +404,7 @@ def noted(text, results):
     """What people wrote of the figures, with the figures of now."""
     if "task" in results:
         threads = results["task"]["measured"]["threads"]
+        text = text.replace("{hop}", hop(threads))
         for name, ratio, most in (("library", "library_over_wasmtime", 1.25), ("run", "run_over_wasmtime", 2)):
             told = " and ".join(f"{of['ratios'][ratio]:.2f} x" for of in threads)
             text = text.replace(f"{{{name}}}", f"{told} on one and two threads{missed(results, ratio, most)}")
