@@ -125,14 +125,19 @@ Measured {where(result)}; `scripts/report --only peers --peer NAME=COMMAND`.
 """
 
 
+def over_alone(row):
+    """A durable run's throughput against SQLite alone, with the spread where there were several rounds."""
+    ratio = f"{row['throughput_over_sqlite_alone']:.2f}"
+    if row["rounds"] > 1:
+        ratio += f" ({row['throughput_over_sqlite_alone_least']:.2f} to {row['throughput_over_sqlite_alone_most']:.2f})"
+    return ratio
+
+
 def durable(plt, result, concurrent, plain):
     rows, by = [], {"disk": [], "memory": [], "SQLite alone, the same rows": []}
     for row in result["measured"]:
         disk, memory, alone = row["durable"], row["memory"], row["sqlite_alone"]
-        ratio = f"{row['throughput_over_sqlite_alone']:.2f}"
-        if row["rounds"] > 1:
-            ratio += f" ({row['throughput_over_sqlite_alone_least']:.2f} to {row['throughput_over_sqlite_alone_most']:.2f})"
-        rows.append([f"{row['tasks']:,}", f"{disk['tasks_per_second']:,.0f}", f"{memory['tasks_per_second']:,.0f}", f"{alone['tasks_per_second']:,.0f}", ratio, f"{disk['dispatch_ms']['p50']} / {disk['dispatch_ms']['p99']}", disk["journal_bytes_per_task"], f"{row['recovery']['seconds']} s, {row['recovery']['events_per_second']:,.0f} a second"])
+        rows.append([f"{row['tasks']:,}", f"{disk['tasks_per_second']:,.0f}", f"{memory['tasks_per_second']:,.0f}", f"{alone['tasks_per_second']:,.0f}", over_alone(row), f"{disk['dispatch_ms']['p50']} / {disk['dispatch_ms']['p99']}", disk["journal_bytes_per_task"], f"{row['recovery']['seconds']} s, {row['recovery']['events_per_second']:,.0f} a second"])
         for name, value in zip(by, (disk, memory, alone)):
             by[name].append((row["tasks"], value["tasks_per_second"]))
     figure, axes = plt.subplots(figsize=(7, 3.2))
@@ -159,7 +164,7 @@ Dispatch is the time from when a call is due and a slot is free to when the slot
 record, as a start after a crash does. Measured {where(result)}; `sandhog bench --durable --tasks N`.
 """
     if concurrent:
-        rows = [[f"{row['runs']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", f"{row['throughput_over_sqlite_alone']:.2f}", f"{row['durable']['run_ms']['p50']:,.0f} / {row['durable']['run_ms']['p99']:,.0f}"] for row in concurrent["measured"]]
+        rows = [[f"{row['runs']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", over_alone(row), f"{row['durable']['run_ms']['p50']:,.0f} / {row['durable']['run_ms']['p99']:,.0f}"] for row in concurrent["measured"]]
         text += f"""
 The same 10,000 tasks, spread over runs that 64 clients submit at once. A run is on record, its inputs too, before its client is answered, and each step of it begins and ends on record: with ten tasks to a run that is most of the work.
 
