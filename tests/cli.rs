@@ -421,7 +421,12 @@ fn no_line_of_what_is_shown_is_a_guests_own() {
         (&["runs", "logs", "latest"], 0),
     ];
     let mut told = 0;
-    for (arguments, code) in commands {
+    let dead = "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"liar\"\non_exhausted = \"dead_letter\"\n";
+    write(&folder, "dead.toml", &format!("{dead}params = {params_toml}\n"));
+    run(folder.path(), &["run", "dead.toml"]).exits(1);
+    let listed = run(folder.path(), &["dead-letters", "list"]).exits(0).out;
+    let letter = listed.split_whitespace().next().expect("a letter");
+    for (arguments, code) in commands.into_iter().chain([(&["dead-letters", "show", letter][..], 0)]) {
         let ran = run(folder.path(), arguments).exits(code);
         for line in ran.out.lines().chain(ran.err.lines()) {
             told += usize::from(line.contains("| ::error::forged"));

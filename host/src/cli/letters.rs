@@ -9,9 +9,12 @@ use crate::api::{Command, TaskName};
 use crate::journal::{DeadLetter, READ_MAX, Store};
 use crate::machine::Event;
 use crate::manager;
-use crate::model::text::sanitize;
+use crate::model::text::{continued, sanitize, sanitize_lines};
 use crate::model::{RunId, Workflow};
 use crate::report::SCHEMA_VERSION;
+
+/// How much of the reason of a dead letter is printed, in bytes.
+const REASON_BYTES_MAX: usize = 64 << 10;
 
 /// What of dead letters.
 #[derive(Debug, clap::Subcommand)]
@@ -185,7 +188,11 @@ async fn show(common: &Common, letter: &str, as_json: bool) -> Result<Exit, Erro
         return Ok(Exit::Passed);
     }
     outln!("{} of {}", name(&letter), letter.workflow);
-    outln!("given up at {}: {}", letter.at.strftime("%Y-%m-%d %H:%M:%S"), letter.reason.text());
+    outln!(
+        "given up at {}: {}",
+        letter.at.strftime("%Y-%m-%d %H:%M:%S"),
+        continued(&sanitize_lines(&letter.reason.text(), REASON_BYTES_MAX))
+    );
     for input in &inputs {
         outln!("input {} ({} bytes, {})", input.name, input.size_bytes, input.digest);
     }

@@ -11,7 +11,7 @@ use crate::machine::{Event, TaskKey, TaskReason};
 use crate::manager::Notice;
 use crate::model::Finding;
 use crate::model::limits::show_fuel;
-use crate::model::text::{counted, sanitize};
+use crate::model::text::{continued, counted, sanitize, sanitize_lines};
 use crate::report::{RunReport, TaskStatus};
 
 /// How many running tasks have a line of their own at once.
@@ -189,7 +189,7 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
         Event::ApprovalRequested { task } => format!("{}: waits for approval: sandhog runs approve {}", name(task), record.run),
         Event::ApprovalGiven { task, comment } => format!("{}: approved{}", name(task), said(comment)),
         Event::ApprovalRefused { task, comment } => format!("{}: refused{}", name(task), said(comment)),
-        Event::RunPaused { reason } => format!("paused: {reason}"),
+        Event::RunPaused { reason } => format!("paused: {}", lines(reason)),
         Event::RunResumed => "resumed".to_owned(),
         Event::RunReopened => "opened again".to_owned(),
         Event::RetryScheduled { task, due_at } => format!("{}: to be tried again at {}", name(task), due_at.strftime("%H:%M:%S")),
@@ -232,9 +232,14 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
         Event::StepFailed { step: place } => format!("{}: not all completed", step(place)),
         Event::StepSkipped { step: place, need } => format!("{}: skipped, since {} did not complete", step(place), step(need)),
         Event::StepCancelled { step: place } => format!("{}: cancelled", step(place)),
-        Event::CancelRequested { reason } => format!("cancelling: {reason}"),
+        Event::CancelRequested { reason } => format!("cancelling: {}", lines(reason)),
         Event::RunCompleted { .. } | Event::RunFailed | Event::RunCancelled | Event::BreakerChanged { .. } => return None,
     })
+}
+
+/// Why, in lines of which each but the first is marked: persons and guests say it.
+fn lines(reason: &str) -> String {
+    continued(&sanitize_lines(reason, 2000))
 }
 
 /// What a person said, if anything.

@@ -19,7 +19,7 @@ use crate::machine::{Event, Rejection, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
-use crate::model::text::counted;
+use crate::model::text::{counted, sanitize};
 use crate::report::{self, RunReport, SCHEMA_VERSION, TaskStatus, log_text};
 
 /// How many records `runs events` prints for a person at once; what follows is behind `--after`.
@@ -378,7 +378,7 @@ fn waits(report: &RunReport, now: Timestamp, held: bool) -> String {
         text.push_str(&format!("nobody runs it: `sandhog runs resume {}` goes on with it\n", report.run));
     }
     if let Some(reason) = report.paused_because.as_ref().filter(|_| report.status == "paused") {
-        text.push_str(&format!("paused: {reason}; `sandhog runs resume {}` goes on\n", report.run));
+        text.push_str(&format!("paused: {}; `sandhog runs resume {}` goes on\n", sanitize(reason, 2000), report.run));
     }
     for (key, task) in &report.tasks {
         let what = match (task.status, task.due_at) {
