@@ -444,8 +444,12 @@ fn other_terminals_list_follow_pause_and_cancel_beside_the_holder() {
     assert!(holder.until("s: 1 task").is_some());
     let listed = place.json(&["runs", "list", "--open", "--json"]);
     assert_eq!(listed["runs"][0]["run"], run.as_str());
-    place.run(&["runs", "pause", &run], 0);
+    let forged = "why\n::error::forged\u{1b}[31m";
+    place.run(&["runs", "pause", &run, "--reason", forged], 0);
     assert_eq!(place.json(&["runs", "list", "--json"])["runs"][0]["status"], "paused");
+    let shown = place.run(&["runs", "show", &run], 0);
+    assert!(shown.contains("  | ::error::forged") && !shown.contains('\u{1b}'), "{shown:?}");
+    assert!(!shown.lines().any(|line| line.trim_start().starts_with("::")), "{shown}");
     place.run(&["runs", "pause", &run], 2);
     let mut resumed = place.spawn(&["runs", "resume", &run]);
     assert!(resumed.until("resumed").is_some());
@@ -598,6 +602,9 @@ fn who_follows_a_run_that_waits_for_a_person_is_not_left() {
 fn a_detached_run_goes_on_by_itself_and_a_key_is_one_run() {
     let place = Place::new();
     place.wide(20);
+    for key in ["nightly ", "n\u{e4}chtlich", ""] {
+        place.run(&["run", "w.toml", "--detach", "--idempotency-key", key], 2);
+    }
     let arguments = ["run", "w.toml", "--detach", "--idempotency-key", "nightly"];
     let run = place.run(&arguments, 0).trim().to_owned();
     assert_eq!(place.run(&arguments, 0).trim(), run);

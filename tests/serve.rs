@@ -371,7 +371,9 @@ fn each_mistake_has_its_own_clear_answer() {
             &json!({ "workflow": "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"*\"]\n", "inputs": inputs }),
         )
         .refuses(422, "invalid");
-    server.ask("POST", "/v1/runs", &[("idempotency-key", &"k".repeat(201))], Some(&wide(1).to_string())).refuses(400, "malformed");
+    for key in [&*"k".repeat(201), "n\u{e4}chtlich", "k\u{202e}"] {
+        server.ask("POST", "/v1/runs", &[("idempotency-key", key)], Some(&wide(1).to_string())).refuses(400, "malformed");
+    }
     let large = format!(
         "POST /v1/runs/{none}/commands HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 3000000\r\n\r\n{}",
         server.address,
@@ -829,6 +831,8 @@ fn every_command_works_against_a_server() {
     let mut live = server.live();
     live.ask(&json!({ "subscribe": "a", "after": 0, "runs": [asked.trim()] }));
     live.until(|message| is_event(message, "approval_requested"));
+    says(&["runs", "approve", "latest", "--comment", &"x".repeat(5000)], 2, "at most 4096 are kept with each of 1 task");
+    says(&["runs", "cancel", "latest", "--reason", &"x".repeat(5000)], 2, "at most 4096");
     says(&["runs", "approve", "latest", "--comment", "good"], 0, "approved");
     live.until(|message| is_event(message, "run_completed"));
     says(&["runs", "cancel", "latest"], 2, "completed");

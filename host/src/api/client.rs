@@ -143,6 +143,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn submit(&self, submission: &Submission, key: Option<&str>) -> Result<RunId, Error> {
+        key.map_or(Ok(()), super::check_key).map_err(|problem| Error::Refused(Box::new(problem)))?;
         let made_up = format!("submitted-{}", uuid::Uuid::new_v4());
         let key = key.unwrap_or(&made_up);
         let ask = || Ok(self.request(Method::POST, "/v1/runs")?.header("idempotency-key", key).json(submission));

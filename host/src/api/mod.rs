@@ -37,7 +37,7 @@ pub use guard::Terms;
 pub use hub::{Lag, Topic};
 pub use listener::{Listener, on_network, on_socket};
 pub use problem::{Code, Place, Problem};
-pub use service::{Beside, KEY_BYTES_MAX, Offer, Parts, Prepare, Service, into_input};
+pub use service::{Beside, Offer, Parts, Prepare, Service, check_key, into_input};
 pub use shapes::*;
 
 /// The socket in the directory.

@@ -196,8 +196,7 @@ async fn submit(
     Json(submission): Json<Submission>,
 ) -> Result<Response, Problem> {
     let wait = wait(&query)?;
-    let key = headers.get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
-    let key = key.transpose().map_err(|_| Problem::new(Code::Malformed, "the idempotency key is not ASCII"))?;
+    let key = headers.get("idempotency-key").map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
     let accepted = service.submit(submission, key, door == Door::Socket).await?;
     if let Some(wait) = wait
         && service.ended_within(accepted.run, wait).await?

@@ -31,6 +31,7 @@ use crate::config::workflow::{self, Source};
 use crate::journal::{DeadLetter, READ_MAX, RunRow, Sqlite};
 use crate::machine::{BreakerState, Event, Input, TaskKey};
 use crate::manager::{self, Handle};
+use crate::model::text::counted;
 use crate::model::{Artifact, ArtifactRef, Digest, RunId, Workflow, artifact};
 use crate::prepare;
 use crate::registry::{self, Entry, REPLACING, REPLACING_LOOK, Registry, intake};
@@ -47,7 +48,21 @@ const PAGE: usize = 100;
 /// The furthest place that a journal has: what a client says beyond that is behind everything, too.
 const SEQ_MAX: u64 = i64::MAX as u64 - 1;
 /// The longest idempotency key, in bytes.
-pub const KEY_BYTES_MAX: usize = 200;
+const KEY_BYTES_MAX: usize = 200;
+/// How much a person may say with a command, in bytes: it is kept with each task that it is about.
+const SAID_BYTES_MAX: usize = 4096;
+/// How much that may be of all tasks that one command is about, in bytes: it is recorded at once, and others wait for that.
+const SAID_BYTES_MAX_OF_ALL: u64 = 4 << 20;
+
+/// Whether a text is an idempotency key. It goes through a header of HTTP, which keeps no more than that as it is.
+///
+/// # Errors
+/// What is expected.
+pub fn check_key(key: &str) -> Result<(), Problem> {
+    let fits = !key.is_empty() && key.len() <= KEY_BYTES_MAX && key.trim() == key && key.bytes().all(|b| matches!(b, b' '..=b'~'));
+    let expected = || format!("expected an idempotency key of 1 to {KEY_BYTES_MAX} printable ASCII characters, without blanks at its ends");
+    if fits { Ok(()) } else { Err(Problem::new(Code::Malformed, expected())) }
+}
 /// How long a request may wait for the end of a run.
 pub const WAIT_MAX: Duration = Duration::from_mins(5);
 /// How long a request waits for the journal to go further before it answers that it did not: a peer that is gone is noticed.
@@ -237,11 +252,7 @@ impl Service {
     /// # Errors
     /// When what was submitted is wrong, a key is taken, or the host fails.
     pub async fn submit(&self, submission: Submission, key: Option<String>, own_user: bool) -> Result<Accepted, Problem> {
-        if let Some(key) = &key
-            && (key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control))
-        {
-            return Err(Problem::new(Code::Malformed, format!("expected an idempotency key of 1 to {KEY_BYTES_MAX} bytes")));
-        }
+        key.as_deref().map_or(Ok(()), check_key)?;
         let (workflow, files) = self.prepared(submission, own_user).await?;
         let run = self.handle().submit(workflow, files, key).await?;
         Ok(Accepted { run })
@@ -912,8 +923,18 @@ impl Quiet {
 /// What a run is told, from what a person wants; none for what the manager does itself.
 ///
 /// # Errors
-/// When the run has no such step.
+/// When the run has no such step, or too much is said.
 pub fn into_input(command: Command, row: &RunRow) -> Result<Option<Input>, Problem> {
+    let (said, tasks) = match &command {
+        Command::Cancel { reason } | Command::Pause { reason } => (reason.as_str(), 1),
+        Command::Approve { comment, index, .. } => (comment.as_str(), if index.is_some() { 1 } else { row.approving.max(1) }),
+        Command::Resume {} | Command::Retry { .. } | Command::Discard { .. } => ("", 1),
+    };
+    let most = (SAID_BYTES_MAX as u64).min(SAID_BYTES_MAX_OF_ALL / tasks);
+    if said.len() as u64 > most {
+        let detail = format!("what is said has {} bytes, and at most {most} are kept with each of {}", said.len(), counted(tasks, "task"));
+        return Err(Problem::new(Code::Invalid, detail).help("say less, or name a task"));
+    }
     let keys = |tasks: Vec<TaskName>| {
         let key = |task: TaskName| Ok(TaskKey { step: place(row, &task.step)?, index: task.index });
         tasks.into_iter().map(key).collect::<Result<Vec<_>, Problem>>()

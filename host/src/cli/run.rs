@@ -12,7 +12,7 @@ use super::host::{self, HoldError, Host, Seat};
 use super::output::OutFolder;
 use super::progress::{Progress, finding_line};
 use super::workflow::{load_plugins, prepare, read_inputs, submission};
-use crate::api::{Command, KEY_BYTES_MAX, Offer};
+use crate::api::{self, Command, Offer};
 use crate::journal::{READ_MAX, Store};
 use crate::machine::{Event, TaskKey};
 use crate::manager::{self, Notice};
@@ -76,11 +76,8 @@ pub fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Error> {
     let wait_timeout = arguments.wait_timeout.as_deref().map(parse_duration).transpose();
     let wait_timeout = wait_timeout.map_err(|error| Error::usage(format!("--wait-timeout: {error}")))?;
     let key = arguments.idempotency_key;
-    if let Some(key) = &key
-        && (key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control))
-    {
-        return Err(Error::usage(format!("--idempotency-key: expected 1 to {KEY_BYTES_MAX} bytes, and no control characters")));
-    }
+    let fits = key.as_deref().map_or(Ok(()), api::check_key);
+    fits.map_err(|problem| Error::usage(format!("--idempotency-key: {problem}")))?;
     if let Some(client) = common.remote()? {
         let submission = submission(&arguments.workflow)?;
         let out = arguments.out.as_deref().map(OutFolder::open).transpose()?;
