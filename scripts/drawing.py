@@ -166,7 +166,7 @@ record, as a start after a crash does. Measured {where(result)}; `sandhog bench 
     if concurrent:
         rows = [[f"{row['runs']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", over_alone(row), f"{row['durable']['run_ms']['p50']:,.0f} / {row['durable']['run_ms']['p99']:,.0f}"] for row in concurrent["measured"]]
         text += f"""
-The same 10,000 tasks, spread over runs that 64 clients submit at once. A run is on record, its inputs too, before its client is answered, and each step of it begins and ends on record: with ten tasks to a run that is most of the work.
+The same 10,000 tasks, spread over runs that 64 clients submit at once. A run is on record, its inputs too, before its client is answered, and each step of it begins and ends on record.
 
 {table(["runs", "tasks a second", "journal in memory", "throughput against SQLite alone", "a run, p50 / p99, ms"], rows)}
 
@@ -341,7 +341,7 @@ def proof(results):
     text = f"""# What you can believe, in five minutes
 
 sandhog runs code that you do not trust, and says yes or no to what it made. Two questions decide whether it is of use: does it hold, and what does it cost? For the first there are tests, which fail where it does not: run them. For the second there are figures that commands
-of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others, on {results["task"]["on"]} at `{machine["versions"]["commit"]}` and near it (the report says when and at what commit for each): run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
+of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others, on {results["task"]["on"]} at `{machine["versions"]["commit"]}` for the most part (the report says which were measured elsewhere or on another day): run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
 
 ```text
  somebody's code ──► component ──► [ engine: fuel, deadline, memory, handles ] ──► gate ──► your result
