@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::crew::Workers;
 use super::inputs::{Inputs, Part, keep};
+use super::slots::Lane;
 use super::{Notice, journal};
+use crate::clock::Stopwatch;
 use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
 use crate::model::{
@@ -57,6 +59,8 @@ pub(super) struct Order {
     pub(super) run: RunId,
     pub(super) cancel: CancellationToken,
     pub(super) provider: Provider,
+    /// What bounds how many calls of its run execute at once, where something does beside the host.
+    pub(super) lane: Option<Arc<Lane<(Stopwatch, Order)>>>,
     context: Arc<StepContext>,
     /// Where its input is, in a step that has one task for each.
     part: Option<Arc<Part>>,
@@ -88,6 +92,7 @@ impl Order {
         context: Arc<StepContext>,
         cancel: CancellationToken,
         provider: Provider,
+        lane: Option<Arc<Lane<(Stopwatch, Self)>>>,
     ) -> Option<Self> {
         let (task, call) = match effect {
             Effect::RunWorker { task, attempt, .. } => (task, Call::Worker { attempt }),
@@ -104,6 +109,7 @@ impl Order {
             run: id,
             cancel,
             provider,
+            lane,
             part: context.step.foreach.then(|| context.inputs.part(task.index)),
             context,
             task,

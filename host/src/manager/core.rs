@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Order, StepContext};
 use super::crew::Workers;
 use super::lookup::Lookup;
+use super::slots::Lane;
 use super::{Error, Message};
-use crate::clock::Timestamp;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::journal::{self, Append, Executing, READ_MAX, RunRow, Store};
 use crate::machine::{
-    Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
+    AHEAD_MAX, Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
 };
 use crate::model::{RunId, Workflow};
 
@@ -33,8 +34,20 @@ pub(super) struct Live {
     reading: HashSet<Effect>,
     /// Calls under way.
     under_way: u32,
+    /// Its own bound on how many of them execute at once, where it has one below that of the host.
+    bound: Option<Bound>,
     /// When it is to be looked at again.
     timer: Option<Timestamp>,
+}
+
+/// A run's own bound, and how far ahead of it calls are put on record.
+struct Bound {
+    most: u32,
+    lane: Arc<Lane<(Stopwatch, Order)>>,
+    /// How many calls may be under way.
+    window: usize,
+    /// How many have ended since that was said.
+    ended: usize,
 }
 
 /// The owner of all runs.
@@ -55,7 +68,9 @@ pub(super) struct Core {
     timers: BTreeSet<(Timestamp, RunId)>,
     /// Calls under way: executing, or next in line.
     pub(super) under_way: usize,
-    /// How many may be.
+    /// Those of them that their runs' own bounds keep from executing, whatever slots are free.
+    beyond: usize,
+    /// How many others may be.
     window: usize,
     /// Whether the one call under way is one that the host did not survive before.
     alone: bool,
@@ -92,6 +107,23 @@ struct Turn {
     ended: usize,
 }
 
+impl Live {
+    /// Whether one call or more of those under way may not execute yet, by the run's own bound.
+    fn is_beyond(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| self.under_way > bound.most)
+    }
+}
+
+impl Bound {
+    /// Whether one more call may be put on record as started: one that may execute, or one of those in line for that.
+    fn has_room(&mut self, under_way: u32, beyond: usize) -> bool {
+        if self.ended > 0 {
+            self.window = ahead(self.window, std::mem::take(&mut self.ended), self.most as usize);
+        }
+        under_way < self.most || ((under_way as usize) < self.window && beyond < AHEAD_MAX)
+    }
+}
+
 impl Core {
     pub(super) fn new(store: Arc<dyn Store>, workers: Arc<dyn Workers>, concurrency: usize, host: Host, stop: CancellationToken) -> Self {
         Self {
@@ -105,6 +137,7 @@ impl Core {
             held_up: BTreeSet::new(),
             timers: BTreeSet::new(),
             under_way: 0,
+            beyond: 0,
             window: concurrency,
             alone: false,
             drives: true,
@@ -118,7 +151,7 @@ impl Core {
 
     /// When the next turn is due by itself. With no place free a timer could start nothing: what frees one makes a turn.
     pub(super) fn next_timer(&self) -> Option<Timestamp> {
-        let may_start = self.under_way < self.window && !self.draining && !self.alone;
+        let may_start = self.under_way - self.beyond < self.window && !self.draining && !self.alone;
         let breaker = self.host.next_timer().filter(|_| !self.held_up.is_empty());
         self.timers.first().map(|(at, _)| *at).into_iter().chain(breaker).min().filter(|_| may_start)
     }
@@ -268,7 +301,11 @@ impl Core {
                 let changed = self.host.ended(&provider, counted, now);
                 self.tell_host(changed, turn);
                 if let Some(live) = self.runs.get_mut(&run) {
+                    self.beyond -= usize::from(live.is_beyond());
                     live.under_way -= 1;
+                    if let Some(bound) = &mut live.bound {
+                        bound.ended += 1;
+                    }
                 }
                 // A late answer (its run ended, or the slot was told to stop) is no longer asked for.
                 if let Err(error) = self.tell(run, input, now, turn) {
@@ -302,7 +339,9 @@ impl Core {
     fn adopt(&mut self, id: RunId, run: Run, driven: bool) {
         let cancel = self.stop.child_token();
         let (steps, reading) = (HashMap::new(), HashSet::new());
-        self.runs.insert(id, Live { run, cancel, driven, steps, reading, under_way: 0, timer: None });
+        let bound = run.workflow.concurrency.filter(|most| (*most as usize) < self.concurrency);
+        let bound = bound.map(|most| Bound { most, lane: Arc::new(Lane::new(most)), window: most as usize, ended: 0 });
+        self.runs.insert(id, Live { run, cancel, driven, steps, reading, under_way: 0, bound, timer: None });
         self.eager.insert(id);
     }
 
@@ -383,6 +422,9 @@ impl Core {
     /// Goes on with a run that is in memory.
     fn take_up(&mut self, id: RunId, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
         let Some(live) = self.runs.get_mut(&id) else { return Err(Error::NoSuchRun(id)) };
+        if live.driven && live.run.status == RunStatus::Cancelling {
+            return Err(Rejection::RunIsOver(live.run.status.as_str()).into());
+        }
         live.driven = true;
         self.eager.insert(id);
         if live.run.status == RunStatus::Paused {
@@ -477,18 +519,22 @@ impl Core {
             return;
         }
         while let Some((id, priority, under_way)) = turns.pop() {
-            if self.under_way >= self.window {
+            if self.under_way - self.beyond >= self.window {
                 return; // the rest stays eager
             }
             let Some(live) = self.runs.get_mut(&id) else { continue };
-            let room = live.run.workflow.concurrency.is_none_or(|most| live.under_way < most);
+            let room = live.bound.as_mut().is_none_or(|bound| bound.has_room(live.under_way, self.beyond));
             let (host, workers, providers) = (&self.host, &self.workers, &mut self.providers);
+            // What may not execute yet takes none of the places that a plugin has for those that may.
+            let is_ahead = live.bound.as_ref().is_some_and(|bound| live.under_way >= bound.most);
             let mut refused = !room;
             let mut admits = |plugin: &str| {
                 if !providers.contains_key(plugin) {
                     providers.insert(plugin.to_owned(), workers.providers(plugin));
                 }
-                let free = providers[plugin].iter().any(|provider| host.admits(provider, now));
+                let of_it = &providers[plugin];
+                let free = of_it.iter().any(|provider| host.admits(provider, now))
+                    && !(is_ahead && of_it.iter().any(|provider| provider.concurrency.is_some()));
                 refused |= !free;
                 free
             };
@@ -526,6 +572,7 @@ impl Core {
         let Some(live) = self.runs.get_mut(&id) else { return false };
         live.under_way += 1;
         self.under_way += 1;
+        self.beyond += usize::from(live.is_beyond());
         let changed = self.host.begin(&provider);
         self.tell_host(changed, turn);
         turn.calls.push((id, effect, provider));
@@ -580,13 +627,15 @@ impl Core {
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
         let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs)));
-        Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone(), provider)
+        let lane = live.bound.as_ref().map(|bound| Arc::clone(&bound.lane));
+        Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone(), provider, lane)
     }
 
     /// Forgets a run that has ended, and tells those who wait for that.
     fn let_go(&mut self, id: RunId) {
         let Some(live) = self.runs.get(&id).filter(|live| live.run.status.is_final()) else { return };
         let status = live.run.status;
+        self.beyond -= live.bound.as_ref().map_or(0, |bound| live.under_way.saturating_sub(bound.most) as usize);
         self.set_timer(id, None);
         self.runs.remove(&id);
         self.eager.remove(&id);

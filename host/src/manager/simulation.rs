@@ -10,8 +10,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::attempt::Order;
 use super::core::{Acts, Core, load};
 use super::lookup::Lookup;
+use super::slots::Lane;
 use super::*;
-use crate::clock::{Timestamp, after};
+use crate::clock::{Stopwatch, Timestamp, after};
 use crate::journal::{Append, DeadLetter, Memory, RunRow};
 use crate::machine::{Event, Run, StepState, TaskReason};
 use crate::model::{
@@ -30,6 +31,9 @@ fn now<T>(work: impl Future<Output = T>) -> T {
     work.now_or_never().expect("nothing here waits")
 }
 
+/// Where the calls of a run that has a bound wait.
+type Waiting = Arc<Lane<(Stopwatch, Order)>>;
+
 struct World {
     random: SmallRng,
     time: Timestamp,
@@ -37,8 +41,8 @@ struct World {
     core: Core,
     /// Calls whose start is on record, in line.
     line: Vec<Order>,
-    /// Calls that execute.
-    executing: Vec<Order>,
+    /// Calls that execute, and what bounds how many of their runs do.
+    executing: Vec<(Order, Option<Waiting>)>,
     reading: Vec<(RunId, Lookup)>,
     loading: Vec<RunId>,
     messages: Vec<Message>,
@@ -161,7 +165,16 @@ impl World {
         self.reading.extend(lookups);
         self.loading.extend(loads);
         while self.executing.len() < SLOTS && !self.line.is_empty() {
-            self.executing.push(self.line.remove(0));
+            let mut order = self.line.remove(0);
+            match order.lane.take() {
+                None => self.executing.push((order, None)),
+                Some(lane) => self.executing.extend(lane.enter((Stopwatch::start(), order)).map(|(_, order)| (order, Some(lane)))),
+            }
+        }
+        for (id, live) in &self.core.runs {
+            let executing = self.executing.iter().filter(|(order, _)| order.run == *id).count();
+            let most = live.run.workflow.concurrency;
+            assert!(most.is_none_or(|most| executing <= most as usize), "{executing} calls execute, and {most:?} may");
         }
     }
 
@@ -173,7 +186,7 @@ impl World {
     /// The host ends here and now, and another one starts; perhaps more than once.
     fn crash(&mut self) {
         let mut board: HashMap<RunId, Vec<Executing>> = HashMap::new();
-        for order in &self.executing {
+        for (order, _) in &self.executing {
             board.entry(order.run).or_default().push(order.executing());
         }
         (self.line, self.executing, self.reading, self.loading, self.messages) = (vec![], vec![], vec![], vec![], vec![]);
@@ -222,10 +235,15 @@ impl World {
     /// An executing call ends, somehow.
     fn end_one(&mut self) {
         let place = self.random.random_range(0..self.executing.len());
-        if self.is_poison(&self.executing[place]) {
+        if self.is_poison(&self.executing[place].0) {
             return self.crash();
         }
-        let order = self.executing.swap_remove(place);
+        let (order, lane) = self.executing.swap_remove(place);
+        if let Some(lane) = lane
+            && let Some((_, next)) = lane.leave()
+        {
+            self.executing.push((next, Some(lane)));
+        }
         let Executing { run, task, gate, attempt } = order.executing();
         let (receipt, log, chance) = (Receipt::default(), Log::default(), self.random.random_range(0.0..1.0));
         let fails = self.random.random_bool(0.3);
@@ -553,6 +571,16 @@ fn nobody_waits_for_a_run_that_is_read() {
     assert!(requeued.try_recv().expect("answered").is_ok());
     assert!(matches!(of_none.try_recv().expect("answered"), Err(Error::NoSuchRun(_))));
     let order = acts.orders.into_iter().find(|order| order.run == failed).expect("it goes on");
+
+    // One that is being cancelled is not gone on with.
+    let (reply, mut cancelled) = oneshot::channel();
+    let cancel = Message::Command { run: failed, input: Input::Cancel { reason: "enough".into() }, reply };
+    let (reply, mut resumed) = oneshot::channel();
+    now(core.step([cancel, Message::Resume { run: failed, reply }], time)).expect("the journal works");
+    assert!(cancelled.try_recv().expect("answered").is_ok());
+    let resumed = resumed.try_recv().expect("answered");
+    assert!(matches!(resumed, Err(Error::Rejected(Rejection::RunIsOver("cancelling")))), "{resumed:?}");
+
     let Executing { run, task, attempt, .. } = order.executing();
     let result = Ok(vec![]);
     let input = Input::WorkerEnded { task, attempt, result, receipt: Receipt::default(), log: Log::default(), chance: 0.0 };

@@ -1,8 +1,8 @@
 //! The slots: so many calls at once, each taken from the line of those whose start is on record.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -48,6 +48,41 @@ impl Latencies {
         });
         let micros = 2_f64.powf((class? + 1) as f64 / f64::from(STEPS));
         (total > 0).then(|| Duration::from_secs_f64(micros / 1e6))
+    }
+}
+
+/// The bound of a run on how many of its calls execute at once. Those whose turn comes while so many do wait here, and take no slot.
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    most: u32,
+    /// How many execute, and who waits.
+    calls: Mutex<(u32, VecDeque<T>)>,
+}
+
+impl<T> Lane<T> {
+    pub(super) fn new(most: u32) -> Self {
+        Self { most, calls: Mutex::default() }
+    }
+
+    /// A call whose turn has come, if it may execute now.
+    pub(super) fn enter(&self, call: T) -> Option<T> {
+        let (executing, waiting) = &mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if *executing < self.most {
+            *executing += 1;
+            return Some(call);
+        }
+        waiting.push_back(call);
+        None
+    }
+
+    /// A call has ended: the one that executes in its place, if one waits.
+    pub(super) fn leave(&self) -> Option<T> {
+        let (executing, waiting) = &mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = waiting.pop_front();
+        if next.is_none() {
+            *executing -= 1;
+        }
+        next
     }
 }
 
@@ -127,22 +162,35 @@ impl Slots {
 
 async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>, shared: Arc<Shared>) {
     let mut entered = false;
+    let mut next = None;
     loop {
         let free = Stopwatch::start();
-        let (waiting, order) = match orders.try_recv() {
-            Ok(next) => next,
-            Err(_) => {
-                if std::mem::take(&mut entered) {
-                    shared.scoreboard.leave(number);
+        let (waiting, order, lane) = match next.take() {
+            Some(next) => next,
+            None => {
+                let (waiting, mut order) = match orders.try_recv() {
+                    Ok(next) => next,
+                    Err(_) => {
+                        if std::mem::take(&mut entered) {
+                            shared.scoreboard.leave(number);
+                        }
+                        shared.dry.notify_one();
+                        let Ok(next) = orders.recv().await else { return };
+                        next
+                    }
+                };
+                if orders.is_empty() {
+                    shared.dry.notify_one();
                 }
-                shared.dry.notify_one();
-                let Ok(next) = orders.recv().await else { return };
-                next
+                match order.lane.take() {
+                    None => (waiting, order, None),
+                    Some(lane) => match lane.enter((waiting, order)) {
+                        Some((waiting, order)) => (waiting, order, Some(lane)),
+                        None => continue,
+                    },
+                }
             }
         };
-        if orders.is_empty() {
-            shared.dry.notify_one();
-        }
         let (run, provider) = (order.run, order.provider.clone());
         let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&*provider.component);
         let input = if held_off || shared.draining.load(Ordering::Acquire) {
@@ -154,6 +202,7 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
             shared.latencies.add(free.elapsed().min(waiting.elapsed()));
             order.carry_out(&shared.means).await
         };
+        next = lane.and_then(|lane| lane.leave().map(|(waiting, order)| (waiting, order, Some(lane))));
         let Some(mailbox) = shared.mailbox.upgrade() else { return };
         if mailbox.send(Message::Ended { run, provider, input }).await.is_err() {
             return;
@@ -163,7 +212,30 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Never more at once than may be, never fewer than could be, and in the order of their turns.
+        #[test]
+        fn a_lane_lets_so_many_through_in_order(most in 1_u32..5, ends in prop::collection::vec(any::<bool>(), 0..60)) {
+            let lane = Lane::new(most);
+            let (mut came, mut ended) = (0_u32, 0);
+            let mut began = Vec::new();
+            for ends in ends {
+                if ends && came > ended {
+                    ended += 1;
+                    began.extend(lane.leave());
+                } else {
+                    began.extend(lane.enter(came));
+                    came += 1;
+                }
+                prop_assert_eq!(began.len() as u32 - ended, most.min(came - ended));
+                prop_assert!(began.iter().copied().eq(0..began.len() as u32));
+            }
+        }
+    }
 
     #[test]
     fn quantiles_are_right_to_about_a_tenth() {

@@ -125,18 +125,31 @@ async fn rejected_work_goes_back_with_findings_and_its_former_artifacts() {
 
 #[tokio::test]
 async fn no_more_run_at_once_than_are_allowed_and_a_retry_waits_for_its_time() {
-    let mut wide = step("wide", &[], 0);
-    (wide.foreach, wide.inputs) = (true, vec![InputSource::Files("*".into())]);
-    let files = (0..50).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::new() }).collect();
-    let (handle, running, script) = manage(Script::default(), 3).await;
-    let run = handle
-        .submit(Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![wide] }, vec![files], None)
-        .await
-        .expect("accepted");
-    assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
-    assert_eq!(script.tasks.lock().expect("no panic").len(), 50);
-    assert!((2..=3).contains(&script.most_at_once.load(Ordering::SeqCst)));
-    running.shutdown().await.expect("in good order");
+    // By the host's bound, and by the run's own, of which a turn puts more on record than may execute, too.
+    for (of_the_host, concurrency) in [(3, None), (16, Some(3))] {
+        let mut wide = step("wide", &[], 0);
+        (wide.foreach, wide.inputs) = (true, vec![InputSource::Files("*".into())]);
+        let files = (0..500).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::new() }).collect();
+        let (handle, running, script) = manage(Script::default(), of_the_host).await;
+        let run = handle
+            .submit(Workflow { name: "w".into(), priority: 5, concurrency, steps: vec![wide] }, vec![files], None)
+            .await
+            .expect("accepted");
+        assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
+        assert_eq!(script.tasks.lock().expect("no panic").len(), 500);
+        assert!((2..=3).contains(&script.most_at_once.load(Ordering::SeqCst)));
+        let (mut under_way, mut most) = (0, 0);
+        for record in handle.store().read(&run, 1, usize::MAX).await.expect("reads") {
+            match record.event.name() {
+                "attempt_started" => under_way += 1,
+                "attempt_completed" => under_way -= 1,
+                _ => {}
+            }
+            most = most.max(under_way);
+        }
+        assert!(most > 3, "starts are on record ahead of their turn, and not {most} at the most");
+        running.shutdown().await.expect("in good order");
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub struct Workflow {
     /// Whose turn comes first where places are short: 1 before 2, up to 9.
     #[serde(default = "priority", skip_serializing_if = "is_ordinary")]
     pub priority: u8,
-    /// How many of its calls may be under way at once; absent means as many as the host allows.
+    /// How many of its calls may execute at once; absent means as many as the host allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// Its steps, in the order of the file. `needs` name earlier or later ones, without cycles.
