@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn root() -> PathBuf {
@@ -491,6 +491,8 @@ fn a_bad_file_is_reported_and_the_others_load() {
     std::fs::write(dir.join("two.toml"), "name = \"same\"").expect("writes");
     std::fs::write(dir.join("manifest.wasm"), &good).expect("writes");
     std::fs::write(dir.join("manifest.toml"), "nam = \"x\"\n[limits]\nfuel = \"lots\"\n").expect("writes");
+    std::fs::write(dir.join("piped.wasm"), &good).expect("writes");
+    assert!(Command::new("mkfifo").arg(dir.join("piped.toml")).status().expect("runs").success());
     std::fs::write(dir.join("\u{1b}[2J\u{202e}name.wasm"), "").expect("writes");
     std::fs::write(dir.join("README.md"), "not looked at").expect("writes");
 
@@ -526,6 +528,7 @@ fn a_bad_file_is_reported_and_the_others_load() {
         ("imports.wasm", "wasi:keyvalue/store@0.2.0"),
         ("newer.wasm", "upgrade sandhog"),
         ("one.wasm", "it is named `same`, and so is"),
+        ("piped.wasm", "plugins/piped.toml: it is a FIFO"),
         ("two.wasm", "it is named `same`, and so is"),
         ("manifest.wasm", "did you mean"),
     ];
@@ -544,6 +547,9 @@ fn a_bad_file_is_reported_and_the_others_load() {
     // One that is asked for by name says what is wrong with it; checking finds them all.
     run(folder.path(), &["call", "module"]).exits(2).complains(&["core module", "sandhog pack"]);
     run(folder.path(), &["call", "echo"]).exits(2).complains(&["it is named `echo`, and so is"]);
+    let later = plugins();
+    let of_both = ["call", "echo", "--plugins", "plugins", "--plugins", later.to_str().expect("UTF-8")];
+    run(folder.path(), &of_both).exits(2).complains(&["it is named `echo`, and so is"]);
     run(folder.path(), &["call", "plugins/echo.wasm"]).exits(0);
     let told = run(folder.path(), &["plugins", "check", "--json"]).exits(2).json();
     assert_eq!((&told["good"], told["plugins"].as_array().map(Vec::len)), (&Value::from(false), Some(expected.len())));
@@ -717,7 +723,7 @@ fn all_mistakes_of_a_workflow_are_shown_at_once_each_in_its_place() {
     12:33 inputs from `one`, which `two` does not need | add "one" to `needs`
     13:19 `fuel`: expected an amount of fuel above zero, such as 500M or 2G, found `lots` | -
     13:27 unknown field `time` | known here: fuel, timeout, memory, input, output, log, handles, scratch
-    14:30 `maximum_attempts` counts the first attempt, so it is at least 1 | -
+    14:30 expected `maximum_attempts` to be a whole number from 1 to 1000 | -
     14:42 expected `jitter` to be a number from 0 to 1 | -
     15:47 unknown severity `hihg` | one of info, low, medium, high, critical
     18:6 two steps have the id `two` | give each a name of its own
@@ -913,7 +919,70 @@ fn an_interrupt_cancels_the_run() {
     assert!(ran.out.contains("w cancelled"), "{}", ran.out);
 }
 
+#[test]
+fn a_client_of_mcp_that_leaves_takes_its_calls_back() {
+    use std::io::BufRead as _;
+    let folder = place();
+    let mut child = sandhog(folder.path()).arg("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    let lines = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut heard = lines.map_while(Result::ok).map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+    let mut say = |message: Value| writeln!(input, "{message}").expect("takes it");
+    let about = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } });
+    say(json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about }));
+    assert_eq!(heard.next().expect("an answer")["result"]["serverInfo"]["name"], "sandhog");
+    say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+
+    // What does not fit is told with its place.
+    say(json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "get_run", "arguments": { "run": "latest" } } }));
+    let told = heard.next().expect("an answer")["result"]["content"][0]["text"].to_string();
+    assert!(told.contains("the arguments do not fit: run: UUID"), "{told}");
+    say(json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": "get_run", "arguments": [1] } }));
+    let told = heard.next().expect("an answer")["error"].take();
+    assert_eq!(told["code"], -32602, "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("arguments: ")), "{told}");
+
+    let limits = json!({ "fuel": "1000000T", "timeout": "1h" });
+    let call = json!({ "name": "call_worker", "arguments": { "worker": "spin", "limits": limits }, "_meta": { "progressToken": 1 } });
+    say(json!({ "jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": call }));
+    let began = heard.any(|told| told["params"]["message"].as_str().is_some_and(|text| text.ends_with("attempt_started")));
+    assert!(began, "it is told of");
+    drop(input);
+    assert!(child.wait().expect("ends").success());
+    let runs = run(folder.path(), &["runs", "list", "--json"]).exits(0).json();
+    assert_eq!(runs["runs"][0]["status"], "cancelled");
+}
+
 // --- The rest
+
+#[test]
+fn the_guide_to_json_names_every_field() {
+    let folder = place();
+    write(&folder, "a.txt", "a");
+    write(&folder, "w.toml", "name = \"w\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\ninputs = [\"*.txt\"]\n");
+    let guide = std::fs::read_to_string(root().join("docs/guide/json.md")).expect("reads");
+    let shown: [(&str, &[&str]); 8] = [
+        ("call", &["call", "echo", "--json"]),
+        ("run", &["run", "w.toml", "--json"]),
+        ("runs, dead-letters, journal", &["runs", "list", "--json"]),
+        ("plan", &["plan", "w.toml", "--json"]),
+        ("config", &["config", "show", "--json"]),
+        ("plugins", &["plugins", "list", "--json"]),
+        ("plugins", &["plugins", "inspect", "echo", "--json"]),
+        ("plugins", &["plugins", "check", "--json"]),
+    ];
+    for (section, arguments) in shown {
+        let text = guide.split("\n## ").find_map(|part| part.strip_prefix(section)?.strip_prefix('\n')).expect("a section");
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let told = run(folder.path(), arguments).exits(0).json();
+        // The object's own fields, and those of what is in its lists.
+        let fields = |of: &Value| of.as_object().map_or_else(Vec::new, |of| of.keys().cloned().collect());
+        let inner = told.as_object().expect("an object").values().filter_map(|value| value.get(0)).flat_map(fields);
+        for field in fields(&told).into_iter().chain(inner).filter(|field| field != "schema_version") {
+            assert!(words.contains(&field.as_str()), "{arguments:?}: the section `{section}` does not name `{field}`");
+        }
+    }
+}
 
 #[test]
 fn a_process_that_may_open_too_few_files_does_not_start() {

@@ -17,8 +17,9 @@ use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 use futures_util::future::BoxFuture;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest, CustomResult, ErrorCode, Implementation,
+    JsonObject, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, SubscriptionFilter,
+    Tool, ToolAnnotations,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::transport::stdio_pipes;
@@ -30,6 +31,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::problem::{Code, Problem};
 use crate::client::{
@@ -78,6 +80,7 @@ struct Shared {
     peers: Mutex<Vec<Peer<RoleServer>>>,
     changed: watch::Sender<u64>,
     following: AtomicBool,
+    calls: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -85,8 +88,8 @@ impl Door {
     /// A door that asks whom `connect` finds, and tells its peers when plugins change, until it is stopped.
     #[must_use]
     pub fn open(connect: Connect, stop: CancellationToken) -> Self {
-        let following = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { connect, peers: Mutex::default(), changed: watch::Sender::new(0), following, stop }) }
+        let (peers, changed, following) = (Mutex::default(), watch::Sender::new(0), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { connect, peers, changed, following, calls: TaskTracker::new(), stop }) }
     }
 
     /// Follows the plugins from now on, where somebody wants to be told of them.
@@ -104,13 +107,17 @@ impl Door {
         });
     }
 
-    /// Serves standard input and output until the client leaves.
+    /// Serves standard input and output until the client leaves. The calls that it waits for are taken back then.
     ///
     /// # Errors
     /// When the client does not begin as clients do.
     pub async fn on_stdio(self, stop: CancellationToken) -> Result<(), String> {
+        let calls = self.shared.calls.clone();
         let running = self.serve_with_ct(stdio_pipes(), stop).await.map_err(|error| error.to_string())?;
-        running.waiting().await.map(drop).map_err(|error| error.to_string())
+        let left = running.waiting().await.map(drop).map_err(|error| error.to_string());
+        calls.close();
+        let _ = tokio::time::timeout(NOTICE, calls.wait()).await;
+        left
     }
 
     /// The route that answers HTTP. Who may ask is checked before.
@@ -439,7 +446,7 @@ impl Failed {
 }
 
 fn read<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, Failed> {
-    serde_json::from_value(Value::Object(arguments)).map_err(|error| Failed::Told(format!("the arguments do not fit: {error}")))
+    serde_path_to_error::deserialize(Value::Object(arguments)).map_err(|error| Failed::Told(format!("the arguments do not fit: {error}")))
 }
 
 #[derive(Deserialize)]
@@ -756,7 +763,7 @@ impl ServerHandler for Door {
         }
         let door = self.clone();
         // In a task of its own: a panic there is told to the caller, who would wait for ever otherwise.
-        let called = tokio::spawn(async move { door.call(&name, arguments, &context).await });
+        let called = self.shared.calls.spawn(async move { door.call(&name, arguments, &context).await });
         let told = match called.await {
             Ok(Ok(told)) => told,
             Ok(Err(failed)) => return Ok(CallToolResult::error(vec![ContentBlock::text(failed.text())]).into()),
@@ -764,6 +771,20 @@ impl ServerHandler for Door {
         };
         let failed = matches!(told["status"].as_str(), Some("failed" | "cancelled"));
         Ok(if failed { CallToolResult::structured_error(told) } else { CallToolResult::structured(told) }.into())
+    }
+
+    /// What cannot be read as a request of its method comes here, as does any other method.
+    async fn on_custom_request(&self, request: CustomRequest, _context: RequestContext<RoleServer>) -> Result<CustomResult, ErrorData> {
+        let params = request.params.unwrap_or_default();
+        let wrong = match request.method.as_str() {
+            "tools/call" => serde_path_to_error::deserialize::<_, CallToolRequestParams>(params).err(),
+            "tools/list" => serde_path_to_error::deserialize::<_, PaginatedRequestParams>(params).err(),
+            _ => None,
+        };
+        Err(match wrong {
+            Some(error) => ErrorData::invalid_params(format!("the params do not fit: {error}"), None),
+            None => ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None),
+        })
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
