@@ -281,7 +281,7 @@ def soak(plt):
     told = json.loads(path.read_text())
     counts = told["counts"]
     rows = [[name, f"{count:,}"] for name, count in counts.items()]
-    slopes = [[part["part"], part["isolate"], f"{part['minutes']:.0f}", f"{part['steady_minutes']:.0f}", f"{part['resident_mib']['median']:.0f} MiB ({part['resident_mib']['least']:.0f} to {part['resident_mib']['most']:.0f})", f"{part['slope_mib_per_hour']:+.1f} MiB an hour", f"{part['descriptors_most']}", f"{part['threads_most']}", f"{part['journal_bytes_per_record']:.0f}"] for part in told["parts"]]
+    slopes = [[part["part"], part["on"] + (f" at `{part['commit']}`" if part["commit"] else ""), part["isolate"], f"{part['minutes']:.0f}", f"{part['steady_minutes']:.0f}", f"{part['resident_mib']['median']:.0f} MiB ({part['resident_mib']['least']:.0f} to {part['resident_mib']['most']:.0f})", f"{part['slope_mib_per_hour']:+.1f} MiB an hour", f"{part['descriptors_most']}", f"{part['threads_most']}", f"{part['journal_bytes_per_record']:.0f}"] for part in told["parts"]]
     return [f"""## How it stands up to work
 
 `just soak`: {told["minutes"] / 60:.1f} hours in {len(told["parts"])} parts of a server under good and hostile work from eight clients, with six slow subscribers, plugins that are replaced every few seconds beside junk in the plugin folder, and, for the first
@@ -289,7 +289,7 @@ half of each part, kills at random moments and full disks; in the other half it 
 
 ![memory, descriptors, threads and journal over time](soak.svg)
 
-{table(["part", "`--isolate`", "minutes", "steady", "resident memory, steady", "its slope", "descriptors at most", "threads at most", "bytes of journal a record"], slopes)}
+{table(["part", "when", "`--isolate`", "minutes", "steady", "resident memory, steady", "its slope", "descriptors at most", "threads at most", "bytes of journal a record"], slopes)}
 
 {table(["what happened", "times"], rows)}
 """]
@@ -303,7 +303,7 @@ def fuzzing():
         for line in run.read_text().splitlines():
             row = json.loads(line)
             told = sums.setdefault(row["target"], {"target": row["target"], "seconds": 0, "executions": 0})
-            told |= {"corpus": row["corpus"], "edges": max(row["edges"], told.get("edges", 0)), "found": row["found"]}
+            told |= {"on": row["on"], "corpus": row["corpus"], "edges": max(row["edges"], told.get("edges", 0)), "found": row["found"]}
             told["seconds"] += row["seconds"]
             told["executions"] += row["executions"]
         path.write_text(json.dumps(list(sums.values()), indent=1) + "\n")
@@ -315,6 +315,8 @@ def fuzzing():
 
 Targets of [tests/fuzz](../../tests/fuzz/targets.rs) under libFuzzer (`just fuzz SECONDS`), {sum(row["executions"] for row in rows):,} executions in all. Edges are those that the corpus reaches in the whole host, the standard library and wasmtime included.
 What earlier runs found is [mended](#what-attacks-found), and a seed. CI gives each target up to 2,000 changed seeds beside that. Gates run in their sandbox, where libFuzzer sees no edges of theirs.
+
+Last run on {max(row["on"] for row in rows)}.
 
 {table(["target", "seconds", "executions", "corpus", "edges", "found by the last run"], cells)}
 """]
@@ -464,6 +466,8 @@ def gather(folder):
             {
                 "part": int(path.stem.split("-")[1]),
                 "isolate": told["isolate"],
+                "on": told["on"],
+                "commit": told["commit"],
                 "minutes": told["minutes"],
                 "steady_minutes": round((steady[-1]["at"] - steady[0]["at"]) / 60, 1) if steady else 0,
                 "resident_mib": {"median": round(statistics.median(resident), 1), "least": round(min(resident), 1), "most": round(max(resident), 1)},
