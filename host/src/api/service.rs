@@ -1091,3 +1091,30 @@ fn tell_attempt(view: &mut TaskView, record: &crate::journal::Record, step: &cra
         open.usage = receipt.map(usage_json);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(approving: u64) -> RunRow {
+        let row = json!({
+            "run": RunId(uuid::Uuid::from_u128(1)), "workflow": "w", "status": "running", "priority": 5, "started_at": SystemClock.now(),
+            "changed_at": SystemClock.now(), "version": 1, "steps": ["s"], "tasks": approving, "completed": 0, "failed": 0,
+            "dead_letters": 0, "approving": approving, "attempts": 0, "fuel": 0,
+        });
+        serde_json::from_value(row).expect("a run in a line")
+    }
+
+    proptest! {
+        /// However many tasks wait, what is kept with all of them stays within its bound; said of one, it has that of one.
+        #[test]
+        fn what_is_said_of_many_tasks_is_short(approving in 0_u64..5_000, length in 0_usize..5000, index in prop::option::of(0_u32..9)) {
+            let told = into_input(Command::Approve { step: "s".into(), index, approved: false, comment: "x".repeat(length) }, &row(approving));
+            let tasks = if index.is_some() { 1 } else { approving.max(1) };
+            let fits = length <= 4096 && length as u64 * tasks <= 4 << 20;
+            prop_assert_eq!(told.is_ok(), fits, "{:?}", told);
+        }
+    }
+}

@@ -455,7 +455,13 @@ fn outputs(arguments: &CheckArguments) -> Result<Vec<(Format, Option<PathBuf>)>,
     if pairs.iter().filter(|(_, output)| output.is_none()).count() > 1 {
         return Err(Error::usage("several reports would be mixed on standard output").help("give all but one of them an --output FILE"));
     }
-    for (_, output) in &pairs {
+    for (place, (_, output)) in pairs.iter().enumerate() {
+        if let Some(output) = output
+            && pairs[..place].iter().any(|(_, earlier)| earlier.as_ref() == Some(output))
+        {
+            let help = "give each --format an --output of its own";
+            return Err(Error::usage(format!("--output: two reports would go to {}", output.display())).help(help));
+        }
         if let Some(parent) = output.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
             return Err(Error::usage(format!("--output: there is no folder {}", parent.display())));
         }

@@ -13,6 +13,7 @@ use super::exit::{Error, Exit};
 use super::serve::{LISTEN, RATE, ServeOptions};
 use crate::machine::{Balance, BreakerPolicy};
 use crate::model::Limits;
+use crate::model::limits::show_bytes;
 use crate::model::text::sanitize;
 use crate::report::SCHEMA_VERSION;
 use crate::runtime::{self, Settings as RuntimeSettings, Trial};
@@ -166,7 +167,11 @@ fn rows(common: &Common, serve: &ServeOptions, sources: &Sources) -> Result<Vec<
     row("threads", json!(common.threads.map_or(defaults.threads, |n| n as usize)), sources.source("threads", false));
     let in_file = |is_there: bool| if is_there { "file" } else { "default" };
     row("in_flight", json!(settings.in_flight.unwrap_or(defaults.in_flight)), in_file(settings.in_flight.is_some()));
-    row("memory_total", json!(settings.memory_total.unwrap_or(defaults.memory_total_bytes)), in_file(settings.memory_total.is_some()));
+    row(
+        "memory_total",
+        json!(show_bytes(settings.memory_total.unwrap_or(defaults.memory_total_bytes))),
+        in_file(settings.memory_total.is_some()),
+    );
     let isolate = common.isolate(&settings).as_str();
     row("isolate", isolate.into(), sources.source("isolate", settings.isolate.is_some()));
     let balance = match settings.balance {

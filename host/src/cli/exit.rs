@@ -12,6 +12,9 @@ use crate::report::SCHEMA_VERSION;
 /// How much of an error is printed, in bytes.
 const PRINTED_BYTES_MAX: usize = 64 << 10;
 
+/// What to do where a server is asked that is not there.
+const NOBODY_LISTENS: &str = "`sandhog serve` starts a server; --server, or SANDHOG_SERVER, says which one is asked";
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -163,6 +166,7 @@ impl From<crate::client::Error> for Error {
         match error {
             Client::Refused(problem) => (*problem).into(),
             Client::Place(_) => Self::usage(error),
+            Client::Nobody { ref place, .. } if place.starts_with("http") => Self::engine(&error).help(NOBODY_LISTENS),
             Client::Nobody { .. } | Client::Gone { .. } => Self::engine(error),
         }
     }
@@ -215,7 +219,7 @@ impl From<crate::journal::Error> for Error {
             Journal::Held { .. } => {
                 Self::usage(error).help("this needs the directory to itself: wait until that process has ended, or end it")
             }
-            Journal::Refused { .. } => Self::usage(error).help("remove it, or name another with --state-dir"),
+            Journal::Refused { .. } => Self::usage(error).help("mend that, or name another directory with --state-dir"),
             Journal::ServerRefused { help, .. } => {
                 let help = help.clone();
                 let error = Self::usage(error);
@@ -224,9 +228,8 @@ impl From<crate::journal::Error> for Error {
                     None => error,
                 }
             }
-            Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) | Journal::Away(_) => {
-                Self::engine(error)
-            }
+            Journal::Away(_) => Self::engine(error).help(NOBODY_LISTENS),
+            Journal::Conflict { .. } | Journal::BlobMissing(_) | Journal::Damaged { .. } | Journal::Medium(_) => Self::engine(error),
         }
     }
 }

@@ -11,11 +11,11 @@ use super::host::{self, HoldError, Host, Seat, find};
 use super::output::OutFolder;
 use super::progress::line;
 use super::run::{Watching, leave, watch, write};
-use crate::api::{Command, Offer, StreamQuery, TaskName};
-use crate::client::Message;
+use crate::api::{Code, Command, Offer, StreamQuery, TaskName};
+use crate::client::{Client, Message};
 use crate::clock::{Clock as _, SystemClock, Timestamp, between};
 use crate::journal::{READ_MAX, Record, RunRow, Store};
-use crate::machine::{Event, Rejection, TaskKey};
+use crate::machine::{Event, Rejection, RunStatus, TaskKey};
 use crate::manager;
 use crate::model::RunId;
 use crate::model::limits::{show_bytes, show_fuel};
@@ -235,8 +235,10 @@ async fn list(common: &Common, open: bool, limit: usize, json: bool) -> Result<E
         for breaker in report::breakers(&*store).await? {
             out!("{}", report::breaker_line(&breaker, now));
         }
-        if rows.iter().any(|row| row.ended_at.is_none()) && !store.is_held() {
-            outln!("nobody runs what has not ended: `sandhog runs resume --open` goes on with it");
+        let open = || rows.iter().filter(|row| row.ended_at.is_none());
+        if open().next().is_some() && !store.is_held() {
+            let all = if open().any(|row| row.status != RunStatus::Paused.as_str()) { "--open" } else { "RUN" };
+            outln!("nobody runs what has not ended: `sandhog runs resume {all}` goes on with it");
         }
     }
     Ok(Exit::Passed)
@@ -661,6 +663,7 @@ async fn approve(common: &Common, arguments: ApproveArguments, approved: bool) -
 
 async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> Result<Exit, Error> {
     let store = host::journal(common)?;
+    let mut paused = 0;
     let wanted: Vec<(RunId, u64)> = match run {
         Some(run) if !open => {
             let run = find(&*store, run).await?;
@@ -676,20 +679,36 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
             .runs(None, true, 10_000)
             .await?
             .into_iter()
-            .filter(|row| row.status != "paused")
+            .filter(|row| {
+                let is_paused = row.status == RunStatus::Paused.as_str();
+                paused += usize::from(is_paused);
+                !is_paused
+            })
             .map(|row| (row.run, row.version))
             .collect(),
     };
     drop(store);
     if wanted.is_empty() {
-        errln!("every run has ended");
+        match paused {
+            0 => errln!("every run has ended"),
+            1 => errln!("one run is paused, and every other one has ended: `sandhog runs resume RUN` goes on with it"),
+            _ => errln!("{paused} runs are paused, and every other one has ended: `sandhog runs resume RUN` goes on with one"),
+        }
         return Ok(Exit::Passed);
     }
     let watching = Watching { out: None, json, wait_timeout: None, logs: false };
-    if let Some(client) = common.remote()? {
+    let have_resumed = async |client: Client| {
         for (run, _) in &wanted {
-            client.command(*run, &Command::Resume {}).await?;
+            match client.command(*run, &Command::Resume {}).await {
+                // Of all that are open, one may end meanwhile: its story is told all the same.
+                Err(error) if open && error.code() == Some(Code::Conflict) => {}
+                told => drop(told?),
+            }
         }
+        Ok::<(), Error>(())
+    };
+    if let Some(client) = common.remote()? {
+        have_resumed(client).await?;
         let seat = Seat::Theirs(Box::new(host::journal(common)?));
         return follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit);
     }
@@ -697,9 +716,7 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
     match Host::hold(common, context, Offer::default()).await {
         Err(HoldError::Failed(error)) => Err(error),
         Err(HoldError::Held(client)) => {
-            for (run, _) in &wanted {
-                client.command(*run, &Command::Resume {}).await?;
-            }
+            have_resumed(client).await?;
             let seat = Seat::Theirs(Box::new(host::journal(common)?));
             follow_all(&seat, &wanted, &watching).await.map(|(exit, _)| exit)
         }

@@ -19,8 +19,17 @@ const FILES_MAX: usize = 1_000_000;
 
 /// Reads a workflow file.
 pub fn read_workflow(path: &Path) -> Result<Source, Error> {
-    let text = read_text(path)?;
+    let text = text(path)?;
     Ok(read(&path.display().to_string(), &text)?)
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    if path.extension().is_some_and(|extension| extension == "wasm") {
+        let path = path.display();
+        return Err(Error::usage(format!("{path}: a workflow is a TOML file, and this is a component"))
+            .help(format!("`sandhog call {path}` runs it once")));
+    }
+    read_text(path)
 }
 
 /// Loads every plugin that the workflow names, with a word where that takes a while.
@@ -50,7 +59,7 @@ pub fn read_inputs(source: &Source, path: &Path) -> Result<Vec<Vec<Artifact>>, E
 
 /// A workflow file with the files that it works on, to be sent to a server.
 pub fn submission(path: &Path) -> Result<Submission, Error> {
-    let text = read_text(path)?;
+    let text = text(path)?;
     let source = read(&path.display().to_string(), &text)?;
     let mut inputs: Vec<InputFile> = Vec::new();
     for file in read_inputs(&source, path)?.into_iter().flatten() {
@@ -103,7 +112,7 @@ fn read_file(dir: &Dir, name: &str) -> std::io::Result<Vec<u8>> {
 
 /// A workflow, checked, with its plugins at hand.
 pub fn prepare(common: &Common, path: &Path, slots: Option<u32>) -> Result<(Source, Context), Error> {
-    let (source, problems) = read_all(&path.display().to_string(), &read_text(path)?);
+    let (source, problems) = read_all(&path.display().to_string(), &text(path)?);
     let context = match (common.open(slots), problems.clone()) {
         (Ok(context), _) => context,
         (Err(_), Some(problems)) => return Err(problems.into()),

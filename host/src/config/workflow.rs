@@ -643,22 +643,14 @@ fn read_retry(out: &mut Collector, table: &DeTable<'_>) -> RetryPolicy {
         }
     }
     let policy = RetryPolicy {
-        maximum_attempts: fields.whole(out, "maximum_attempts", 0..=ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
+        maximum_attempts: fields.whole(out, "maximum_attempts", 1..=ATTEMPTS_MAX).unwrap_or(default.maximum_attempts),
         initial_interval: initial.unwrap_or(default.initial_interval),
         backoff_coefficient: fields.number(out, "backoff_coefficient", 1.0..=100.0).unwrap_or(default.backoff_coefficient),
         maximum_interval: maximum.unwrap_or_else(|| default.maximum_interval.max(initial.unwrap_or_default())),
         jitter: fields.number(out, "jitter", 0.0..=1.0).unwrap_or(default.jitter),
         non_retryable,
-        maximum_lost: fields.whole(out, "maximum_lost", 0..=ATTEMPTS_MAX).unwrap_or(default.maximum_lost),
+        maximum_lost: fields.whole(out, "maximum_lost", 1..=ATTEMPTS_MAX).unwrap_or(default.maximum_lost),
     };
-    if policy.maximum_attempts == 0 {
-        let span = fields.get("maximum_attempts").map_or(0..0, toml::Spanned::span);
-        out.push(span, "`maximum_attempts` counts the first attempt, so it is at least 1", None);
-    }
-    if policy.maximum_lost == 0 {
-        let span = fields.get("maximum_lost").map_or(0..0, toml::Spanned::span);
-        out.push(span, "`maximum_lost` is at least 1: the first time counts", None);
-    }
     if policy.maximum_interval < policy.initial_interval {
         let span = fields.get("maximum_interval").map_or(0..0, toml::Spanned::span);
         out.push(span, "`maximum_interval` is shorter than `initial_interval`", None);

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -200,7 +200,10 @@ impl Sqlite {
     /// [`Error::Medium`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Medium(format!("{}: {error}", folder.display()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failed(error),
+            _ => Error::Refused { directory: folder.display().to_string(), reason: format!("it cannot be made: {error}") },
+        })?;
         Self::check_owner(folder)?;
         Self::check_file(folder)?;
         let lock = lock(folder)?;

@@ -42,6 +42,15 @@ pub enum BadPlugin {
     /// The file could not be read.
     #[error(transparent)]
     Intake(#[from] intake::Error),
+    /// What is beside it could not be read.
+    #[error("its manifest {}: {error}", .file.display())]
+    Beside {
+        /// The file beside it.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        error: intake::Error,
+    },
     /// The file is no plugin.
     #[error(transparent)]
     Component(#[from] component::Error),
@@ -245,8 +254,11 @@ pub(super) fn beside(path: &Path) -> Result<Option<String>, intake::Error> {
 
 /// What is written about a plugin: beside it, and inside it what is not said there.
 fn read_manifest(path: &Path, component: &Component) -> Result<Manifest, BadPlugin> {
-    let text = beside(path)?.map(|text| (path.with_extension("toml").display().to_string(), text));
-    parse_manifest(path, text, component)
+    let file = path.with_extension("toml");
+    match beside(path) {
+        Ok(text) => parse_manifest(path, text.map(|text| (file.display().to_string(), text)), component),
+        Err(error) => Err(BadPlugin::Beside { file, error }),
+    }
 }
 
 fn parse_manifest(path: &Path, beside: Option<(String, String)>, component: &Component) -> Result<Manifest, BadPlugin> {

@@ -462,6 +462,8 @@ impl Registry {
             meant = None;
             let (path, toml) = (shown(&entry.path), shown(&entry.path.with_extension("toml")));
             format!(": {path} says that its name is `{}`; call it so, or say another `name` in {toml}", entry.name)
+        } else if plugin.ends_with(".toml") {
+            format!("; a workflow's file is what `sandhog run {}` takes", sanitize(plugin, 200))
         } else if folders.is_empty() {
             "; no plugin folder is named: write plugins = [\"FOLDER\"] into sandhog.toml, or use --plugins FOLDER".to_owned()
         } else {

@@ -65,6 +65,9 @@ impl Shelf {
     }
 
     fn look_into(&mut self, folder: &Path, examined: Option<&Cache>) {
+        // A name that an earlier folder has twice is not left to a later one: nobody said which of the two that is.
+        let twice = |bad: &BadPlugin| if let BadPlugin::Clash { name, .. } = bad { Some(name.clone()) } else { None };
+        let refused: BTreeSet<String> = self.bad.iter().filter_map(|(_, bad)| twice(bad)).collect();
         let mut found: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         match components(folder) {
             Ok(paths) => {
@@ -88,6 +91,10 @@ impl Shelf {
                 }
             } else if let Some(entry) = entries.pop() {
                 let entry = Arc::new(entry);
+                if refused.contains(&name) {
+                    self.shadowed.push(entry);
+                    continue;
+                }
                 match self.plugins.entry(name) {
                     std::collections::btree_map::Entry::Occupied(_) => self.shadowed.push(entry),
                     std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(entry)),

@@ -25,6 +25,7 @@ use super::state::{CommandIo, Parts, Progress, State};
 use super::warm::{Instance, Places, Share};
 use super::{Inner, Kind, MEMORY_PERMIT_BYTES, Plugin, Runtime, isolation, outbound, trap};
 use crate::clock::Stopwatch;
+use crate::model::limits::show_bytes;
 use crate::model::outbound::Canned;
 use crate::model::snapshot::Looks;
 use crate::model::{
@@ -179,6 +180,11 @@ impl Call {
     }
 }
 
+/// What an attempt fails with that has no outcome in time.
+pub(super) fn late(limits: &Limits) -> Failure {
+    Failure::new(FailureKind::DeadlineExceeded, format!("no outcome within the `timeout` of {:?}", limits.timeout))
+}
+
 pub(super) fn refused<T>(failure: Failure) -> Attempt<T> {
     Attempt { result: Err(failure), receipt: Receipt::default(), log: Log::default() }
 }
@@ -239,10 +245,6 @@ impl<'a> Execution<'a> {
         instance.uses += 1;
         let capture = instance.store.data().capture.clone();
 
-        let late = || {
-            let message = format!("no outcome within the `timeout` of {:?}", limits.timeout);
-            Failure::new(FailureKind::DeadlineExceeded, message)
-        };
         let called = {
             let mut call = std::pin::pin!(self.enter(&mut instance, entrance, stdout)); // where it is: it is large
             let mut deadline = std::pin::pin!(tokio::time::sleep_until(self.deadline));
@@ -251,7 +253,7 @@ impl<'a> Execution<'a> {
             let called = poll_fn(|cx| {
                 let mut is_over = |cx: &mut Context<'_>| {
                     if deadline.as_mut().poll(cx).is_ready() {
-                        return Some(Err(Ended::Failure(late())));
+                        return Some(Err(Ended::Failure(late(limits))));
                     }
                     cancelled.as_mut().poll(cx).is_ready().then(|| Err(Ended::Failure(Failure::new(FailureKind::Cancelled, "cancelled"))))
                 };
@@ -266,12 +268,12 @@ impl<'a> Execution<'a> {
                 polled
             });
             // The timer counts milliseconds; an answer that came after the deadline all the same is late.
-            called.await.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late())) } else { Ok(answer) })
+            called.await.and_then(|answer| if Instant::now() > self.deadline { Err(Ended::Failure(late(limits))) } else { Ok(answer) })
         };
         let store = &instance.store;
         let result = called.map_err(|ended| match ended {
             Ended::Failure(failure) => failure,
-            Ended::Error(error) => trap::failure(&error, store.data().limiter.has_refused(), &capture),
+            Ended::Error(error) => trap::failure(&error, limits, store.data().limiter.has_refused(), &capture),
         });
         let result = result.map_err(|failure| match store.data().hooks.denied() {
             Some(denied) => Failure { message: format!("{}\n  {denied}", failure.message), ..failure },
@@ -508,7 +510,7 @@ impl Answer {
     pub(super) fn checked(mut self, output_bytes: u64) -> Result<Self, Failure> {
         let bytes = self.cost_bytes();
         if bytes > output_bytes {
-            let message = format!("{bytes} bytes came back, and the `output` limit is {output_bytes}");
+            let message = format!("{bytes} bytes came back, and the `output` limit is {}", show_bytes(output_bytes));
             return Err(Failure::new(FailureKind::OutputLimit, message));
         }
         let violation = |message: String| Failure::new(FailureKind::ContractViolation, message);

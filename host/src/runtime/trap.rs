@@ -7,7 +7,8 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use super::capture::Capture;
-use crate::model::{Failure, FailureKind};
+use crate::model::limits::{show_bytes, show_fuel};
+use crate::model::{Failure, FailureKind, Limits};
 
 const HOSTCALL_FUEL_TEXT: &str = "fuel allocated for hostcalls has been exhausted";
 const COMPONENT_HANDLES_TEXT: &str = "store handle limit exceeded";
@@ -26,16 +27,18 @@ const FRAMES_MAX: usize = 6;
 const STDERR_LINES_MAX: usize = 3;
 
 /// What an error that ended an instantiation or a call means.
-pub(super) fn failure(error: &wasmtime::Error, memory_refused: bool, capture: &Capture) -> Failure {
+pub(super) fn failure(error: &wasmtime::Error, limits: &Limits, memory_refused: bool, capture: &Capture) -> Failure {
     let kind = kind(error, memory_refused);
     let mut message = match kind {
-        FailureKind::MemoryLimit => "memories and tables together would have grown over the `memory` limit".to_owned(),
-        FailureKind::OutOfFuel => "the `fuel` budget is used up".to_owned(),
+        FailureKind::MemoryLimit => {
+            format!("memories and tables together would have grown over the `memory` limit of {}", show_bytes(limits.memory))
+        }
+        FailureKind::OutOfFuel => format!("the `fuel` budget of {} is used up", show_fuel(limits.fuel)),
         FailureKind::StackOverflow => "the call stack is exhausted".to_owned(),
-        FailureKind::HandleLimit => "more resources open at once than the `handles` limit allows".to_owned(),
+        FailureKind::HandleLimit => format!("more resources open at once than the `handles` limit of {}", limits.handles),
         FailureKind::OutputLimit => match error.downcast_ref::<Stop>() {
-            Some(stop) => stop.to_string(),
-            None => "a value handed to the host is larger than the `output` limit".to_owned(),
+            Some(stop) => format!("{stop} of {}", show_bytes(limits.output)),
+            None => format!("a value handed to the host is larger than the `output` limit of {}", show_bytes(limits.output)),
         },
         FailureKind::Exited => "the plugin called `exit` where an answer was due".to_owned(),
         FailureKind::Trapped => error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), ToString::to_string),

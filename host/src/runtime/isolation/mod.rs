@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpHooks as _};
 
 use self::wire::{Done, Head, Refusal, Request, Start, ToGuest, ToHost, WireAnswer, WireEntrance, WireLooks, WireSubject};
-use super::attempt::{Answer, CANCEL_GRACE, Entrance, cost_bytes, input_refusal, refused};
+use super::attempt::{Answer, CANCEL_GRACE, Entrance, cost_bytes, input_refusal, late, refused};
 use super::capture::Capture;
 use super::outbound::Hooks;
 use super::warm::Places;
@@ -201,7 +201,11 @@ async fn one(inner: &Arc<Inner>, program: &Path, plugin: &Arc<Plugin>, entrance:
 fn held_to_the_contract(done: Done, call: &Call) -> (Result<Answer, Failure>, Receipt, Log) {
     let limits = &call.limits;
     let Done { result, receipt, log, looks } = done;
-    let answer = result.map_err(|failure| Failure::new(failure.kind, failure.message)).and_then(|answer| {
+    let failed = |failure: Failure| match failure.kind {
+        FailureKind::DeadlineExceeded => late(limits), // the process knows what was left of it
+        kind => Failure::new(kind, failure.message),
+    };
+    let answer = result.map_err(failed).and_then(|answer| {
         let answer = match answer {
             WireAnswer::Artifacts(artifacts) => Answer::Artifacts(artifacts),
             WireAnswer::Verdict(verdict) => Answer::Verdict(verdict),
