@@ -480,7 +480,7 @@ fn junit_tells_rejected_from_failed() {
         </testsuite>
         <testsuite name="lint-toml" tests="1" skipped="0" errors="1" failures="0" time="_">
             <testcase name="lint-toml">
-                <error message="could not answer" type="sandhog">good.toml: out_of_fuel: the `fuel` budget of 500 is used up (and 1 more)</error>
+                <error message="could not answer" type="sandhog">good.toml: out_of_fuel: the `fuel` budget of 1K is used up (and 1 more)</error>
             </testcase>
         </testsuite>
     </testsuites>
@@ -493,7 +493,7 @@ fn annotations_are_escaped_and_the_worst_come_first() {
     world.write("b.json", "{\"z\": 1, \"z\": 2}");
     let out = world.run(&["check", "--format", "github"], 1).out;
     insta::assert_snapshot!(out, @r#"
-    ::error title=lint-toml could not answer::good.toml: out_of_fuel: the `fuel` budget of 500 is used up (and 1 more)
+    ::error title=lint-toml could not answer::good.toml: out_of_fuel: the `fuel` budget of 1K is used up (and 1 more)
     ::error title=lint-json duplicate-key,file=b.json,line=1,endLine=1,col=10,endColumn=16::the name "z" stands in line 1 already, and which of them counts differs from reader to reader
     ::error title=lint-json duplicate-key,file=src/it's 100%25 <ok> & ü.json,line=2,endLine=2,col=2,endColumn=16::the name "a%250A,b: c" stands in line 1 already, and which of them counts differs from reader to reader
     "#);

@@ -936,17 +936,18 @@ fn a_client_of_mcp_that_leaves_takes_its_calls_back() {
     // What does not fit is told with its place.
     say(json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "get_run", "arguments": { "run": "latest" } } }));
     let told = heard.next().expect("an answer")["result"]["content"][0]["text"].to_string();
-    assert!(told.contains("the arguments do not fit: run: UUID"), "{told}");
+    assert!(told.contains("the arguments do not fit: run: "), "{told}");
     say(json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": "get_run", "arguments": [1] } }));
     let told = heard.next().expect("an answer")["error"].take();
     assert_eq!(told["code"], -32602, "{told}");
     assert!(told["message"].as_str().is_some_and(|text| text.contains("arguments: ")), "{told}");
 
-    let limits = json!({ "fuel": "1000000T", "timeout": "1h" });
+    let limits = json!({ "fuel": "1000T", "timeout": "1h" });
     let call = json!({ "name": "call_worker", "arguments": { "worker": "spin", "limits": limits }, "_meta": { "progressToken": 1 } });
     say(json!({ "jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": call }));
-    let began = heard.any(|told| told["params"]["message"].as_str().is_some_and(|text| text.ends_with("attempt_started")));
-    assert!(began, "it is told of");
+    let began = |told: &Value| told["params"]["message"].as_str().is_some_and(|text| text.ends_with("run_started"));
+    let told = heard.find(|told| told["id"] == 4 || began(told)).expect("a message");
+    assert!(began(&told), "{told}");
     drop(input);
     assert!(child.wait().expect("ends").success());
     let runs = run(folder.path(), &["runs", "list", "--json"]).exits(0).json();

@@ -819,7 +819,7 @@ fn mistakes_in_the_new_fields_are_told_with_what_to_do() {
         "one of fail, dead_letter, pause",
         "`trapped` is never tried again",
         "unknown kind of failure `sometimes`",
-        "`maximum_lost` is at least 1",
+        "expected `maximum_lost` to be a whole number from 1 to 1000",
     ] {
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }

@@ -767,7 +767,8 @@ fn subject(files: &[(&str, &'static str)]) -> Subject {
 #[test]
 fn judges_files() {
     let plugin = load("judges_files");
-    let subject = Subject { task: Some(task("{}")), usage: Some(Receipt::default()), ..subject(&[("b/two.txt", "two"), ("a.txt", "one")]) };
+    let subject =
+        Subject { task: Some(task("{}").into()), usage: Some(Receipt::default()), ..subject(&[("b/two.txt", "two"), ("a.txt", "one")]) };
     let verdict = block_on(runtime().check(&plugin, subject.clone(), defaults())).result.expect("a verdict");
     assert_eq!(verdict.decision, Decision::Pass);
     assert_eq!(verdict.summary, "written false, outside false, inputs 1, usage true");

@@ -1,6 +1,8 @@
 //! A workflow and what it names, looked at before anything runs: plugins that must be there and may do what they ask for, and files
 //! for its globs. Where the files come from is the caller's business: a folder, or what came with a request.
 
+use std::collections::HashSet;
+
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::config::Problems;
@@ -11,6 +13,8 @@ use crate::runtime::Kind;
 
 /// How many bytes of input files a run may have: they are kept in memory.
 pub const INPUT_FILES_BYTES_MAX: u64 = 2 << 30;
+/// How many files the steps of a workflow may work on together, each counted for each step.
+const INPUT_FILES_MAX: u64 = 4_000_000;
 
 /// Why the inputs of a workflow are not there.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +112,11 @@ pub fn match_inputs(
     names: &[String],
     mut read: impl FnMut(&str) -> std::io::Result<Artifact>,
 ) -> Result<Vec<Vec<Artifact>>, InputError> {
-    let mut total = 0;
+    let (mut total, mut count) = (0, 0);
     let mut files = Vec::with_capacity(source.workflow.steps.len());
     for step in &source.workflow.steps {
         let mut of_step: Vec<Artifact> = Vec::new();
+        let mut known = HashSet::new();
         for input in &step.inputs {
             let InputSource::Files(glob) = input else { continue };
             let matcher = matcher(glob)?;
@@ -121,8 +126,13 @@ pub fn match_inputs(
                 return Err(source.input_problem(glob, format!("no file matches `{glob}`"), Some(help)).into());
             }
             for name in matched {
-                if of_step.iter().any(|file| file.name == *name) {
+                if !known.insert(name) {
                     continue;
+                }
+                count += 1;
+                if count > INPUT_FILES_MAX {
+                    let why = format!("the inputs are more than {INPUT_FILES_MAX} files, counted for each step that works on them");
+                    return Err(InputError::Refused(why));
                 }
                 let file = read(name).map_err(|error| source.input_problem(glob, format!("{name} cannot be read: {error}"), None))?;
                 total += file.content.len() as u64;

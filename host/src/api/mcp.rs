@@ -81,6 +81,8 @@ struct Shared {
     changed: watch::Sender<u64>,
     following: AtomicBool,
     calls: TaskTracker,
+    /// Cancelled when the one client of standard input has left.
+    left: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -89,7 +91,8 @@ impl Door {
     #[must_use]
     pub fn open(connect: Connect, stop: CancellationToken) -> Self {
         let (peers, changed, following) = (Mutex::default(), watch::Sender::new(0), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { connect, peers, changed, following, calls: TaskTracker::new(), stop }) }
+        let (calls, left) = (TaskTracker::new(), CancellationToken::new());
+        Self { shared: Arc::new(Shared { connect, peers, changed, following, calls, left, stop }) }
     }
 
     /// Follows the plugins from now on, where somebody wants to be told of them.
@@ -112,9 +115,10 @@ impl Door {
     /// # Errors
     /// When the client does not begin as clients do.
     pub async fn on_stdio(self, stop: CancellationToken) -> Result<(), String> {
-        let calls = self.shared.calls.clone();
+        let (calls, has_left) = (self.shared.calls.clone(), self.shared.left.clone());
         let running = self.serve_with_ct(stdio_pipes(), stop).await.map_err(|error| error.to_string())?;
         let left = running.waiting().await.map(drop).map_err(|error| error.to_string());
+        has_left.cancel();
         calls.close();
         let _ = tokio::time::timeout(NOTICE, calls.wait()).await;
         left
@@ -291,9 +295,15 @@ impl Door {
         let submission = one_task(worker, params, limits, inputs).map_err(Failed::Told)?;
         let run = client.submit(&submission, None).await?;
         let wait = wait_seconds.map_or(WAIT, Duration::from_secs);
+        let taken_back = async {
+            tokio::select! {
+                () = context.ct.cancelled() => {}
+                () = self.shared.left.cancelled() => {}
+            }
+        };
         let watched = tokio::select! {
             watched = watch_run(client, run, wait, context) => watched,
-            () = context.ct.cancelled() => {
+            () = taken_back => {
                 // Nobody wants it any more: the run was for this call alone.
                 let _ = client.command(run, &Command::Cancel { reason: "the caller took the call back".to_owned() }).await;
                 return Err(Failed::Told("cancelled".to_owned()));

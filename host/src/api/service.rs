@@ -3,7 +3,7 @@
 //! Commands go to the manager, and are in the journal when they return. Queries read the journal and the registry. Nothing here
 //! grants anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -634,11 +634,14 @@ impl Service {
         let query = LettersQuery { run, workflow, step, reason, after: None, limit: None };
         let there = self.store().dead_letters(run).await?;
         let mut chosen: Vec<&DeadLetter> = there.iter().filter(|letter| letters.is_empty() && fits(letter, &query)).collect();
-        for name in &letters {
-            let found = there.iter().find(|letter| letter_name(letter) == *name);
+        let named: HashMap<String, &DeadLetter> = match letters.is_empty() {
+            true => HashMap::new(),
+            false => there.iter().map(|letter| (letter_name(letter), letter)).collect(),
+        };
+        for name in letters.iter().collect::<BTreeSet<_>>() {
             let missing =
                 || Problem::new(Code::NotFound, format!("there is no dead letter {name}")).help("GET /v1/dead-letters lists them");
-            chosen.push(found.ok_or_else(missing)?);
+            chosen.push(named.get(name).ok_or_else(missing)?);
         }
         let mut by_run: BTreeMap<RunId, Vec<TaskKey>> = BTreeMap::new();
         for letter in &chosen {

@@ -82,7 +82,9 @@ impl Known {
             let Some(last) = records.last() else { break };
             self.version = last.version;
             for record in records {
-                if let Event::StepStarted { inputs, .. } = &record.event {
+                if let Event::StepStarted { inputs, .. } = &record.event
+                    && !self.inputs.contains(inputs)
+                {
                     self.inputs.push(*inputs);
                 }
                 for artifact in made(record.event) {

@@ -56,7 +56,8 @@ pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
 
 /// The content with as many of the fixes as do not touch each other, and how many those are.
 fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
-    let mut taken: Vec<(usize, usize, &str)> = Vec::new();
+    // By their places, and how many were taken before: within a fix, edits of one place follow each other.
+    let mut taken: BTreeMap<(usize, usize, usize), &str> = BTreeMap::new();
     let mut made = 0;
     let text = std::str::from_utf8(before).ok();
     for fix in fixes {
@@ -72,16 +73,17 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
             start <= end && *end <= before.len() && is_whole(*start) && is_whole(*end)
         };
         let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
-        let apart = |a: &(usize, usize, &str), b: &(usize, usize, &str)| a.1 < b.0 || b.1 < a.0;
-        let clear = edits.iter().all(|edit| taken.iter().all(|other| apart(edit, other)));
+        // Of those taken the ends are in the order of the beginnings: the last that begins before an edit's end is the one to look at.
+        let before_end = |end: usize| taken.range(..=(end, usize::MAX, usize::MAX)).next_back();
+        let clear = edits.iter().all(|(start, end, _)| before_end(*end).is_none_or(|((_, other_end, _), _)| other_end < start));
         if edits.len() == fix.edits.len() && !edits.is_empty() && edits.iter().all(inside) && in_order && clear {
-            taken.extend(edits);
+            let first = taken.len();
+            taken.extend((first..).zip(edits).map(|(number, (start, end, replacement))| ((start, end, number), replacement)));
             made += 1;
         }
     }
-    taken.sort();
     let (mut after, mut at) = (Vec::with_capacity(before.len()), 0);
-    for (start, end, replacement) in taken {
+    for ((start, end, _), replacement) in taken {
         after.extend_from_slice(before.get(at..start).unwrap_or_default());
         after.extend_from_slice(replacement.as_bytes());
         at = at.max(end);
@@ -108,6 +110,8 @@ fn replace(root: &Path, name: &str, before: &[u8], after: &[u8]) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::Edit;
 
@@ -126,6 +130,31 @@ mod tests {
         assert_eq!(apply("aé".as_bytes(), &[&fix(&[(2, 3, "")])]), ("aé".as_bytes().to_vec(), 0), "within a character");
         let crossed = fix(&[(2, 7, "y"), (0, 5, "x")]);
         assert_eq!(apply(b"abcdefgh", &[&crossed]), (b"abcdefgh".to_vec(), 0), "edits of one fix that overlap");
+    }
+
+    proptest! {
+        /// As by comparing each edit with all that were taken before.
+        #[test]
+        fn fixes_are_taken_in_their_order_as_long_as_none_touches_another(
+            fixes in prop::collection::vec(prop::collection::vec((0_u64..24, 0_u64..4), 1..3), 0..12),
+        ) {
+            let fixes: Vec<Fix> = fixes.iter().map(|edits| {
+                fix(&edits.iter().map(|(start, length)| (*start, (start + length).min(24), "x")).collect::<Vec<_>>())
+            }).collect();
+            let (mut taken, mut made): (Vec<(u64, u64)>, usize) = (Vec::new(), 0);
+            for fix in &fixes {
+                let mut edits: Vec<(u64, u64)> = fix.edits.iter().map(|edit| (edit.start, edit.end)).collect();
+                edits.sort_unstable();
+                let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+                if in_order && edits.iter().all(|(start, end)| taken.iter().all(|other| end < &other.0 || other.1 < *start)) {
+                    taken.extend(edits);
+                    made += 1;
+                }
+            }
+            let length = 24 + taken.len() as u64 - taken.iter().map(|(start, end)| end - start).sum::<u64>();
+            let (after, told) = apply(&[b'a'; 24], &fixes.iter().collect::<Vec<_>>());
+            prop_assert_eq!((after.len() as u64, told), (length, made));
+        }
     }
 
     #[test]

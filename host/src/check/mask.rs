@@ -1,7 +1,7 @@
 //! What is found by a gate whose manifest says `masked` is shown in no report: not in the line that is quoted, and not in
 //! what another gate says or wrote about the same place.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Raw;
 use super::tree::Tree;
@@ -65,6 +65,9 @@ impl Secrets {
     }
 }
 
+/// How many characters of one file are taken as parts of its lines, all places together; of what is beyond, the whole lines are.
+const PART_CHARS_MAX: usize = 8 << 20;
+
 /// The texts that the findings of masked gates cover, line by line.
 pub(super) fn secrets(raws: &[Raw], tree: &Tree) -> Secrets {
     let mut secrets = Secrets::default();
@@ -77,9 +80,7 @@ pub(super) fn secrets(raws: &[Raw], tree: &Tree) -> Secrets {
         let Ok(content) = tree.snapshot.content(path) else { continue };
         let text = text_of(&content);
         let lines: Vec<&str> = text.lines().collect();
-        for span in spans {
-            covered(&lines, span).iter().for_each(|secret| secrets.add(secret));
-        }
+        covered(&lines, &spans).iter().for_each(|secret| secrets.add(secret));
     }
     secrets
 }
@@ -98,21 +99,59 @@ fn text_of(content: &[u8]) -> String {
     }
 }
 
-/// The lines, or parts of lines, that a place covers.
-fn covered(lines: &[&str], span: Span) -> Vec<String> {
-    let (first, last) = (span.start_line.max(1) as usize, span.end_line.max(span.start_line) as usize);
-    let lines = lines.iter().enumerate().skip(first - 1).take(last + 1 - first);
-    // A place without a width is a line: which part of it is meant, nobody said.
-    let whole = first == last && span.end_column <= span.start_column;
-    let part = |(at, line): (usize, &&str)| {
-        if whole {
-            return line.trim().to_owned();
+/// The lines, or parts of lines, that places cover, each once. A gate may name very many places, which lie one upon the other: a line that
+/// is within one is looked at once, and of each place at most the two at its ends.
+fn covered(lines: &[&str], spans: &[Span]) -> BTreeSet<String> {
+    let mut parts = BTreeSet::new();
+    let mut add = |part: &str| {
+        let part = part.trim();
+        if part.len() >= BYTES_MIN && !parts.contains(part) {
+            parts.insert(part.to_owned());
         }
-        let from = if at + 1 == first { span.start_column.max(1) as usize - 1 } else { 0 };
-        let to = if at + 1 == last { span.end_column.max(1) as usize - 1 } else { usize::MAX };
-        line.chars().skip(from).take(to.saturating_sub(from)).collect::<String>().trim().to_owned()
     };
-    lines.map(part).filter(|part| part.len() >= BYTES_MIN).collect()
+    let mut letters: BTreeMap<usize, Vec<char>> = BTreeMap::new();
+    let mut room = PART_CHARS_MAX;
+    // How many more places the line has within than the one before.
+    let mut change = vec![0_i64; lines.len() + 1];
+    for span in spans {
+        let (first, last) = (span.start_line.max(1) as usize - 1, span.end_line.max(span.start_line).max(1) as usize - 1);
+        let mut whole = |first: usize, end: usize| {
+            let end = end.min(lines.len());
+            if first < end {
+                change[first] += 1;
+                change[end] -= 1;
+            }
+        };
+        // A place without a width is a line: which part of it is meant, nobody said.
+        if first == last && span.end_column <= span.start_column {
+            whole(first, first + 1);
+            continue;
+        }
+        whole(first + 1, last);
+        let from = |line: usize| if line == first { span.start_column.max(1) as usize - 1 } else { 0 };
+        let to = |line: usize| if line == last { span.end_column.max(1) as usize - 1 } else { usize::MAX };
+        for line in BTreeSet::from([first, last]) {
+            let Some(text) = lines.get(line) else { continue };
+            let letters = letters.entry(line).or_insert_with(|| text.chars().collect());
+            let to = to(line).min(letters.len());
+            let part = letters.get(from(line)..to).unwrap_or_default();
+            match room.checked_sub(part.len()) {
+                Some(left) => {
+                    room = left;
+                    add(&part.iter().collect::<String>());
+                }
+                None => whole(line, line + 1),
+            }
+        }
+    }
+    let mut within = 0;
+    for (line, change) in lines.iter().zip(change) {
+        within += change;
+        if within > 0 {
+            add(line);
+        }
+    }
+    parts
 }
 
 /// Hides the secrets in all that a gate said and wrote. A fix that has one in it is not told: it could not be made as it is
@@ -167,12 +206,14 @@ mod tests {
     fn what_a_place_covers_is_stars_wherever_it_stands() {
         let text: Vec<&str> = "a = 'tok\u{e9}n-value'\nbegin-key\nmiddle-of-key\nend-key tail\n".lines().collect();
         let span = |start_line, start_column, end_line, end_column| Span { start_line, start_column, end_line, end_column };
-        assert_eq!(covered(&text, span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
-        assert_eq!(covered(&text, span(2, 1, 4, 8)), ["begin-key", "middle-of-key", "end-key"]);
-        assert_eq!(covered(&text, span(9, 1, 9, 5)), Vec::<String>::new());
-        assert_eq!(covered(&text, span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
+        let covers = |span: Span| covered(&text, &[span]).into_iter().collect::<Vec<_>>();
+        assert_eq!(covers(span(1, 6, 1, 17)), ["tok\u{e9}n-value"]);
+        assert_eq!(covers(span(2, 1, 4, 8)), ["begin-key", "end-key", "middle-of-key"]);
+        assert_eq!(covers(span(4, 1, 9, 5)), ["end-key tail"], "beyond the end");
+        assert_eq!(covers(span(9, 1, 9, 5)), Vec::<String>::new());
+        assert_eq!(covers(span(3, 1, 3, 1)), ["middle-of-key"], "a line without columns is the whole line");
         let mut secrets = Secrets::default();
-        covered(&text, span(1, 6, 1, 17)).iter().for_each(|secret| secrets.add(secret));
+        covered(&text, &[span(1, 6, 1, 17)]).iter().for_each(|secret| secrets.add(secret));
         assert_eq!(secrets.mask("x tok\u{e9}n-value y"), "x *********** y");
         assert_eq!(secrets.mask("it begins tok\u{e9}n-val..."), "it begins *********...", "a part of it");
         assert_eq!(secrets.mask("a value of 11 characters"), "a value of 11 characters");
@@ -181,5 +222,16 @@ mod tests {
         };
         assert_eq!(text_of(&utf16([0xff, 0xfe], u16::to_le_bytes)), "k=\u{e9}");
         assert_eq!(text_of(&utf16([0xfe, 0xff], u16::to_be_bytes)), "k=\u{e9}");
+    }
+
+    /// By looking at each line for each place, or at a long one for each part of it, this would take minutes.
+    #[test]
+    fn a_great_many_places_are_looked_at_soon() {
+        let (wide, many) = ("x y".repeat(1 << 20), vec!["secret-value"; 100_000]);
+        let whole = Span { start_line: 1, start_column: 1, end_line: u32::MAX, end_column: 1 };
+        assert_eq!(covered(&many, &vec![whole; 100_000]).len(), 1);
+        let part = |n: u32| Span { start_line: 1, start_column: n, end_line: 1, end_column: u32::MAX };
+        let told = covered(&[&wide], &(1..100_000).map(part).collect::<Vec<_>>());
+        assert!(told.contains(wide.trim()) && told.len() < 10, "the whole line, once there is no room for parts of it: {}", told.len());
     }
 }

@@ -110,6 +110,7 @@ pub fn config(common: &Common, command: &ConfigCommand, sources: &Sources) -> Re
     for row in rows {
         let value = match &row.value {
             Value::Null => "-".to_owned(),
+            Value::Number(bytes) if row.name == "memory_total" => show_bytes(bytes.as_u64().unwrap_or_default()),
             Value::String(text) => text.clone(),
             Value::Array(items) if items.is_empty() => "-".to_owned(),
             Value::Array(items) => {
@@ -167,11 +168,7 @@ fn rows(common: &Common, serve: &ServeOptions, sources: &Sources) -> Result<Vec<
     row("threads", json!(common.threads.map_or(defaults.threads, |n| n as usize)), sources.source("threads", false));
     let in_file = |is_there: bool| if is_there { "file" } else { "default" };
     row("in_flight", json!(settings.in_flight.unwrap_or(defaults.in_flight)), in_file(settings.in_flight.is_some()));
-    row(
-        "memory_total",
-        json!(show_bytes(settings.memory_total.unwrap_or(defaults.memory_total_bytes))),
-        in_file(settings.memory_total.is_some()),
-    );
+    row("memory_total", json!(settings.memory_total.unwrap_or(defaults.memory_total_bytes)), in_file(settings.memory_total.is_some()));
     let isolate = common.isolate(&settings).as_str();
     row("isolate", isolate.into(), sources.source("isolate", settings.isolate.is_some()));
     let balance = match settings.balance {

@@ -249,7 +249,9 @@ impl Watch<'_> {
                         None => report = RunReport::begin(&record),
                         Some(report) => report.add(&record),
                     }
-                    if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
+                    if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event)
+                        && report.tells_inputs(*step)
+                    {
                         let listed = manager::inputs_of(&*store, inputs).await?;
                         report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
                     }

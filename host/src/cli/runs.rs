@@ -309,7 +309,9 @@ async fn show(common: &Common, run: &str, json: bool) -> Result<Exit, Error> {
             Some(report) => report.add(&record),
         }
         let Some(report) = &mut report else { return Ok(()) };
-        if let Event::StepStarted { step, inputs, .. } = &record.event {
+        if let Event::StepStarted { step, inputs, .. } = &record.event
+            && report.tells_inputs(*step)
+        {
             let listed = manager::inputs_of(&*store, inputs).await?;
             report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
         }

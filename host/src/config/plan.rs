@@ -6,7 +6,6 @@ use globset::GlobBuilder;
 
 use super::reader::{Collector, Problems};
 use super::workflow::{Reading, Use};
-use crate::model::text::did_you_mean;
 use crate::model::workflow::PLAN_NAME;
 use crate::model::{Expansion, InputSource, Step};
 
@@ -18,6 +17,8 @@ pub const PLAN_BYTES_MAX: u64 = 64 << 10;
 const GLOBS_MAX: usize = 1_000;
 const BESIDE_MAX: usize = 10_000;
 const GIVEN_MAX: usize = 100_000;
+/// How many names of plugins the steps of one plan may keep in all: of those that plans of theirs may use.
+const ALLOWED_MAX: usize = 50_000;
 
 /// Reads a plan from its text. Each step comes under the name that it has in the run, `prefix/id`, with the places of the
 /// artifacts beside the plan that its globs match; `beside` has their names. What a plan may not say, its steps have from
@@ -45,6 +46,13 @@ pub fn read(text: &str, parent: &Step, prefix: &str, beside: &[&str]) -> Result<
             out.push(0..0, format!("{found} {what} are more than the {most} that there may be"), None);
             return out.finish(Vec::new());
         }
+    }
+    // Each of these keeps the names of what its own plans may use.
+    let nested = steps.iter().filter(|step| step.expand.is_some()).count();
+    if nested * (expansion.workers.len() + expansion.gates.len()) > ALLOWED_MAX {
+        let message = format!("{nested} steps with `expand` are too many, where plans may use so many workers and gates");
+        out.push(0..0, message, Some(format!("the product of both is at most {ALLOWED_MAX}")));
+        return out.finish(Vec::new());
     }
     let mut given = 0;
     let mut plan = Vec::with_capacity(steps.len());
@@ -78,7 +86,7 @@ fn check_allowed(out: &mut Collector, expansion: &Expansion, plugin: &Use, span:
     if allowed.iter().any(|allowed| allowed == name) {
         return;
     }
-    let help = match did_you_mean(name, allowed.iter().map(String::as_str)) {
+    let help = match out.meant(name, allowed.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None if allowed.is_empty() => format!("this plan may use no {what}"),
         None => format!("one of {}", allowed.join(", ")),
@@ -114,7 +122,7 @@ fn in_run(step: Step, parent: &Step, expansion: &Expansion, prefix: &str) -> Ste
         InputSource::Step { from, name } => InputSource::Step { from: named(&from), name },
         InputSource::Files(glob) => InputSource::Files(glob),
     });
-    let nested = Expansion { depth_max: expansion.depth_max.saturating_sub(1), ..expansion.clone() };
+    let nested = || Expansion { depth_max: expansion.depth_max.saturating_sub(1), ..expansion.clone() };
     Step {
         id: named(&step.id),
         needs: step.needs.iter().map(|need| named(need)).collect(),
@@ -123,7 +131,7 @@ fn in_run(step: Step, parent: &Step, expansion: &Expansion, prefix: &str) -> Ste
         on_exhausted: parent.on_exhausted,
         optional: parent.optional,
         maximum_revisions: if step.gates.is_empty() && step.expand.is_none() { 0 } else { parent.maximum_revisions },
-        expand: step.expand.map(|_| nested),
+        expand: step.expand.map(|_| nested()),
         ..step
     }
 }
@@ -197,8 +205,8 @@ mod tests {
         assert_eq!(problems("[[step]]\nid = \"a\"\nworker = \"rm\""), ["3:10: the worker `rm` is not one that this plan may use"]);
         assert_eq!(problems("name = \"x\"\nstep = []"), ["1:1: unknown field `name`"]);
         assert_eq!(problems(""), ["1:1: there is no step"]);
-        let globs = format!("[[step]]\nid = \"a\"\nworker = \"lint\"\ninputs = [{}]\n", "\"*\", ".repeat(1_001));
-        assert_eq!(problems(&globs), ["1:1: 1001 globs are more than the 1000 that there may be"]);
+        let of_globs = |id: &str| format!("[[step]]\nid = \"{id}\"\nworker = \"lint\"\ninputs = [{}]\n", "\"*\", ".repeat(501));
+        assert_eq!(problems(&(of_globs("a") + &of_globs("b"))), ["1:1: 1002 globs are more than the 1000 that there may be"]);
         let names: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
         let beside: Vec<&str> = names.iter().map(String::as_str).collect();
         let all: String = (0..11).map(|n| format!("[[step]]\nid = \"a{n}\"\nworker = \"lint\"\ninputs = [\"*\"]\n")).collect();

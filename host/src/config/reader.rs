@@ -118,6 +118,16 @@ impl Collector {
         Self { text: Arc::new(NamedSource::new(&file, blank_controls(text))), file, problems: Vec::new() }
     }
 
+    /// Whether no more problems are told.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= PROBLEMS_MAX
+    }
+
+    /// What a word may have been meant to be, while that is told.
+    pub(super) fn meant<'a>(&self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        if self.is_full() { None } else { did_you_mean(word, candidates) }
+    }
+
     /// Parses the file, with all of its errors of syntax collected.
     pub(super) fn parse<'i>(&mut self, text: &'i str) -> DeTable<'i> {
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -134,7 +144,7 @@ impl Collector {
     }
 
     pub(super) fn push(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
-        if self.problems.len() >= PROBLEMS_MAX {
+        if self.is_full() {
             return;
         }
         let text = self.text.inner();
@@ -167,8 +177,8 @@ impl Collector {
     pub(super) fn fields<'t, 'i>(&mut self, table: &'t DeTable<'i>, known: &'static [&'static str]) -> Fields<'t, 'i> {
         for (key, _) in table {
             let name: &str = key.get_ref();
-            if !known.contains(&name) {
-                let help = match did_you_mean(name, known.iter().copied()) {
+            if !known.contains(&name) && !self.is_full() {
+                let help = match self.meant(name, known.iter().copied()) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
@@ -243,6 +253,15 @@ impl<'t, 'i> Fields<'t, 'i> {
                 &[]
             }
         }
+    }
+
+    /// A list of at most so many.
+    pub(super) fn short_list(&self, out: &mut Collector, name: &str, most: usize) -> &'t [Spanned<DeValue<'i>>] {
+        let list = self.list(out, name);
+        if let Some(beyond) = list.get(most) {
+            out.push(beyond.span(), format!("`{name}` has {} entries, and may have {most} at most", list.len()), None);
+        }
+        &list[..list.len().min(most)]
     }
 
     pub(super) fn strings(&self, out: &mut Collector, name: &str) -> Vec<(&'t str, Range<usize>)> {

@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
-use super::reader::{Collector, Fields, Problems, to_json_map};
+use super::reader::{Collector, FILE_BYTES_MAX, Fields, Problems, to_json_map};
 use crate::model::limits::{LIMIT_NAMES, LimitsPatch, parse_duration};
-use crate::model::text::did_you_mean;
 use crate::model::workflow::{PRIORITY, STEPS_MAX};
 use crate::model::{Expansion, FailureKind, GateUse, InputSource, OnExhausted, RetryPolicy, Severity, Step, Workflow};
 
@@ -39,6 +38,10 @@ const PLAN_GATE_FIELDS: &[&str] = &["gate", "params"];
 const EXPAND_FIELDS: &[&str] = &["workers", "gates", "steps_max", "depth_max"];
 const INPUT_FIELDS: &[&str] = &["from", "name"];
 
+/// How many gates a step may have.
+const GATES_MAX: usize = 50;
+/// How many globs and steps a step may name as its inputs.
+const INPUTS_MAX: usize = 1_000;
 /// How often a gate may send work back at most.
 const REVISIONS_MAX: u32 = 100;
 /// How many calls of a run may be under way at once at most.
@@ -95,6 +98,13 @@ pub fn read(file: &str, text: &str) -> Result<Source, Problems> {
 /// that it names can then be said all the same.
 #[must_use]
 pub fn read_all(file: &str, text: &str) -> (Source, Option<Problems>) {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let mut out = Collector::new(file, "");
+        out.push(0..0, format!("a workflow of {} bytes is longer than the {FILE_BYTES_MAX} that one may have", text.len()), None);
+        let workflow = Workflow { name: String::new(), priority: PRIORITY, concurrency: None, steps: Vec::new() };
+        let (text, plugins, limits, params) = (String::new(), Vec::new(), Vec::new(), Vec::new());
+        return (Source { workflow, file: file.to_owned(), text, plugins, limits, params }, out.finish(()).err());
+    }
     let mut out = Collector::new(file, text);
     let table = out.parse(text);
     let fields = out.fields(&table, WORKFLOW_FIELDS);
@@ -144,9 +154,14 @@ impl Source {
         unfit: impl Fn(&Use, &serde_json::Map<String, serde_json::Value>) -> Vec<String>,
     ) -> Result<(), Problems> {
         let mut out = Collector::new(&self.file, &self.text);
+        // Judged once each: a workflow may name one plugin a million times.
+        let mut judged: BTreeMap<&Use, Option<(String, Option<String>)>> = BTreeMap::new();
         for (plugin, span) in &self.plugins {
-            if let Some((message, help)) = judge(plugin) {
-                out.push(span.clone(), message, help);
+            if out.is_full() {
+                break;
+            }
+            if let Some((message, help)) = judged.entry(plugin).or_insert_with(|| judge(plugin)) {
+                out.push(span.clone(), message.clone(), help.clone());
             }
         }
         for (plugin, patch, span) in &self.limits {
@@ -154,8 +169,13 @@ impl Source {
                 out.push(span.clone(), message, Some("lower it, or raise [ceiling] in sandhog.toml".to_owned()));
             }
         }
+        let mut held: BTreeMap<(&Use, String), Vec<String>> = BTreeMap::new();
         for (plugin, params, span) in &self.params {
-            for message in unfit(plugin, params) {
+            if out.is_full() {
+                break;
+            }
+            let of_these = (plugin, serde_json::to_string(params).unwrap_or_default());
+            for message in held.entry(of_these).or_insert_with(|| unfit(plugin, params)) {
                 let help = format!("`sandhog plugins inspect {}` shows the schema of its params", plugin.name());
                 out.push(span.clone(), format!("`{}`: {message}", plugin.name()), Some(help));
             }
@@ -399,7 +419,7 @@ impl Reading {
 
     fn gates(&mut self, fields: Fields<'_, '_>) -> Vec<GateUse> {
         let mut gates = Vec::new();
-        for value in fields.list(&mut self.out, "gates") {
+        for value in fields.short_list(&mut self.out, "gates", GATES_MAX) {
             let out = &mut self.out;
             if let Some(name) = value.get_ref().as_str() {
                 self.plugins.push((Use::Gate(name.to_owned()), value.span()));
@@ -473,7 +493,7 @@ impl Reading {
             for (need, span) in step.needs.iter().zip(&places.needs) {
                 if !ids.contains_key(need.as_str()) {
                     broken = true;
-                    let help = did_you_mean(need, ids.keys().copied()).map(|meant| format!("did you mean `{meant}`?"));
+                    let help = self.out.meant(need, ids.keys().copied()).map(|meant| format!("did you mean `{meant}`?"));
                     self.out.push(span.clone(), format!("the step `{}` needs `{need}`, and there is no such step", step.id), help);
                 } else if *need == step.id {
                     broken = true;
@@ -488,7 +508,7 @@ impl Reading {
                 }
             }
             for (from, span) in &places.from {
-                if !step.needs.contains(from) {
+                if !seen.contains(from) {
                     let help = format!("add \"{from}\" to `needs`");
                     self.out.push(span.clone(), format!("inputs from `{from}`, which `{}` does not need", step.id), Some(help));
                 }
@@ -549,7 +569,7 @@ fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, Fro
     let mut inputs = Vec::new();
     let mut globs = Vec::new();
     let mut from = Vec::new();
-    for value in fields.list(out, "inputs") {
+    for value in fields.short_list(out, "inputs", INPUTS_MAX) {
         if let Some(glob) = value.get_ref().as_str() {
             check_glob(out, glob, value.span(), true);
             inputs.push(InputSource::Files(glob.to_owned()));
@@ -562,8 +582,12 @@ fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, Fro
             });
             match input.string(out, "from") {
                 Some((step, span)) => {
+                    let input = InputSource::Step { from: step.to_owned(), name };
+                    if inputs.contains(&input) {
+                        out.push(span.clone(), format!("these inputs from `{step}` are named twice"), None);
+                    }
                     from.push((step.to_owned(), span));
-                    inputs.push(InputSource::Step { from: step.to_owned(), name });
+                    inputs.push(input);
                 }
                 None => {
                     out.push(value.span(), "an input without `from`", Some("write { from = \"STEP\" }, or a glob as a string".to_owned()))
@@ -656,4 +680,42 @@ fn read_retry(out: &mut Collector, table: &DeTable<'_>) -> RetryPolicy {
         out.push(span, "`maximum_interval` is shorter than `initial_interval`", None);
     }
     policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let told = read("w.toml", text).expect_err("something is wrong");
+        told.problems.iter().map(|problem| format!("{}:{}: {}", problem.line, problem.column, problem.message)).collect()
+    }
+
+    fn step(fields: &str) -> String {
+        format!("name = \"w\"\n[[step]]\nid = \"a\"\nworker = \"w\"\n{fields}\n")
+    }
+
+    #[test]
+    fn lists_have_bounds_and_nothing_is_named_twice() {
+        let gates = format!("gates = [{}]", "\"g\", ".repeat(GATES_MAX + 1));
+        assert_eq!(told(&step(&gates)), ["5:260: `gates` has 51 entries, and may have 50 at most"]);
+        let inputs = format!("inputs = [{}]", "\"*.md\",\n".repeat(INPUTS_MAX + 1));
+        assert_eq!(told(&step(&inputs)), ["1005:1: `inputs` has 1001 entries, and may have 1000 at most"]);
+        let twice = step("[[step]]\nid = \"b\"\nworker = \"w\"\nneeds = [\"a\"]\ninputs = [{ from = \"a\" }, { from = \"a\" }]");
+        assert_eq!(told(&twice), ["9:36: these inputs from `a` are named twice"]);
+        let long = " ".repeat(FILE_BYTES_MAX as usize + 1);
+        assert_eq!(told(&long), ["1:1: a workflow of 4194305 bytes is longer than the 4194304 that one may have"]);
+    }
+
+    /// By comparing all words with each other, each of these would take minutes.
+    #[test]
+    fn what_a_stranger_writes_at_length_is_told_soon() {
+        let long = "x".repeat(1 << 20);
+        let needs = format!("name = \"w\"\n[[step]]\nid = \"{long}\"\nworker = \"w\"\nneeds = [\"{long}y\"]\n");
+        assert_eq!(told(&needs).len(), 2);
+        let unknown: String = (0..200_000).map(|n| format!("field-{n} = 1\n")).collect();
+        assert_eq!(told(&step(&unknown)).len(), 50);
+        let names: String = (0..300_000).map(|n| format!("\"s{n}\",")).collect();
+        assert_eq!(told(&step(&format!("needs = [{names}]"))).len(), 50);
+    }
 }

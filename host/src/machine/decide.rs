@@ -307,33 +307,36 @@ fn gate_ended(
         Some(_) | None => return Err(Rejection::NotUnderWay),
     };
     let uses = &run.workflow.steps[task.step as usize].gates[gate as usize];
-    let mut states = gates.clone();
     let mut events = Vec::new();
-    match result {
+    let ended = match result {
         Ok(verdict) => {
             let passed = judge(&verdict, uses.fail_on) == Judgement::Passes;
-            states[gate as usize] = GateState::Answered { passed, findings: verdict.findings.clone() };
+            let state = GateState::Answered { passed, findings: verdict.findings.clone() };
             events.push(Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, log: log.tail(LOG_TAIL_BYTES) });
+            state
         }
         Err(failure) => {
             let retry = retry_at(&uses.retry, failures + 1, &failure, chance, now).filter(|_| run.status != RunStatus::Cancelling);
             let log = log.tail(FAILED_LOG_BYTES);
             events.push(Event::GateFailed { task, gate, attempt, failure: failure.clone(), receipt, log });
-            states[gate as usize] = match retry {
+            match retry {
                 Some(due_at) => {
                     events.push(Event::GateRetryScheduled { task, gate, due_at });
                     GateState::Retrying { attempt: attempt + 1, lost, failures: failures + 1, due_at }
                 }
                 None => GateState::Faltered { attempt, lost, failures: failures + 1, failure },
-            };
+            }
         }
-    }
+    };
+    // Not copied: a gate may have found a great deal.
+    let mut states: Vec<&GateState> = gates.iter().collect();
+    states[gate as usize] = &ended;
     events.extend(after_gates(run, task, live, &states));
     Ok(events)
 }
 
 /// What follows once no gate of a task is outstanding any more.
-fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[GateState]) -> Vec<Event> {
+fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[&GateState]) -> Vec<Event> {
     if states.iter().any(|state| matches!(state, GateState::Running { .. })) {
         return Vec::new();
     }
@@ -539,6 +542,7 @@ fn approve(run: &Run, step: u32, index: Option<u32>, approved: bool, comment: &s
     }
     let policies = &run.workflow.steps[step as usize];
     let mut events = Vec::new();
+    let mut pauses = false;
     for (place, live) in active.live.iter().filter(|(place, _)| index.is_none_or(|index| index == **place)) {
         let TaskState::Approving { approval: Approval::Awaited, .. } = &live.state else { continue };
         let task = TaskKey { step, index: *place };
@@ -552,9 +556,12 @@ fn approve(run: &Run, step: u32, index: Option<u32>, approved: bool, comment: &s
         if live.revision - live.revision_base < policies.maximum_revisions {
             events.push(Event::RevisionRequested { task, revision: live.revision + 1 });
         } else {
-            let pauses = events.iter().any(|event| matches!(event, Event::RunPaused { .. }));
-            let follows = exhausted(run, task, live, TaskReason::Rejected { findings, more: 0 });
-            events.extend(follows.into_iter().filter(|event| !pauses || !matches!(event, Event::RunPaused { .. })));
+            for event in exhausted(run, task, live, TaskReason::Rejected { findings, more: 0 }) {
+                let is_pause = matches!(event, Event::RunPaused { .. });
+                if !(is_pause && std::mem::replace(&mut pauses, is_pause)) {
+                    events.push(event);
+                }
+            }
         }
     }
     if events.is_empty() { Err(none) } else { Ok(events) }

@@ -138,6 +138,12 @@ impl Host {
         }
     }
 
+    /// Whether a provider's breaker is not closed, so that each of its calls counts.
+    #[must_use]
+    pub fn is_watched(&self, provider: &Provider) -> bool {
+        self.breakers.contains_key(&*provider.component)
+    }
+
     /// Which of the providers that admit a call gets it, by its place; none where none does.
     #[must_use]
     pub fn choose(&mut self, name: &str, providers: &[Provider], now: Timestamp) -> Option<usize> {

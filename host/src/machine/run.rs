@@ -741,22 +741,35 @@ impl Run {
         }
     }
 
+    /// The steps that a step says it needs, with their places.
+    pub fn needs_of(&self, step: u32) -> impl Iterator<Item = (&str, u32)> {
+        let places = self.graph.needs[step as usize].iter().copied();
+        self.workflow.steps[step as usize].needs.iter().map(String::as_str).zip(places)
+    }
+
     /// The steps whose results stand for a step's: itself, or the last steps of the plans that its tasks made.
     #[must_use]
     pub fn stands_for(&self, step: u32) -> Vec<u32> {
         if self.workflow.steps[step as usize].expand.is_none() {
             return vec![step];
         }
-        let of_plans = (0..).zip(&self.origins).filter_map(|(place, origin)| Some((place, (*origin)?)));
-        let mut last: Vec<(TaskKey, u32)> = of_plans
-            .filter(|(place, origin)| {
-                let goes_on = |dependent: &u32| self.origins[*dependent as usize] == Some(*origin);
-                origin.step == step && !self.graph.dependents[*place as usize].iter().any(goes_on)
-            })
-            .map(|(place, origin)| (origin, place))
-            .collect();
-        last.sort_unstable();
-        last.into_iter().flat_map(|(_, place)| self.stands_for(place)).collect()
+        // The last steps of each plan, by its planner, in the order of its tasks: plans may be nested, and one look is enough for all.
+        let mut last: BTreeMap<u32, BTreeSet<(TaskKey, u32)>> = BTreeMap::new();
+        for (place, origin) in (0..).zip(&self.origins) {
+            let Some(origin) = *origin else { continue };
+            let goes_on = |dependent: &u32| self.origins[*dependent as usize] == Some(origin);
+            if !self.graph.dependents[place as usize].iter().any(goes_on) {
+                last.entry(origin.step).or_default().insert((origin, place));
+            }
+        }
+        let (mut stand, mut open) = (Vec::new(), vec![step]);
+        while let Some(step) = open.pop() {
+            match self.workflow.steps[step as usize].expand {
+                None => stand.push(step),
+                Some(_) => open.extend(last.get(&step).into_iter().flatten().rev().map(|(_, place)| *place)),
+            }
+        }
+        stand
     }
 
     fn is_approved(&self, task: TaskKey) -> bool {

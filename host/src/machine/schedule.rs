@@ -5,7 +5,8 @@ use std::collections::BinaryHeap;
 
 use crate::model::RunId;
 
-/// The most calls that are on record as started, executing or next in line: bounds memory, and what a crash runs again.
+/// The most calls that are on record as started, executing or next in line, and once more those that wait for the bounds of their own
+/// runs: bounds memory, and what a crash runs again.
 pub const AHEAD_MAX: usize = 4096;
 
 /// How many calls may be on record as started, given how many might be before and how many ended in the last turn of the loop: four times

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures_util::FutureExt as _;
 use tokio::sync::broadcast;
@@ -54,13 +55,26 @@ async fn fetch(store: &dyn Store, refs: Vec<ArtifactRef>) -> Result<Vec<Artifact
     Ok(artifacts)
 }
 
+/// Where the calls of a run wait that has a bound of its own on how many execute at once.
+pub(super) type Waiting = Arc<Lane<(Stopwatch, Order)>>;
+
+/// How a run stands, for the slots.
+#[derive(Clone)]
+pub(super) struct Standing {
+    /// Ends what executes.
+    pub(super) cancel: CancellationToken,
+    /// Whether it is paused: what is in line is handed back then.
+    pub(super) paused: Arc<AtomicBool>,
+    /// What bounds how many of its calls execute at once, where something does beside the host.
+    pub(super) lane: Option<Waiting>,
+}
+
 /// Everything that a call needs, taken from the run when it was started.
 pub(super) struct Order {
     pub(super) run: RunId,
-    pub(super) cancel: CancellationToken,
     pub(super) provider: Provider,
-    /// What bounds how many calls of its run execute at once, where something does beside the host.
-    pub(super) lane: Option<Arc<Lane<(Stopwatch, Order)>>>,
+    /// How its run stands.
+    pub(super) standing: Standing,
     context: Arc<StepContext>,
     /// Where its input is, in a step that has one task for each.
     part: Option<Arc<Part>>,
@@ -90,9 +104,8 @@ impl Order {
         run: &Run,
         effect: Effect,
         context: Arc<StepContext>,
-        cancel: CancellationToken,
+        standing: Standing,
         provider: Provider,
-        lane: Option<Arc<Lane<(Stopwatch, Self)>>>,
     ) -> Option<Self> {
         let (task, call) = match effect {
             Effect::RunWorker { task, attempt, .. } => (task, Call::Worker { attempt }),
@@ -107,9 +120,8 @@ impl Order {
         let live = run.live(task)?;
         Some(Self {
             run: id,
-            cancel,
             provider,
-            lane,
+            standing,
             part: context.step.foreach.then(|| context.inputs.part(task.index)),
             context,
             task,
@@ -143,6 +155,12 @@ impl Order {
         Executing { run: self.run, task: self.task, gate, attempt }
     }
 
+    /// Hands it back, and says what is to be told: it was not made.
+    pub(super) fn hand_back(&self) -> Input {
+        let Executing { task, gate, attempt, .. } = self.executing();
+        Input::Returned { task, gate, attempt }
+    }
+
     /// Calls, and says what is to be told. Nothing that happens on the way, a panic included, is lost.
     pub(super) async fn carry_out(self, means: &Means) -> Input {
         let task = self.task;
@@ -173,7 +191,8 @@ impl Order {
             let _ = sender.send(Notice::Progress { run, task: key, fraction, note: note.to_owned() });
         });
         let step = self.context.of();
-        let Attempt { result, receipt, log } = means.workers.run(&self.provider.name, step, task, self.cancel.clone(), progress).await;
+        let Attempt { result, receipt, log } =
+            means.workers.run(&self.provider.name, step, task, self.standing.cancel.clone(), progress).await;
         self.tell_log(&means.notices, None, &log);
         let result = match result.and_then(artifacts_fit) {
             Ok(artifacts) => keep(&*means.store, artifacts).await.map_err(|error| host(&error)),
@@ -190,10 +209,10 @@ impl Order {
         };
         let params = Arc::clone(&self.context.gate_params[gate as usize]);
         let subject = match Subject::of(&files) {
-            Ok(subject) => Subject { task: Some(task), usage: uses.usage.then_some(*receipt), params, ..subject },
+            Ok(subject) => Subject { task: Some(Arc::new(task)), usage: uses.usage.then_some(*receipt), params, ..subject },
             Err(collision) => return failed(Failure::new(FailureKind::ContractViolation, collision.to_string())),
         };
-        let ended = means.workers.check(&self.provider.name, uses, subject, self.cancel.clone()).await;
+        let ended = means.workers.check(&self.provider.name, uses, subject, self.standing.cancel.clone()).await;
         self.tell_log(&means.notices, Some(gate), &ended.log);
         let Attempt { result, receipt, log } = ended;
         Attempt { result: result.and_then(verdict_fits), receipt, log }

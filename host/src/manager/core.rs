@@ -6,16 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Order, StepContext};
+use super::attempt::{Order, Standing, StepContext};
 use super::crew::Workers;
 use super::lookup::Lookup;
 use super::slots::Lane;
 use super::{Error, Message};
-use crate::clock::{Stopwatch, Timestamp};
+use crate::clock::Timestamp;
 use crate::journal::{self, Append, Executing, READ_MAX, RunRow, Store};
 use crate::machine::{
     AHEAD_MAX, Counted, Effect, Event, Host, IllegalTransition, Input, Provider, Rejection, Run, RunStatus, StepState, Turns, ahead, decide,
@@ -25,7 +26,7 @@ use crate::model::{RunId, Workflow};
 /// A run in memory, and what of it lives only there.
 pub(super) struct Live {
     pub(super) run: Run,
-    cancel: CancellationToken,
+    standing: Standing,
     /// Whether its work is done here; if not, only what it was told is settled.
     driven: bool,
     /// What the calls for each active step share.
@@ -43,10 +44,9 @@ pub(super) struct Live {
 /// A run's own bound, and how far ahead of it calls are put on record.
 struct Bound {
     most: u32,
-    lane: Arc<Lane<(Stopwatch, Order)>>,
     /// How many calls may be under way.
     window: usize,
-    /// How many have ended since that was said.
+    /// How many have ended in this turn.
     ended: usize,
 }
 
@@ -104,7 +104,11 @@ struct Turn {
     submitted: Vec<(RunId, oneshot::Sender<Result<RunId, Error>>)>,
     keys: HashMap<String, RunId>,
     done: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// Who asks how much there is to do: told once for all, since every step of every run is looked at for that.
+    asked: Vec<oneshot::Sender<Result<super::Load, Error>>>,
     ended: usize,
+    /// Runs with bounds of their own of which calls ended.
+    bounded: BTreeSet<RunId>,
 }
 
 impl Live {
@@ -116,10 +120,7 @@ impl Live {
 
 impl Bound {
     /// Whether one more call may be put on record as started: one that may execute, or one of those in line for that.
-    fn has_room(&mut self, under_way: u32, beyond: usize) -> bool {
-        if self.ended > 0 {
-            self.window = ahead(self.window, std::mem::take(&mut self.ended), self.most as usize);
-        }
+    fn has_room(&self, under_way: u32, beyond: usize) -> bool {
         under_way < self.most || ((under_way as usize) < self.window && beyond < AHEAD_MAX)
     }
 }
@@ -193,6 +194,11 @@ impl Core {
         }
         if turn.ended > 0 {
             self.window = ahead(self.window, turn.ended, self.concurrency);
+            for run in &turn.bounded {
+                if let Some(bound) = self.runs.get_mut(run).and_then(|live| live.bound.as_mut()) {
+                    bound.window = ahead(bound.window, std::mem::take(&mut bound.ended), bound.most as usize);
+                }
+            }
             self.eager.append(&mut self.held_up);
         }
         if self.host.next_timer().is_some_and(|at| at <= now) {
@@ -305,6 +311,7 @@ impl Core {
                     live.under_way -= 1;
                     if let Some(bound) = &mut live.bound {
                         bound.ended += 1;
+                        turn.bounded.insert(run);
                     }
                 }
                 // A late answer (its run ended, or the slot was told to stop) is no longer asked for.
@@ -313,7 +320,7 @@ impl Core {
                 }
             }
             Message::Drives { run, reply } => drop(reply.send(Ok(self.runs.get(&run).is_some_and(|live| live.driven)))),
-            Message::Load { reply } => drop(reply.send(Ok(self.load()))),
+            Message::Load { reply } => turn.asked.push(reply),
             Message::PluginsChanged => {
                 self.providers.clear();
                 self.eager.append(&mut self.held_up);
@@ -337,11 +344,15 @@ impl Core {
     }
 
     fn adopt(&mut self, id: RunId, run: Run, driven: bool) {
-        let cancel = self.stop.child_token();
         let (steps, reading) = (HashMap::new(), HashSet::new());
-        let bound = run.workflow.concurrency.filter(|most| (*most as usize) < self.concurrency);
-        let bound = bound.map(|most| Bound { most, lane: Arc::new(Lane::new(most)), window: most as usize, ended: 0 });
-        self.runs.insert(id, Live { run, cancel, driven, steps, reading, under_way: 0, bound, timer: None });
+        let most = run.workflow.concurrency.filter(|most| (*most as usize) < self.concurrency);
+        let bound = most.map(|most| Bound { most, window: most as usize, ended: 0 });
+        let standing = Standing {
+            cancel: self.stop.child_token(),
+            paused: Arc::new(AtomicBool::new(run.status == RunStatus::Paused)),
+            lane: most.map(|most| Arc::new(Lane::new(most))),
+        };
+        self.runs.insert(id, Live { run, standing, driven, steps, reading, under_way: 0, bound, timer: None });
         self.eager.insert(id);
     }
 
@@ -414,7 +425,7 @@ impl Core {
         let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
         live.driven |= self.drives;
         if cancels {
-            live.cancel.cancel();
+            live.standing.cancel.cancel();
         }
         Ok(())
     }
@@ -444,6 +455,7 @@ impl Core {
                 live.steps.remove(step);
             }
         }
+        live.standing.paused.store(live.run.status == RunStatus::Paused, Ordering::Release);
         self.eager.insert(id);
         let moved = !events.is_empty();
         if moved {
@@ -523,18 +535,21 @@ impl Core {
                 return; // the rest stays eager
             }
             let Some(live) = self.runs.get_mut(&id) else { continue };
-            let room = live.bound.as_mut().is_none_or(|bound| bound.has_room(live.under_way, self.beyond));
+            let room = live.bound.as_ref().is_none_or(|bound| bound.has_room(live.under_way, self.beyond));
             let (host, workers, providers) = (&self.host, &self.workers, &mut self.providers);
             // What may not execute yet takes none of the places that a plugin has for those that may.
             let is_ahead = live.bound.as_ref().is_some_and(|bound| live.under_way >= bound.most);
-            let mut refused = !room;
+            let (mut refused, mut passed_over) = (!room, false);
             let mut admits = |plugin: &str| {
                 if !providers.contains_key(plugin) {
                     providers.insert(plugin.to_owned(), workers.providers(plugin));
                 }
                 let of_it = &providers[plugin];
-                let free = of_it.iter().any(|provider| host.admits(provider, now))
-                    && !(is_ahead && of_it.iter().any(|provider| provider.concurrency.is_some()));
+                let has_places = |provider: &Provider| provider.concurrency.is_some() || host.is_watched(provider);
+                let admitted = of_it.iter().any(|provider| host.admits(provider, now));
+                // And what comes behind such a one waits as well, or it would always be passed over.
+                passed_over |= is_ahead && admitted && of_it.iter().any(has_places);
+                let free = admitted && !passed_over;
                 refused |= !free;
                 free
             };
@@ -546,7 +561,8 @@ impl Core {
                     }
                 }
                 None => {
-                    let timer = live.run.next_timer();
+                    // Without room, what ends makes a turn.
+                    let timer = if room { live.run.next_timer() } else { None };
                     self.set_timer(id, timer);
                     self.eager.remove(&id);
                     if refused {
@@ -589,7 +605,7 @@ impl Core {
 
     /// Appends what was decided, and only then answers, and says what is to be done.
     async fn append(&mut self, now: Timestamp, turn: Turn) -> Result<Acts, Error> {
-        let Turn { appends, calls, lookups, loads, submitted, done, .. } = turn;
+        let Turn { appends, calls, lookups, loads, submitted, done, asked, .. } = turn;
         let touched: Vec<RunId> = appends.keys().copied().collect();
         let appends: Vec<Append> =
             appends.into_iter().map(|(run, (expected_version, events))| Append { run, expected_version, at: now, events }).collect();
@@ -612,6 +628,12 @@ impl Core {
         for id in touched {
             self.let_go(id);
         }
+        if !asked.is_empty() {
+            let load = self.load();
+            for reply in asked {
+                let _ = reply.send(Ok(load));
+            }
+        }
         if !self.idle.is_empty() && !self.is_busy() {
             for reply in std::mem::take(&mut self.idle) {
                 let _ = reply.send(Ok(()));
@@ -627,8 +649,7 @@ impl Core {
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
         let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs)));
-        let lane = live.bound.as_ref().map(|bound| Arc::clone(&bound.lane));
-        Order::new(id, &live.run, effect, Arc::clone(context), live.cancel.clone(), provider, lane)
+        Order::new(id, &live.run, effect, Arc::clone(context), live.standing.clone(), provider)
     }
 
     /// Forgets a run that has ended, and tells those who wait for that.

@@ -204,7 +204,7 @@ impl Workers for Crew {
     fn providers(&self, name: &str) -> Vec<Provider> {
         let provider = |entry: Arc<Entry>| {
             // What is granted is part of it: a plugin that may do more is another one.
-            let grant = self.registry.grant(&entry).map(|grant| format!("{grant:?}")).unwrap_or_default();
+            let grant = self.registry.declared_grant(&entry).map(|grant| format!("{grant:?}")).unwrap_or_default();
             let granted = Digest::of(grant.as_bytes()).to_hex();
             Provider {
                 name: entry.name.as_str().into(),

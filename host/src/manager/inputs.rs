@@ -3,7 +3,7 @@
 //! A list of inputs is kept as blobs of a bounded size, so that a task reads its own part of it, and a step of a million
 //! tasks holds no list of a million.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -281,9 +281,9 @@ pub(super) struct Resolving {
 impl Resolving {
     pub(super) fn new(id: RunId, run: &Run, step: u32) -> Self {
         let of_step = &run.workflow.steps[step as usize];
+        let needed: HashMap<&str, u32> = run.needs_of(step).collect();
         let from = sources(of_step).into_iter().filter_map(|(from, glob)| {
-            let named = run.workflow.steps.iter().position(|step| step.id == from)?;
-            let taken = run.stands_for(named as u32).into_iter().filter_map(move |place| {
+            let taken = run.stands_for(*needed.get(from)?).into_iter().filter_map(move |place| {
                 let since = run.steps[place as usize].run()?.since_version;
                 Some((run.workflow.steps[place as usize].id.clone(), place, since, glob.map(str::to_owned)))
             });

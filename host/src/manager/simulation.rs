@@ -7,10 +7,9 @@ use futures_util::FutureExt as _;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::attempt::Order;
+use super::attempt::{Order, Waiting};
 use super::core::{Acts, Core, load};
 use super::lookup::Lookup;
-use super::slots::Lane;
 use super::*;
 use crate::clock::{Stopwatch, Timestamp, after};
 use crate::journal::{Append, DeadLetter, Memory, RunRow};
@@ -30,9 +29,6 @@ const RUNS_MAX: usize = 5;
 fn now<T>(work: impl Future<Output = T>) -> T {
     work.now_or_never().expect("nothing here waits")
 }
-
-/// Where the calls of a run that has a bound wait.
-type Waiting = Arc<Lane<(Stopwatch, Order)>>;
 
 struct World {
     random: SmallRng,
@@ -166,15 +162,38 @@ impl World {
         self.loading.extend(loads);
         while self.executing.len() < SLOTS && !self.line.is_empty() {
             let mut order = self.line.remove(0);
-            match order.lane.take() {
-                None => self.executing.push((order, None)),
-                Some(lane) => self.executing.extend(lane.enter((Stopwatch::start(), order)).map(|(_, order)| (order, Some(lane)))),
+            match order.standing.lane.take() {
+                None => self.begin(order, None),
+                Some(lane) => {
+                    if let Some((_, order)) = lane.enter((Stopwatch::start(), order)) {
+                        self.begin(order, Some(lane));
+                    }
+                }
             }
         }
         for (id, live) in &self.core.runs {
             let executing = self.executing.iter().filter(|(order, _)| order.run == *id).count();
             let most = live.run.workflow.concurrency;
             assert!(most.is_none_or(|most| executing <= most as usize), "{executing} calls execute, and {most:?} may");
+        }
+    }
+
+    /// A slot takes an order: it executes, or is handed back, and so are those behind it, where its run is paused.
+    fn begin(&mut self, order: Order, lane: Option<Waiting>) {
+        if !order.standing.paused.load(std::sync::atomic::Ordering::Acquire) {
+            return self.executing.push((order, lane));
+        }
+        let (run, provider, input) = (order.run, order.provider.clone(), order.hand_back());
+        self.messages.push(Message::Ended { run, provider, input });
+        self.leave(lane);
+    }
+
+    /// A slot is done with a call: the next one of its run, if one waits for that, takes its place.
+    fn leave(&mut self, lane: Option<Waiting>) {
+        if let Some(lane) = lane
+            && let Some((_, next)) = lane.leave()
+        {
+            self.begin(next, Some(lane));
         }
     }
 
@@ -239,11 +258,7 @@ impl World {
             return self.crash();
         }
         let (order, lane) = self.executing.swap_remove(place);
-        if let Some(lane) = lane
-            && let Some((_, next)) = lane.leave()
-        {
-            self.executing.push((next, Some(lane)));
-        }
+        self.leave(lane);
         let Executing { run, task, gate, attempt } = order.executing();
         let (receipt, log, chance) = (Receipt::default(), Log::default(), self.random.random_range(0.0..1.0));
         let fails = self.random.random_bool(0.3);

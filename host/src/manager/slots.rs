@@ -11,8 +11,7 @@ use tokio::task::JoinSet;
 use super::Message;
 use super::attempt::{Means, Order};
 use crate::clock::Stopwatch;
-use crate::journal::{Executing, Scoreboard};
-use crate::machine::Input;
+use crate::journal::Scoreboard;
 
 /// Steps of a doubling that latencies are told apart by.
 const STEPS: u32 = 8;
@@ -182,7 +181,7 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
                 if orders.is_empty() {
                     shared.dry.notify_one();
                 }
-                match order.lane.take() {
+                match order.standing.lane.take() {
                     None => (waiting, order, None),
                     Some(lane) => match lane.enter((waiting, order)) {
                         Some((waiting, order)) => (waiting, order, Some(lane)),
@@ -193,9 +192,8 @@ async fn slot(number: usize, orders: async_channel::Receiver<(Stopwatch, Order)>
         };
         let (run, provider) = (order.run, order.provider.clone());
         let held_off = shared.held_off.read().unwrap_or_else(PoisonError::into_inner).contains(&*provider.component);
-        let input = if held_off || shared.draining.load(Ordering::Acquire) {
-            let Executing { task, gate, attempt, .. } = order.executing();
-            Input::Returned { task, gate, attempt }
+        let input = if held_off || order.standing.paused.load(Ordering::Acquire) || shared.draining.load(Ordering::Acquire) {
+            order.hand_back()
         } else {
             shared.scoreboard.enter(number, order.executing());
             entered = true;

@@ -153,6 +153,31 @@ async fn no_more_run_at_once_than_are_allowed_and_a_retry_waits_for_its_time() {
 }
 
 #[tokio::test]
+async fn of_a_run_that_is_paused_nothing_starts_any_more_not_even_what_is_in_line() {
+    for concurrency in [None, Some(1)] {
+        let wide = Step { foreach: true, inputs: vec![InputSource::Files("*".into())], ..step("wide", &[], 0) };
+        let files = (0..2000).map(|n| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::new() }).collect();
+        let (handle, running, script) = manage(Script::default(), 2).await;
+        let workflow = Workflow { name: "w".into(), priority: 5, concurrency, steps: vec![wide] };
+        let run = handle.submit(workflow, vec![files], None).await.expect("accepted");
+        let begun = || script.tasks.lock().expect("no panic").len();
+        while begun() < 200 {
+            tokio::task::yield_now().await;
+        }
+        handle.command(run, Input::Pause { reason: "enough".into() }).await.expect("paused");
+        let before = begun();
+        while handle.load().await.expect("asked").under_way > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(before < 2000 && begun() <= before + 2, "{} began after it was paused", begun() - before);
+        handle.resume(run).await.expect("resumed");
+        assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
+        assert_eq!(begun(), 2000, "each once");
+        running.shutdown().await.expect("in good order");
+    }
+}
+
+#[tokio::test]
 async fn cancelling_ends_what_runs_and_starts_nothing_more() {
     let script = Script { worker: Mutex::new(VecDeque::from([Err(FailureKind::Cancelled)])), ..Script::default() };
     let (handle, running, script) = manage(script, 4).await;

@@ -72,10 +72,15 @@ impl Task {
     /// What this task counts towards the `input` limit, in bytes.
     #[must_use]
     pub fn cost_bytes(&self) -> u64 {
-        let artifacts = self.inputs.iter().chain(&self.previous).map(Artifact::cost_bytes).sum::<u64>();
         let findings = self.feedback.iter().map(Finding::cost_bytes).sum::<u64>();
         let criteria = self.criteria.iter().map(|c| c.len() as u64).sum::<u64>();
-        artifacts + findings + criteria + self.params.len() as u64
+        self.files_bytes() + findings + criteria + self.params.len() as u64
+    }
+
+    /// What of that are files: those to work on, and those of the round before.
+    #[must_use]
+    pub fn files_bytes(&self) -> u64 {
+        self.inputs.iter().chain(&self.previous).map(Artifact::cost_bytes).sum()
     }
 }
 
@@ -88,8 +93,8 @@ pub struct Subject {
     pub snapshot: Arc<Snapshot>,
     /// What is served at `/data`: what the operator gives to this gate, a folder for each name.
     pub data: Arc<Snapshot>,
-    /// The task whose artifacts these are.
-    pub task: Option<Task>,
+    /// The task whose artifacts these are. Parts of a subject share it.
+    pub task: Option<Arc<Task>>,
     /// What the judged attempt used, where the workflow asks for it.
     pub usage: Option<Receipt>,
     /// A JSON object.

@@ -78,11 +78,17 @@ fn escape(text: &str, bytes_max: usize, keep_line_feeds: bool) -> String {
     out
 }
 
+/// The longest word that is compared with others, in bytes.
+const WORD_BYTES_MAX: usize = 64;
+
 /// The word in `candidates` that is most like `word`, if one is like enough to be what was meant.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing two words takes as long as the product of their lengths, and both may be a stranger's.
+    let is_word = |text: &str| text.len() <= WORD_BYTES_MAX;
     candidates
         .into_iter()
+        .filter(|candidate| is_word(word) && is_word(candidate))
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 4)
         .min()
@@ -142,5 +148,7 @@ mod tests {
     fn a_near_miss_is_named_and_a_far_one_is_not() {
         assert_eq!(did_you_mean("wroker", ["worker", "gates"]), Some("worker"));
         assert_eq!(did_you_mean("zebra", ["worker", "gates"]), None);
+        let long = "x".repeat(1 << 20);
+        assert_eq!(did_you_mean(&long, [long.as_str(); 1000]), None, "and at once");
     }
 }

@@ -302,8 +302,9 @@ impl Registry {
                 tracing::info!(plugin = %name, digest = %old.digest, "is there no more");
             }
         }
+        let known: HashMap<&Path, &Arc<BadPlugin>> = before.bad.iter().map(|(path, why)| (path.as_path(), why)).collect();
         for (path, bad) in &next.bad {
-            if !before.bad.iter().any(|(known, why)| known == path && why.to_string() == bad.to_string()) {
+            if known.get(path.as_path()).is_none_or(|why| why.to_string() != bad.to_string()) {
                 tracing::warn!(file = %sanitize(&path.to_string_lossy(), 1000), "{}", sanitize(&bad.to_string(), 2000));
             }
         }
@@ -503,12 +504,25 @@ impl Registry {
         shelf.plugins.values().filter(is_of).cloned().collect()
     }
 
-    /// What a plugin may touch: its requests, its grant and the ceiling together.
+    /// What a plugin may touch: its requests, its grant and the ceiling together. Looks through the directories that are granted, which
+    /// takes as long as they have files.
     ///
     /// # Errors
     /// When it asks for more than it is granted, changed since it was granted something, or a granted directory cannot be
     /// given to a guest.
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
+        let effective = self.declared_grant(entry)?;
+        for directory in &effective.files {
+            check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
+        }
+        Ok(effective)
+    }
+
+    /// As [`Registry::grant`], by what is written alone: no directory is looked through.
+    ///
+    /// # Errors
+    /// As there, but for what is in granted directories.
+    pub fn declared_grant(&self, entry: &Entry) -> Result<Grant, Error> {
         let settings = self.settings();
         let requests = entry.manifest.requests.as_deref();
         let granted = match settings.grants.get(&entry.name) {
@@ -535,9 +549,6 @@ impl Registry {
         let missing: Vec<Request> = requests.unwrap_or_default().iter().filter(|r| !effective.covers(r)).cloned().collect();
         if !missing.is_empty() {
             return Err(Error::NotGranted { name: entry.name.clone(), grant: grant_lines(entry), missing });
-        }
-        for directory in &effective.files {
-            check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
     }

@@ -1,6 +1,7 @@
 //! A run, folded from its records: what a person is shown at the end, and a program in JSON.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -134,6 +135,11 @@ impl TaskReport {
         });
         rounds.collect()
     }
+}
+
+/// The tasks of a step, among those of a run.
+pub(super) fn of_step(step: u32) -> RangeInclusive<TaskKey> {
+    TaskKey { step, index: 0 }..=TaskKey { step, index: u32::MAX }
 }
 
 /// What makes findings of two rounds the same.
@@ -354,6 +360,12 @@ impl RunReport {
         };
     }
 
+    /// Whether names of a step's inputs are shown: where it has a task for each.
+    #[must_use]
+    pub fn tells_inputs(&self, step: u32) -> bool {
+        self.workflow.steps[step as usize].foreach
+    }
+
     /// Tells the names of a step's inputs, which the records have only as a blob.
     pub fn name_inputs(&mut self, step: u32, names: Vec<String>) {
         self.inputs.insert(step, names);
@@ -384,8 +396,7 @@ impl RunReport {
 
     /// The tasks of a step that have started.
     pub fn tasks_of(&self, step: u32) -> impl Iterator<Item = (u32, &TaskReport)> {
-        let range = TaskKey { step, index: 0 }..=TaskKey { step, index: u32::MAX };
-        self.tasks.range(range).map(|(key, task)| (key.index, task))
+        self.tasks.range(of_step(step)).map(|(key, task)| (key.index, task))
     }
 
     /// What a step's workers used, and its gates.

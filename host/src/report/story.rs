@@ -23,7 +23,9 @@ pub async fn run_report(store: &dyn Store, run: RunId) -> Result<Option<RunRepor
                 None => report = RunReport::begin(record),
                 Some(report) => report.add(record),
             }
-            if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event) {
+            if let (Some(report), Event::StepStarted { step, inputs, .. }) = (&mut report, &record.event)
+                && report.tells_inputs(*step)
+            {
                 let listed = manager::inputs_of(store, inputs).await?;
                 report.name_inputs(*step, listed.into_iter().map(|input| input.name).collect());
             }
@@ -82,7 +84,7 @@ pub fn mark_blocked(report: &mut RunReport, breakers: &[Breaker], now: Timestamp
                 TaskStatus::Retrying => task.due_at.is_none_or(|due_at| due_at <= now),
                 _ => false,
             };
-            for (_, task) in report.tasks.iter_mut().filter(|(key, task)| key.step == place && due(task)) {
+            for (_, task) in report.tasks.range_mut(super::run::of_step(place)).filter(|(_, task)| due(task)) {
                 task.status = TaskStatus::Blocked;
                 held += 1;
             }

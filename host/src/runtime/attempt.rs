@@ -34,6 +34,8 @@ use crate::model::{
 
 /// How long a cancelled guest has to notice by itself, before it is ended.
 pub(super) const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How many units one file may have: each is judged by itself, within limits of its own.
+const UNITS_MAX: usize = 10_000;
 /// What one host call may carry beside the `output` limit: names, lengths and padding of the canonical ABI.
 const HOSTCALL_SLACK_BYTES: u64 = 64 * 1024;
 /// The seed of a guest that imports no randomness: what it is given to work on is not hashed for nothing.
@@ -104,10 +106,11 @@ impl Runtime {
         let inner = &self.inner;
         let share = share(&call, self.is_isolated());
         if share.memory > inner.all.memory {
-            return refused(Failure::new(
-                FailureKind::Host,
-                "the `memory` limit, with `scratch`, is above the sum that this host allows for all instances",
-            ));
+            let sum = show_bytes(call.limits.memory.saturating_add(call.limits.scratch));
+            let most = show_bytes(u64::from(inner.all.memory) * MEMORY_PERMIT_BYTES);
+            let message =
+                format!("the `memory` limit, with `scratch`, is {sum}, and this host allows {most} for all instances (`memory_total`)");
+            return refused(Failure::new(FailureKind::Host, message));
         }
         if share.descriptors > inner.all.descriptors {
             let message = format!(
@@ -309,7 +312,7 @@ impl<'a> Execution<'a> {
                 if let Some(usage) = &mut subject.usage {
                     usage.wall_time = std::time::Duration::ZERO;
                 }
-                subject.task.as_mut()
+                subject.task.as_mut().map(Arc::make_mut)
             }
         };
         if let Some(task) = task {
@@ -476,7 +479,7 @@ async fn cancelled(cancel: &CancellationToken) {
 
 /// What more input than is allowed comes to.
 pub(super) fn input_refusal(bytes_in: u64, limits: &Limits) -> Option<Failure> {
-    let refusal = || format!("{bytes_in} bytes are handed in, and the `input` limit is {}", limits.input);
+    let refusal = || format!("{bytes_in} bytes are handed in, and the `input` limit is {}", show_bytes(limits.input));
     (bytes_in > limits.input).then(|| Failure::new(FailureKind::InvalidInput, refusal()))
 }
 
@@ -487,8 +490,7 @@ pub(super) fn cost_bytes(entrance: &Entrance) -> u64 {
             // Their content is served, not handed in.
             let files = subject.files.iter().map(SubjectFile::cost_bytes).sum::<u64>();
             // Inputs and previous artifacts of the judged task are named, not handed in.
-            let task =
-                subject.task.as_ref().map_or(0, |task| Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() }.cost_bytes());
+            let task = subject.task.as_ref().map_or(0, |task| task.cost_bytes() - task.files_bytes());
             files + task + subject.params.len() as u64
         }
     }
@@ -514,6 +516,12 @@ impl Answer {
             return Err(Failure::new(FailureKind::OutputLimit, message));
         }
         let violation = |message: String| Failure::new(FailureKind::ContractViolation, message);
+        if let Self::Units(units) = &self
+            && units.len() > UNITS_MAX
+        {
+            let message = format!("{} units came back, and of one file at most {UNITS_MAX} are judged", units.len());
+            return Err(Failure::new(FailureKind::OutputLimit, message));
+        }
         if let Self::Verdict(verdict) = &mut self {
             verdict.findings = std::mem::take(&mut verdict.findings).into_iter().map(Finding::within_subject).collect();
         }
@@ -564,5 +572,13 @@ mod tests {
             let failure = answer.checked(100).err().expect("a failure");
             assert_eq!(failure.kind, FailureKind::ContractViolation, "{names:?}");
         }
+    }
+
+    #[test]
+    fn a_file_has_so_many_units_and_no_more() {
+        let units = |count: usize| Answer::Units((0..count).map(|n| n.to_string()).collect()).checked(1 << 20);
+        assert!(units(UNITS_MAX).is_ok());
+        let failure = units(UNITS_MAX + 1).err().expect("a failure");
+        assert_eq!(failure.kind, FailureKind::OutputLimit, "{}", failure.message);
     }
 }

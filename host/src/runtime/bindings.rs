@@ -2,6 +2,8 @@
 //!
 //! Conversions match exhaustively, so a change of the contract breaks this file, at compile time.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::model;
@@ -89,6 +91,7 @@ pub(super) fn subject(subject: model::Subject) -> types::Subject {
     types::Subject {
         files,
         task: judged.map(|judged| {
+            let judged = Arc::unwrap_or_clone(judged);
             let model::Task { inputs, previous, .. } = judged;
             types::Task {
                 inputs: inputs.into_iter().map(artifact_name).collect(),

@@ -3,7 +3,7 @@
 //!
 //! WASI 0.2 knows no exit code but success and failure. A failure with nothing but complaints on standard error is no answer.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::Deserialize as _;
@@ -43,7 +43,7 @@ pub(super) fn io(command: &Command, entrance: &Entrance, output_bytes: u64) -> R
         }
         CommandProtocol::Jsonl => {
             let line = match entrance {
-                Entrance::Worker(task) => json!({ "task": task_json(task)? }),
+                Entrance::Worker(task) => json!({ "task": task_json(task, true)? }),
                 Entrance::Gate(subject) | Entrance::Units(subject) => json!({ "subject": subject_json(subject)? }),
             };
             format!("{line}\n").into()
@@ -137,10 +137,10 @@ fn params_json(params: &str) -> Result<Value, Failure> {
     serde_json::from_str(params).map_err(|error| Failure::new(FailureKind::InvalidInput, format!("the params are no JSON: {error}")))
 }
 
-/// A task as a program reads it. Content that is no text is in base64.
-fn task_json(task: &Task) -> Result<Value, Failure> {
+/// A task as a program reads it, with the content of its files or without any. Content that is no text is in base64.
+fn task_json(task: &Task, with_files: bool) -> Result<Value, Failure> {
     let Task { id, run, step, attempt, revision, params, inputs, criteria, feedback, previous } = task;
-    let artifacts = |artifacts: &[Artifact]| artifacts.iter().map(artifact_json).collect::<Vec<_>>();
+    let artifacts = |artifacts: &[Artifact]| artifacts.iter().filter(|_| with_files).map(artifact_json).collect::<Vec<_>>();
     Ok(json!({
         "id": id,
         "run": run,
@@ -170,7 +170,7 @@ fn subject_json(subject: &Subject) -> Result<Value, Failure> {
     Ok(json!({
         "files": files.collect::<Vec<_>>(),
         "params": params_json(&subject.params)?,
-        "task": subject.task.as_ref().map(|task| task_json(&Task { inputs: Vec::new(), previous: Vec::new(), ..task.clone() })).transpose()?,
+        "task": subject.task.as_ref().map(|task| task_json(task, false)).transpose()?,
         "usage": subject.usage,
     }))
 }
@@ -348,18 +348,27 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
     let log = Value::deserialize(&mut serde_json::Deserializer::from_slice(stdout));
     let log = log.map_err(|error| violation(format!("its output is no SARIF: {error}")))?;
     let runs = log.get("runs").and_then(Value::as_array).ok_or_else(|| violation("its output is no SARIF: it has no `runs`"))?;
-    let list = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_array).cloned().unwrap_or_default();
+    fn list<'a>(value: &'a Value, at: &str) -> &'a [Value] {
+        value.pointer(at).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
     let mut findings = Vec::new();
     let failed =
         |run: &Value| list(run, "/invocations").iter().any(|invocation| invocation.get("executionSuccessful") == Some(&Value::Bool(false)));
     for run in runs {
         let rules = list(run, "/tool/driver/rules");
+        // By their names, of which the first counts: a log may have millions of them.
+        let mut named = HashMap::new();
+        for rule in rules {
+            if let Some(id) = rule.get("id").and_then(Value::as_str) {
+                named.entry(id).or_insert(rule);
+            }
+        }
         for result in list(run, "/results") {
             let is_failure = result.get("kind").and_then(Value::as_str).is_none_or(|kind| kind == "fail");
-            if !is_failure || !list(&result, "/suppressions").is_empty() {
+            if !is_failure || !list(result, "/suppressions").is_empty() {
                 continue;
             }
-            findings.push(sarif_finding(&result, &rules));
+            findings.push(sarif_finding(result, rules, &named));
             if findings.len() > FINDINGS_MAX {
                 return Ok(findings); // one too many, which is told
             }
@@ -371,12 +380,12 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-fn sarif_finding(result: &Value, rules: &[Value]) -> Finding {
+fn sarif_finding(result: &Value, rules: &[Value], named: &HashMap<&str, &Value>) -> Finding {
     let text = |value: &Value, at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
     let id = text(result, "/ruleId").or_else(|| text(result, "/rule/id"));
     let index = result.get("ruleIndex").or_else(|| result.pointer("/rule/index")).and_then(Value::as_u64);
     let by_index = index.and_then(|index| rules.get(usize::try_from(index).ok()?));
-    let rule = by_index.or_else(|| rules.iter().find(|rule| id.is_some() && text(rule, "/id") == id));
+    let rule = by_index.or_else(|| named.get(id.as_deref()?).copied());
     let level = text(result, "/level").or_else(|| rule.and_then(|rule| text(rule, "/defaultConfiguration/level")));
     let physical = result.pointer("/locations/0/physicalLocation");
     let path = physical.and_then(|place| text(place, "/artifactLocation/uri")).map(|uri| {
@@ -428,6 +437,14 @@ mod tests {
         let paths: Vec<_> = (3..6).filter_map(place).map(|(path, _)| path).collect();
         assert_eq!(paths, ["b.md", "a.md", "subject/c.md"]);
         assert!(findings(CommandFindings::Lines, "x\n".repeat(FINDINGS_MAX + 1).as_bytes(), &subject(&[])).is_err());
+    }
+
+    /// By looking through all rules for each result, this would take minutes.
+    #[test]
+    fn a_log_of_very_many_rules_is_read_soon() {
+        let results = vec![json!({ "ruleId": "none", "message": { "text": "m" } }); FINDINGS_MAX];
+        let log = json!({ "runs": [{ "tool": { "driver": { "rules": vec![json!({ "id": "other" }); 500_000] } }, "results": results }] });
+        assert_eq!(sarif(log.to_string().as_bytes()).map(|found| found.len()).ok(), Some(FINDINGS_MAX));
     }
 
     #[test]

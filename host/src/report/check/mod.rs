@@ -29,7 +29,8 @@ const PATH_BYTES_MAX: usize = 1_200;
 struct Lines<'a> {
     tree: &'a Tree,
     masked: &'a Secrets,
-    texts: BTreeMap<&'a str, Option<String>>,
+    /// The texts of files, with where each line begins.
+    texts: BTreeMap<&'a str, Option<(String, Vec<usize>)>>,
 }
 
 impl<'a> Lines<'a> {
@@ -40,9 +41,14 @@ impl<'a> Lines<'a> {
     /// A line, counted from 1; none where there is none, or the file is not text.
     fn line(&mut self, path: &'a str, number: u32) -> Option<String> {
         let tree = self.tree;
-        let read = || String::from_utf8(tree.snapshot.content(path).ok()?.to_vec()).ok();
-        let text = self.texts.entry(path).or_insert_with(read).as_deref()?;
-        let line = text.lines().nth(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        let read = || {
+            let text = String::from_utf8(tree.snapshot.content(path).ok()?.to_vec()).ok()?;
+            let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+            Some((text, starts))
+        };
+        let (text, starts) = self.texts.entry(path).or_insert_with(read).as_ref()?;
+        let start = *starts.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        let line = text.get(start..)?.lines().next()?;
         Some(self.masked.mask(line))
     }
 }

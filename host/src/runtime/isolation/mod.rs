@@ -202,7 +202,11 @@ fn held_to_the_contract(done: Done, call: &Call) -> (Result<Answer, Failure>, Re
     let limits = &call.limits;
     let Done { result, receipt, log, looks } = done;
     let failed = |failure: Failure| match failure.kind {
-        FailureKind::DeadlineExceeded => late(limits), // the process knows what was left of it
+        // The process knows what was left of it, and what was denied.
+        FailureKind::DeadlineExceeded => {
+            let rest = failure.message.find('\n').map_or("", |at| &failure.message[at..]);
+            Failure::new(failure.kind, late(limits).message + rest)
+        }
         kind => Failure::new(kind, failure.message),
     };
     let answer = result.map_err(failed).and_then(|answer| {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,7 +105,7 @@ pub(super) struct WireSubject {
     pub(super) files: Vec<SubjectFile>,
     pub(super) snapshot: Vec<(String, u64)>,
     pub(super) data: Vec<(String, u64)>,
-    pub(super) task: Option<Task>,
+    pub(super) task: Option<Arc<Task>>,
     pub(super) usage: Option<Receipt>,
     pub(super) params: String,
     pub(super) unit: Option<String>,
