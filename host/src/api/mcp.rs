@@ -302,12 +302,13 @@ impl Door {
             }
         };
         let watched = tokio::select! {
-            watched = watch_run(client, run, wait, context) => watched,
+            biased; // who watches is told that the call is taken back, too
             () = taken_back => {
                 // Nobody wants it any more: the run was for this call alone.
                 let _ = client.command(run, &Command::Cancel { reason: "the caller took the call back".to_owned() }).await;
                 return Err(Failed::Told("cancelled".to_owned()));
             }
+            watched = watch_run(client, run, wait, context) => watched,
         };
         let mut told = watched?;
         let made: Artifacts = client.get(&format!("/v1/runs/{run}/artifacts"), &()).await?;
