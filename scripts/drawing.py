@@ -343,7 +343,7 @@ def proof(results):
     text = f"""# What you can believe, in five minutes
 
 sandhog runs code that you do not trust, and says yes or no to what it made. Two questions decide whether it is of use: does it hold, and what does it cost? For the first there are tests, which fail where it does not: run them. For the second there are figures that commands
-of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others, on {results["task"]["on"]} at `{machine["versions"]["commit"]}` for the most part (the report says which were measured elsewhere or on another day): run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
+of this repository measured (but for two rows: the drivers of the other hosts are not part of it), on {machine["processor"]} with {machine["cores"]} cores, shared with others, on {results["task"]["on"]} at `{machine["versions"]["commit"]}`, as far as tasks and durable runs go (the report says when and where each other one was measured): run them and compare. They are read from what was measured ([results.json](benchmarks/results.json), [soak.json](benchmarks/soak.json), [fuzz.json](benchmarks/fuzz.json)).
 
 ```text
  somebody's code ──► component ──► [ engine: fuel, deadline, memory, handles ] ──► gate ──► your result
