@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::event::TaskKey;
 use super::run::{Effect, GateState, Run, RunStatus, StepState, TaskState};
 use crate::clock::Timestamp;
+use crate::model::Workflow;
 
 /// Who is to be called for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +31,10 @@ pub(super) struct Agenda {
     pub(super) starting: BTreeSet<u32>,
     /// Steps that can be closed.
     pub(super) closable: BTreeSet<u32>,
-    /// Steps with tasks that have not started.
-    pub(super) wide: BTreeSet<u32>,
-    /// Calls of tasks that have started, by whom they go to: the tasks' places in the step.
-    pub(super) ready: BTreeMap<Place, BTreeSet<u32>>,
+    /// Steps with tasks that have not started, by their worker: of a plugin that may not be called, no step is looked at.
+    pub(super) wide: BTreeMap<String, BTreeSet<u32>>,
+    /// Calls of tasks that have started, by the plugin and the place they go to: the tasks' places in the step.
+    pub(super) ready: BTreeMap<String, BTreeMap<Place, BTreeSet<u32>>>,
     /// Calls that the host did not survive: to be made while nothing else runs.
     pub(super) alone: BTreeSet<(TaskKey, Option<u32>)>,
     /// Calls that wait for a time.
@@ -47,19 +48,42 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    pub(super) fn add(&mut self, who: Who, task: TaskKey) {
-        self.ready.entry(Place { who, step: task.step }).or_default().insert(task.index);
+    pub(super) fn widen(&mut self, workflow: &Workflow, step: u32) {
+        self.wide.entry(workflow.steps[step as usize].worker.clone()).or_default().insert(step);
     }
 
-    pub(super) fn remove(&mut self, who: Who, task: TaskKey) {
+    pub(super) fn narrow(&mut self, workflow: &Workflow, step: u32) {
+        if let Some(steps) = self.wide.get_mut(&workflow.steps[step as usize].worker) {
+            steps.remove(&step);
+        }
+    }
+
+    pub(super) fn add(&mut self, workflow: &Workflow, who: Who, task: TaskKey) {
         let place = Place { who, step: task.step };
-        if let Some(waiting) = self.ready.get_mut(&place) {
+        // What is empty again stays: a run has few plugins.
+        self.ready.entry(place.plugin(workflow).to_owned()).or_default().entry(place).or_default().insert(task.index);
+    }
+
+    pub(super) fn remove(&mut self, workflow: &Workflow, who: Who, task: TaskKey) {
+        let place = Place { who, step: task.step };
+        let Some(places) = self.ready.get_mut(place.plugin(workflow)) else { return };
+        if let Some(waiting) = places.get_mut(&place) {
             waiting.remove(&task.index);
             if waiting.is_empty() {
-                self.ready.remove(&place);
+                places.remove(&place);
             }
         }
     }
+}
+
+/// The first, in their order, whose plugin may be called now.
+fn first_admitted<'p, K: Ord>(
+    firsts: impl Iterator<Item = (K, &'p String)>,
+    admits: &mut dyn FnMut(&str) -> bool,
+) -> Option<(K, &'p String)> {
+    let mut firsts: Vec<(K, &String)> = firsts.collect();
+    firsts.sort_unstable();
+    firsts.into_iter().find(|(_, plugin)| admits(plugin))
 }
 
 impl Run {
@@ -97,17 +121,18 @@ impl Run {
             return None;
         }
         self.promote(now);
-        for (place, waiting) in &self.agenda.ready {
-            if let Some(index) = waiting.first()
-                && admits(self.plugin(*place))
-            {
-                let task = TaskKey { step: place.step, index: *index };
-                return self.effect(task, place.gate());
-            }
+        // If one call of a plugin cannot start, none can: so each is asked for once, in the order of its most urgent call.
+        let firsts = self.agenda.ready.iter().filter_map(|(plugin, places)| Some((*places.first_key_value()?.0, plugin)));
+        if let Some((place, plugin)) = first_admitted(firsts, admits) {
+            let index = *self.agenda.ready[plugin][&place].first()?;
+            return self.effect(TaskKey { step: place.step, index }, place.gate());
         }
         let after = self.agenda.turn + 1;
-        let in_turn = self.agenda.wide.range(after..).chain(self.agenda.wide.range(..after));
-        let step = in_turn.copied().find(|step| admits(&self.workflow.steps[*step as usize].worker))?;
+        let firsts = self.agenda.wide.iter().filter_map(|(plugin, steps)| {
+            let step = *steps.range(after..).chain(steps).next()?;
+            Some(((step < after, step), plugin))
+        });
+        let ((_, step), _) = first_admitted(firsts, admits)?;
         let StepState::Active(active) = &self.steps[step as usize] else { return None };
         let index = active.cursor;
         self.agenda.turn = step;
@@ -128,7 +153,7 @@ impl Run {
         while let Some((at, task, gate)) = self.agenda.timers.first().copied().filter(|(at, _, _)| *at <= now) {
             self.agenda.timers.remove(&(at, task, gate));
             let who = self.who(task, gate);
-            self.agenda.add(who, task);
+            self.agenda.add(&self.workflow, who, task);
         }
     }
 
@@ -140,15 +165,6 @@ impl Run {
         }
     }
 
-    fn plugin(&self, place: Place) -> &str {
-        let step = &self.workflow.steps[place.step as usize];
-        match place.who {
-            Who::Gate(gate) => &step.gates[gate as usize].gate,
-            Who::Fallback => step.fallback.as_deref().unwrap_or(&step.worker),
-            Who::Worker => &step.worker,
-        }
-    }
-
     /// The plugin that an effect calls; none for those that call nothing.
     #[must_use]
     pub fn plugin_of(&self, effect: Effect) -> Option<&str> {
@@ -157,7 +173,7 @@ impl Run {
             Effect::RunGate { task, gate, .. } => (task, Some(gate)),
             Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => return None,
         };
-        Some(self.plugin(Place { who: self.who(task, gate), step: task.step }))
+        Some(Place { who: self.who(task, gate), step: task.step }.plugin(&self.workflow))
     }
 
     fn effect(&self, task: TaskKey, gate: Option<u32>) -> Option<Effect> {
@@ -178,6 +194,15 @@ impl Run {
 }
 
 impl Place {
+    fn plugin(self, workflow: &Workflow) -> &str {
+        let step = &workflow.steps[self.step as usize];
+        match self.who {
+            Who::Gate(gate) => &step.gates[gate as usize].gate,
+            Who::Fallback => step.fallback.as_deref().unwrap_or(&step.worker),
+            Who::Worker => &step.worker,
+        }
+    }
+
     fn gate(self) -> Option<u32> {
         match self.who {
             Who::Gate(gate) => Some(gate),

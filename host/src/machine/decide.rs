@@ -651,18 +651,19 @@ fn all_complete(run: &Run, closing: &BTreeMap<u32, bool>) -> bool {
 /// How a run ends whose steps are closed: completed, where what failed was optional; and what it did without.
 fn end(run: &Run, closing: &[Event]) -> Event {
     let mut degraded = Vec::new();
-    let closes = |step: u32| {
-        closing.iter().find_map(|event| match event {
-            Event::StepFailed { step: closed } if *closed == step => Some("failed"),
-            Event::StepSkipped { step: closed, .. } if *closed == step => Some("skipped"),
-            Event::StepCancelled { step: closed } if *closed == step => Some("cancelled"),
-            Event::StepCompleted { step: closed } if *closed == step => Some("completed"),
+    let closes: BTreeMap<u32, &str> = closing
+        .iter()
+        .filter_map(|event| match event {
+            Event::StepFailed { step } => Some((*step, "failed")),
+            Event::StepSkipped { step, .. } => Some((*step, "skipped")),
+            Event::StepCancelled { step } => Some((*step, "cancelled")),
+            Event::StepCompleted { step } => Some((*step, "completed")),
             _ => None,
         })
-    };
+        .collect();
     for (place, (step, state)) in (0_u32..).zip(run.workflow.steps.iter().zip(&run.steps)) {
         let tally = &run.tallies[place as usize];
-        match closes(place).unwrap_or(state.as_str()) {
+        match closes.get(&place).copied().unwrap_or(state.as_str()) {
             "failed" if step.optional => degraded.push(format!("{} failed, and is optional", step.id)),
             "skipped" => degraded.push(format!("{} was skipped", step.id)),
             "completed" => {

@@ -335,6 +335,14 @@ impl StepState {
         }
     }
 
+    /// Whether what needs it cannot start.
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Failed(_) | Self::Skipped | Self::Cancelled => true,
+            Self::Waiting { .. } | Self::Starting | Self::Active(_) | Self::Completed(_) => false,
+        }
+    }
+
     /// Whether nothing more happens in it.
     fn is_closed(&self) -> bool {
         match self {
@@ -456,11 +464,17 @@ impl Graph {
     }
 
     /// Every step that needs a step, and those that need these, and so on.
-    fn downstream(&self, step: u32) -> BTreeSet<u32> {
-        let mut found = BTreeSet::new();
+    fn downstream(&self, step: u32) -> Vec<u32> {
+        let mut seen = vec![false; self.dependents.len()];
+        let mut found = Vec::new();
         let mut open = vec![step];
         while let Some(step) = open.pop() {
-            open.extend(self.dependents[step as usize].iter().copied().filter(|dependent| found.insert(*dependent)));
+            for dependent in &self.dependents[step as usize] {
+                if !std::mem::replace(&mut seen[*dependent as usize], true) {
+                    found.push(*dependent);
+                    open.push(*dependent);
+                }
+            }
         }
         found
     }
@@ -523,7 +537,7 @@ impl Run {
                     gates: vec![GateState::Ready { attempt: 1, lost: 0, failures: 0 }; gates],
                 };
                 for gate in 0..gates as u32 {
-                    self.agenda.add(Who::Gate(gate), *task);
+                    self.agenda.add(&self.workflow, Who::Gate(gate), *task);
                 }
                 self.tallies[task.step as usize].receipt.add(receipt);
             }
@@ -566,7 +580,7 @@ impl Run {
                 if *executing {
                     self.agenda.alone.insert((*task, Some(*gate)));
                 } else {
-                    self.agenda.add(Who::Gate(*gate), *task);
+                    self.agenda.add(&self.workflow, Who::Gate(*gate), *task);
                 }
             }
             Event::GateRetryScheduled { task, gate, due_at } => {
@@ -674,13 +688,15 @@ impl Run {
             Event::StepCancelled { step } => self.step_closed(event, *step, true)?,
             Event::StepSkipped { step, need } => {
                 let waits = matches!(self.steps.get(*step as usize), Some(StepState::Waiting { .. }));
-                let broken =
-                    matches!(self.steps.get(*need as usize), Some(StepState::Failed(_) | StepState::Skipped | StepState::Cancelled));
-                if !waits || !broken {
+                if !waits || !self.steps.get(*need as usize).is_some_and(StepState::is_broken) {
                     return Err(self.illegal(event));
                 }
                 self.steps[*step as usize] = StepState::Skipped;
-                self.agenda.closable.remove(need);
+                for need in &self.graph.needs[*step as usize] {
+                    if self.steps[*need as usize].is_broken() {
+                        self.agenda.closable.remove(need); // each step that waits for it is skipped now, and has its own event
+                    }
+                }
                 self.open -= 1;
             }
             Event::CancelRequested { .. } => {
@@ -899,7 +915,7 @@ impl Run {
             self.agenda.alone.insert((task, None));
         } else {
             let who = self.who(task, None);
-            self.agenda.add(who, task);
+            self.agenda.add(&self.workflow, who, task);
         }
     }
 
@@ -991,7 +1007,7 @@ impl Run {
         if tasks == 0 {
             self.agenda.closable.insert(step);
         } else {
-            self.agenda.wide.insert(step);
+            self.agenda.widen(&self.workflow, step);
         }
         Ok(())
     }
@@ -1009,7 +1025,7 @@ impl Run {
             active.cursor += 1;
             active.live.insert(task.index, LiveTask::new(0, TaskState::Running { attempt }));
             if active.cursor == active.tasks {
-                self.agenda.wide.remove(&task.step);
+                self.agenda.narrow(&self.workflow, task.step);
             }
         } else {
             let live = active.live.get_mut(&task.index).filter(|live| live.revision == revision).ok_or(illegal)?;
@@ -1059,13 +1075,13 @@ impl Run {
                 self.agenda.alone.remove(&(task, None));
             }
             TaskState::Ready { .. } => {
-                self.agenda.remove(Who::Worker, task);
-                self.agenda.remove(Who::Fallback, task);
+                self.agenda.remove(&self.workflow, Who::Worker, task);
+                self.agenda.remove(&self.workflow, Who::Fallback, task);
             }
             TaskState::Retrying { due_at, .. } => {
                 self.agenda.timers.remove(&(*due_at, task, None));
-                self.agenda.remove(Who::Worker, task);
-                self.agenda.remove(Who::Fallback, task);
+                self.agenda.remove(&self.workflow, Who::Worker, task);
+                self.agenda.remove(&self.workflow, Who::Fallback, task);
             }
             TaskState::Validating { gates, .. } => {
                 for (gate, state) in (0..).zip(gates) {
@@ -1085,12 +1101,12 @@ impl Run {
     fn forget_gate(&mut self, task: TaskKey, gate: u32, state: &GateState) {
         match state {
             GateState::Ready { .. } => {
-                self.agenda.remove(Who::Gate(gate), task);
+                self.agenda.remove(&self.workflow, Who::Gate(gate), task);
                 self.agenda.alone.remove(&(task, Some(gate)));
             }
             GateState::Retrying { due_at, .. } => {
                 self.agenda.timers.remove(&(*due_at, task, Some(gate)));
-                self.agenda.remove(Who::Gate(gate), task);
+                self.agenda.remove(&self.workflow, Who::Gate(gate), task);
             }
             GateState::Running { .. } | GateState::Faltered { .. } | GateState::Answered { .. } => {}
         }
@@ -1143,8 +1159,10 @@ impl Run {
     }
 
     fn reopen_downstream(&mut self, step: u32, was_completed: bool) {
-        let skipped = self.graph.downstream(step).into_iter().filter(|below| self.steps[*below as usize] == StepState::Skipped);
-        let skipped: Vec<u32> = skipped.collect();
+        let is_skipped = |step: &u32| self.steps[*step as usize] == StepState::Skipped;
+        // Where thousands are retried at once, the first of them opens what is below all of them.
+        let below = if (0..self.steps.len() as u32).any(|step| is_skipped(&step)) { self.graph.downstream(step) } else { Vec::new() };
+        let skipped: Vec<u32> = below.into_iter().filter(is_skipped).collect();
         for below in &skipped {
             self.steps[*below as usize] = StepState::Waiting { unmet: 0 };
             self.open += 1;
@@ -1156,11 +1174,8 @@ impl Run {
         // What is skipped for another reason too is skipped again when the run settles.
         for below in skipped {
             self.steps[below as usize] = StepState::Waiting { unmet: unmet(self, below) };
-            let other = self.graph.needs[below as usize].iter().copied().filter(|need| match &self.steps[*need as usize] {
-                StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => true,
-                StepState::Waiting { .. } | StepState::Starting | StepState::Active(_) | StepState::Completed(_) => false,
-            });
-            self.agenda.closable.extend(other.collect::<Vec<_>>());
+            let other = self.graph.needs[below as usize].iter().copied().filter(|need| self.steps[*need as usize].is_broken());
+            self.agenda.closable.extend(other);
         }
         if was_completed {
             for below in self.graph.dependents[step as usize].clone() {
@@ -1231,7 +1246,7 @@ impl Run {
         self.open -= 1;
         self.agenda.closable.remove(&step);
         self.agenda.starting.remove(&step);
-        self.agenda.wide.remove(&step);
+        self.agenda.narrow(&self.workflow, step);
         Ok(())
     }
 

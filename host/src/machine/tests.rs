@@ -224,6 +224,61 @@ fn what_needs_a_step_that_failed_is_skipped_and_the_rest_goes_on() {
     assert_eq!(told.run.status, RunStatus::Failed);
 }
 
+#[test]
+fn a_plugin_that_may_not_be_called_is_asked_for_once_however_many_steps_wait_for_it() {
+    let mut steps: Vec<Step> = (0..100).map(|id| Step { worker: "away".into(), ..step(id, vec![], 0, 0, 2) }).collect();
+    steps.extend([step(100, vec![], 0, 0, 1), Step { worker: "other".into(), ..step(101, vec![], 0, 0, 1) }]);
+    let mut told = Told::new(steps);
+    for effect in told.run.due() {
+        let Effect::ResolveInputs { step } = effect else { panic!("{effect:?}") };
+        told.tell(Input::StepInputs { step, tasks: 1, inputs: Digest::of(b"") });
+    }
+    // Half of its tasks have started before, and are to be tried again.
+    for step in 0..50 {
+        let task = TaskKey { step, index: 0 };
+        told.tell(Input::Start(Effect::RunWorker { task, attempt: 1, revision: 0 }, None));
+        let (result, receipt, log) = (Err(Failure::new(FailureKind::Transient, "no")), Receipt::default(), Log::default());
+        told.tell(Input::WorkerEnded { task, attempt: 1, result, receipt, log, chance: 0.0 });
+    }
+    told.now += 1000;
+    let mut next = |free: &[&str]| {
+        let mut asked = Vec::new();
+        let effect = told.run.next_call(at(told.now), &mut |plugin| {
+            asked.push(plugin.to_owned());
+            free.contains(&plugin)
+        });
+        let Some(Effect::RunWorker { task, .. }) = effect else { return (None, asked) };
+        (Some(task.step), asked)
+    };
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(next(&["worker", "other"]), (Some(100), words(&["away", "away", "worker"])));
+    assert_eq!(next(&["worker", "other"]), (Some(101), words(&["away", "other"])), "steps take turns");
+    assert_eq!(next(&[]), (None, words(&["away", "away", "worker", "other"])));
+    assert_eq!(next(&["away", "worker"]), (Some(0), words(&["away"])), "what has begun goes first");
+}
+
+#[test]
+fn what_is_skipped_again_after_a_retry_is_settled_with_that() {
+    let fails = |id| step(id, vec![], 0, 0, 1);
+    let mut told = Told::new(vec![fails(0), fails(1), fails(2), step(3, vec![0, 1, 2], 0, 0, 1)]);
+    told.start_all();
+    told.start_all();
+    let fail = |told: &mut Told, step, attempt| {
+        let (result, receipt, log) = (Err(Failure::new(FailureKind::Permanent, "no")), Receipt::default(), Log::default());
+        told.tell(Input::WorkerEnded { task: TaskKey { step, index: 0 }, attempt, result, receipt, log, chance: 0.0 });
+    };
+    (0..3).for_each(|step| fail(&mut told, step, 1));
+    told.start_all();
+    assert_eq!(told.run.status, RunStatus::Failed);
+    told.tell(Input::Requeue { tasks: vec![TaskKey { step: 0, index: 0 }] });
+    told.start_all();
+    assert_eq!(told.run.steps[3], StepState::Skipped);
+    assert_eq!(told.run.due(), [], "the others that failed have nothing more to say");
+    fail(&mut told, 0, 2);
+    told.start_all();
+    assert_eq!(told.run.status, RunStatus::Failed);
+}
+
 /// What waits for a step that plans waits for the plan's last steps, of those that plan themselves for the last of theirs, and
 /// takes their artifacts.
 #[test]
