@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use globset::GlobSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Stopwatch;
@@ -454,6 +455,7 @@ pub async fn check(
     .await;
     let (current, expired): (Vec<&Ignore>, Vec<&Ignore>) =
         check.ignores.iter().partition(|ignore| ignore.expires.is_none_or(|day| day >= options.today));
+    let current: Vec<Excuse<'_>> = current.into_iter().map(Excuse::of).collect();
     let mut raws: Vec<Raw> = unjudged(tree).into_iter().chain(gates).collect();
     // Before anything is compared with a baseline: that has no secret either.
     let masked = mask::secrets(&raws, tree);
@@ -466,10 +468,12 @@ pub async fn check(
         reports.push(settle(raw, &current, baseline.as_mut()));
     }
     if options.whole {
-        let idle = |ignore: &&&Ignore| {
-            !reports.iter().any(|report| report.findings.iter().any(|found| covers(ignore, &report.name, &found.finding)))
+        let idle = |excuse: &&Excuse<'_>| {
+            !reports.iter().any(|report| report.findings.iter().any(|found| excuse.covers(&report.name, &found.finding)))
         };
-        let told = |ignore: &&Ignore| format!("{}: this [[ignore]] of {} covers no finding", ignore.place, sanitize(&ignore.rule, 200));
+        let told = |Excuse { ignore, .. }: &Excuse<'_>| {
+            format!("{}: this [[ignore]] of {} covers no finding", ignore.place, sanitize(&ignore.rule, 200))
+        };
         notes.extend(current.iter().filter(idle).map(told));
         notes.extend(
             plan.idle.iter().map(|Idle { place, name, patterns }| format!("{place}: {name} judged nothing: no file fits {patterns}")),
@@ -709,15 +713,15 @@ fn files(tree: &Tree, chosen: &Chosen, bytes_max: u64) -> (Vec<SubjectFile>, Vec
 }
 
 /// Excuses what is excused, and decides.
-fn settle(raw: Raw, ignores: &[&Ignore], baseline: Option<&mut Baseline>) -> GateReport {
+fn settle(raw: Raw, excuses: &[Excuse<'_>], baseline: Option<&mut Baseline>) -> GateReport {
     let Raw { mut report, mut findings, bare_no, allow_error, masked: _, failed, note: _ } = raw;
     findings.sort_by(|a, b| order(&a.finding).cmp(&order(&b.finding)));
     let mut baseline = baseline;
     let (mut counting, mut decision) = (Vec::new(), Decision::Pass);
     for RawFinding { finding, unit, of_no, is_measured } in findings {
-        let ignored = ignores.iter().find(|ignore| covers(ignore, &report.name, &finding));
+        let ignored = excuses.iter().find(|excuse| excuse.covers(&report.name, &finding));
         let excused = match ignored {
-            Some(ignore) => Some(Excused::Ignored(ignore.reason.clone())),
+            Some(Excuse { ignore, .. }) => Some(Excused::Ignored(ignore.reason.clone())),
             None => baseline.as_mut().is_some_and(|baseline| baseline.take(&report.name, &finding)).then_some(Excused::Baseline),
         };
         if excused.is_none() {
@@ -750,13 +754,25 @@ fn order(finding: &Finding) -> (&str, (u32, u32), &str, &str) {
     (location.map_or("", |l| l.path.as_str()), place, &finding.rule, &finding.message)
 }
 
-fn covers(ignore: &Ignore, gate: &str, finding: &Finding) -> bool {
-    let path = finding.location.as_ref().map_or("", |location| location.path.as_str());
-    let is_rule =
-        ignore.rule == finding.rule || ignore.rule.strip_prefix(gate).and_then(|rest| rest.strip_prefix('/')) == Some(&finding.rule);
-    is_rule
-        && ignore.gate.as_deref().is_none_or(|name| name == gate)
-        && ignore.path.as_ref().is_none_or(|pattern| globs(std::slice::from_ref(pattern)).is_match(path))
+/// An `[[ignore]]` that counts today, and its pattern read once for all findings.
+struct Excuse<'i> {
+    ignore: &'i Ignore,
+    paths: Option<GlobSet>,
+}
+
+impl<'i> Excuse<'i> {
+    fn of(ignore: &'i Ignore) -> Self {
+        Self { ignore, paths: ignore.path.as_ref().map(|pattern| globs(std::slice::from_ref(pattern))) }
+    }
+
+    fn covers(&self, gate: &str, finding: &Finding) -> bool {
+        let path = finding.location.as_ref().map_or("", |location| location.path.as_str());
+        let rule = &self.ignore.rule;
+        let is_rule = *rule == finding.rule || rule.strip_prefix(gate).and_then(|rest| rest.strip_prefix('/')) == Some(&finding.rule);
+        is_rule
+            && self.ignore.gate.as_deref().is_none_or(|name| name == gate)
+            && self.paths.as_ref().is_none_or(|paths| paths.is_match(path))
+    }
 }
 
 /// How often each severity was found, and counts.
