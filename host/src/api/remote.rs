@@ -5,7 +5,8 @@ use tokio::sync::watch;
 
 use super::client::{Client, Error};
 use super::problem::Code;
-use super::shapes::{Events, EventsQuery, Letters, LettersQuery, Runs, RunsQuery};
+use super::service::cursor;
+use super::shapes::{Events, EventsQuery, LetterView, Letters, LettersQuery, Runs, RunsQuery};
 use crate::journal::{self, Append, DeadLetter, Record, RunRow, Store};
 use crate::machine::TaskKey;
 use crate::model::{Digest, RunId};
@@ -111,23 +112,23 @@ impl Store for RemoteStore {
         Ok(None) // the server looks keys up when something is submitted
     }
 
-    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, journal::Error> {
-        let mut letters = Vec::new();
-        let mut query = LettersQuery { run, limit: Some(PAGE_MAX), ..LettersQuery::default() };
-        loop {
-            let page = self.client.get::<Letters>("/v1/dead-letters", &query).await.map_err(failed)?;
-            letters.extend(page.dead_letters.into_iter().map(|letter| DeadLetter {
-                run: letter.run,
-                workflow: letter.workflow,
-                step: letter.step,
-                task: TaskKey { step: letter.place, index: letter.index },
-                at: letter.at,
-                reason: letter.because,
-            }));
-            match page.next {
-                Some(next) => query.after = Some(next),
-                None => return Ok(letters),
-            }
-        }
+    async fn dead_letters(
+        &self,
+        run: Option<RunId>,
+        after: Option<(RunId, TaskKey)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, journal::Error> {
+        let after = after.map(|(run, task)| cursor(run, task));
+        let query = LettersQuery { run, after, limit: page(limit), ..LettersQuery::default() };
+        let letters = self.client.get::<Letters>("/v1/dead-letters", &query).await.map_err(failed)?;
+        let letter = |letter: LetterView| DeadLetter {
+            run: letter.run,
+            workflow: letter.workflow,
+            step: letter.step,
+            task: TaskKey { step: letter.place, index: letter.index },
+            at: letter.at,
+            reason: letter.because,
+        };
+        Ok(letters.dead_letters.into_iter().map(letter).collect())
     }
 }

@@ -3,7 +3,7 @@
 //! Commands go to the manager, and are in the journal when they return. Queries read the journal and the registry. Nothing here
 //! grants anything.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use super::whereabouts::Whereabouts;
 use crate::client::Client;
 use crate::clock::{Clock as _, Stopwatch, SystemClock};
 use crate::config::workflow::{self, Source};
-use crate::journal::{DeadLetter, READ_MAX, RunRow, Sqlite};
+use crate::journal::{DeadLetter, READ_BYTES_MAX, READ_MAX, RunRow, Sqlite, each_dead_letter};
 use crate::machine::{BreakerState, Event, Input, TaskKey};
 use crate::manager::{self, Handle};
 use crate::model::text::counted;
@@ -608,16 +608,26 @@ impl Service {
     /// When the journal fails.
     pub async fn letters(&self, query: &LettersQuery) -> Result<Letters, Problem> {
         let limit = limit(query.limit)?;
-        let letters = self.store().dead_letters(query.run).await?;
-        let key = |letter: &DeadLetter| (letter.run, letter.task);
-        let after = match &query.after {
-            None => None,
-            Some(name) => Some(parse_cursor(name)?),
-        };
-        let wanted = letters.iter().filter(|letter| fits(letter, query)).filter(|letter| after.is_none_or(|after| key(letter) > after));
-        let page: Vec<&DeadLetter> = wanted.take(limit).collect();
-        let next = page.last().filter(|_| page.len() == limit).map(|last| format!("{}/{}/{}", last.run, last.task.step, last.task.index));
-        Ok(Letters { dead_letters: page.into_iter().map(letter_view).collect(), next })
+        let mut after = query.after.as_deref().map(parse_cursor).transpose()?;
+        let (mut page, mut room) = (Vec::new(), READ_BYTES_MAX);
+        loop {
+            let letters = self.store().dead_letters(query.run, after, READ_MAX).await?;
+            if letters.is_empty() {
+                return Ok(Letters { dead_letters: page, next: None });
+            }
+            for letter in letters {
+                after = Some((letter.run, letter.task));
+                if !fits(&letter, query) {
+                    continue;
+                }
+                let view = letter_view(&letter);
+                room = room.saturating_sub(serde_json::to_vec(&view).map_or(0, |json| json.len()));
+                page.push(view);
+                if page.len() == limit || room == 0 {
+                    return Ok(Letters { dead_letters: page, next: Some(cursor(letter.run, letter.task)) });
+                }
+            }
+        }
     }
 
     /// Does something with dead letters.
@@ -632,20 +642,34 @@ impl Service {
             return Err(Problem::new(Code::Invalid, "expected one way to say which dead letters").help(help));
         }
         let query = LettersQuery { run, workflow, step, reason, after: None, limit: None };
-        let there = self.store().dead_letters(run).await?;
-        let mut chosen: Vec<&DeadLetter> = there.iter().filter(|letter| letters.is_empty() && fits(letter, &query)).collect();
-        let named: HashMap<String, &DeadLetter> = match letters.is_empty() {
-            true => HashMap::new(),
-            false => there.iter().map(|letter| (letter_name(letter), letter)).collect(),
-        };
-        for name in letters.iter().collect::<BTreeSet<_>>() {
-            let missing =
-                || Problem::new(Code::NotFound, format!("there is no dead letter {name}")).help("GET /v1/dead-letters lists them");
-            chosen.push(named.get(name).ok_or_else(missing)?);
+        let mut chosen: Vec<(String, RunId, TaskKey)> = Vec::new();
+        if letters.is_empty() {
+            let take = |letter: DeadLetter| {
+                if fits(&letter, &query) {
+                    chosen.push((letter_name(&letter), letter.run, letter.task));
+                }
+            };
+            each_dead_letter(self.store(), run, take).await?;
+        } else {
+            let mut named: BTreeSet<&str> = letters.iter().map(String::as_str).collect();
+            let runs: BTreeSet<RunId> = named.iter().filter_map(|name| name.split('/').next()?.parse().ok()).collect();
+            for run in runs {
+                let take = |letter: DeadLetter| {
+                    let name = letter_name(&letter);
+                    if named.remove(name.as_str()) {
+                        chosen.push((name, letter.run, letter.task));
+                    }
+                };
+                each_dead_letter(self.store(), Some(run), take).await?;
+            }
+            if let Some(name) = named.first() {
+                let missing = Problem::new(Code::NotFound, format!("there is no dead letter {name}"));
+                return Err(missing.help("GET /v1/dead-letters lists them"));
+            }
         }
         let mut by_run: BTreeMap<RunId, Vec<TaskKey>> = BTreeMap::new();
-        for letter in &chosen {
-            by_run.entry(letter.run).or_default().push(letter.task);
+        for (_, run, task) in &chosen {
+            by_run.entry(*run).or_default().push(*task);
         }
         for (run, tasks) in by_run {
             let input = match word {
@@ -654,7 +678,7 @@ impl Service {
             };
             self.handle().command(run, input).await?;
         }
-        Ok(LettersDone { letters: chosen.into_iter().map(letter_name).collect() })
+        Ok(LettersDone { letters: chosen.into_iter().map(|(name, _, _)| name).collect() })
     }
 
     /// What the plugin folders hold.
@@ -1021,6 +1045,11 @@ fn fits(letter: &DeadLetter, query: &LettersQuery) -> bool {
     query.workflow.as_ref().is_none_or(|workflow| *workflow == letter.workflow)
         && query.step.as_ref().is_none_or(|step| *step == letter.step)
         && query.reason.as_ref().is_none_or(|reason| letter.reason.text().contains(reason.as_str()))
+}
+
+/// A dead letter, as what comes behind it is asked for.
+pub(super) fn cursor(run: RunId, task: TaskKey) -> String {
+    format!("{run}/{}/{}", task.step, task.index)
 }
 
 /// The dead letter behind which a page begins, as the page before named it.

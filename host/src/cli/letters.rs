@@ -6,7 +6,7 @@ use super::context::Common;
 use super::exit::{Error, Exit};
 use super::host::{self, find};
 use crate::api::{Command, TaskName};
-use crate::journal::{DeadLetter, READ_MAX, Store};
+use crate::journal::{DeadLetter, READ_MAX, Store, each_dead_letter};
 use crate::machine::Event;
 use crate::manager;
 use crate::model::text::{continued, sanitize, sanitize_lines};
@@ -103,7 +103,9 @@ async fn matching(store: &dyn Store, filter: &Filter) -> Result<Vec<DeadLetter>,
             && filter.step.as_ref().is_none_or(|step| *step == letter.step)
             && filter.reason.as_ref().is_none_or(|reason| letter.reason.text().contains(reason.as_str()))
     };
-    Ok(store.dead_letters(run).await?.into_iter().filter(fits).collect())
+    let mut letters = Vec::new();
+    each_dead_letter(store, run, |letter| letters.extend(fits(&letter).then_some(letter))).await?;
+    Ok(letters)
 }
 
 fn name(letter: &DeadLetter) -> String {
@@ -145,8 +147,10 @@ async fn one(store: &dyn Store, text: &str) -> Result<DeadLetter, Error> {
     let Some((run, (step, task))) = parts else { return Err(expected()) };
     let task: u32 = task.parse().map_err(|_| expected())?;
     let run = find(store, run).await?;
-    let letters = store.dead_letters(Some(run)).await?;
-    letters.into_iter().find(|letter| letter.step == step && letter.task.index == task).ok_or_else(expected)
+    let mut found = None;
+    let is_it = |letter: &DeadLetter| letter.step == step && letter.task.index == task;
+    each_dead_letter(store, Some(run), |letter| found = found.take().or_else(|| is_it(&letter).then_some(letter))).await?;
+    found.ok_or_else(expected)
 }
 
 async fn show(common: &Common, letter: &str, as_json: bool) -> Result<Exit, Error> {

@@ -1,6 +1,7 @@
 //! A journal that lives as long as the process: for `call`, tests, and library users who need no more.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 
 use super::views::Views;
 use super::{Append, DeadLetter, Error, Record, RunRow, Store, chain};
+use crate::machine::TaskKey;
 use crate::model::{Digest, RunId};
 
 /// Records and blobs in memory.
@@ -24,6 +26,7 @@ struct Inner {
     blobs: HashMap<Digest, Bytes>,
     views: BTreeMap<RunId, Views>,
     keys: HashMap<String, RunId>,
+    letters: BTreeMap<(RunId, TaskKey), DeadLetter>,
 }
 
 /// How many records a part has, but for the last.
@@ -81,7 +84,15 @@ impl Inner {
             hash = chain::next(hash, &record, &json);
             record.hash = hash;
             match self.views.get_mut(&run) {
-                Some(views) => views.add(&record),
+                Some(views) => {
+                    views.add(&record);
+                    for (task, letter) in std::mem::take(&mut views.letters) {
+                        match letter {
+                            Some(letter) => self.letters.insert((run, task), letter),
+                            None => self.letters.remove(&(run, task)),
+                        };
+                    }
+                }
                 None => {
                     if let Some(views) = Views::begin(&record) {
                         self.keys.extend(views.row.idempotency_key.clone().map(|key| (key, run)));
@@ -149,9 +160,10 @@ impl Store for Memory {
         Ok(self.inner().keys.get(key).copied())
     }
 
-    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error> {
+    async fn dead_letters(&self, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error> {
         let inner = self.inner();
-        let views = inner.views.values().filter(|views| run.is_none_or(|run| views.row.run == run));
-        Ok(views.flat_map(|views| views.dead.values().cloned()).collect())
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let letters = inner.letters.range((behind, Bound::Unbounded)).map(|(_, letter)| letter);
+        Ok(letters.filter(|letter| run.is_none_or(|run| letter.run == run)).take(limit).cloned().collect())
     }
 }

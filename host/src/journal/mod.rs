@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::machine::Event;
+use crate::machine::{Event, TaskKey};
 use crate::model::{ArtifactRef, Digest, RunId};
 
 pub use chain::Damage;
@@ -181,11 +181,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Medium`].
     async fn run_with_key(&self, key: &str) -> Result<Option<RunId>, Error>;
 
-    /// Dead letters, the oldest run first: of one run, or of all.
+    /// Dead letters behind one, the oldest run first: of one run, or of all. At most so many, and fewer where they are long; none at the end.
     ///
     /// # Errors
     /// [`Error::Medium`].
-    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error>;
+    async fn dead_letters(&self, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error>;
 
     /// The content of an artifact.
     ///
@@ -241,6 +241,20 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+/// Gives each dead letter of one run, or of all, in their order.
+///
+/// # Errors
+/// [`Error::Medium`].
+pub async fn each_dead_letter(store: &dyn Store, run: Option<RunId>, mut take: impl FnMut(DeadLetter) + Send) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let letters = store.dead_letters(run, after, READ_MAX).await?;
+        let Some(last) = letters.last() else { return Ok(()) };
+        after = Some((last.run, last.task));
+        letters.into_iter().for_each(&mut take);
+    }
+}
+
 /// What a completed task made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
@@ -266,7 +280,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::machine::TaskKey;
     use crate::model::{Log, Receipt, Step, Workflow};
 
     fn id(n: u128) -> RunId {
@@ -394,15 +407,28 @@ mod tests {
         let row = store.run(&id(2)).await.expect("reads").expect("there");
         assert_eq!((row.completed, row.status.as_str(), row.version), (2, "cancelling", 8));
 
-        // Dead letters are there until somebody deals with them.
-        let failure = crate::model::Failure::new(crate::model::FailureKind::Trapped, "no");
-        let dead = Event::TaskDeadLettered { task: task(2), reason: crate::machine::TaskReason::Failed { failure } };
-        assert_eq!(store.append(vec![append(2, 8, vec![dead])]).await, [Ok(9)]);
-        let letters = store.dead_letters(None).await.expect("reads");
-        assert_eq!(letters.iter().map(|letter| (letter.run, letter.task)).collect::<Vec<_>>(), [(id(2), task(2))]);
-        assert_eq!(store.dead_letters(Some(id(1))).await, Ok(vec![]));
-        assert_eq!(store.append(vec![append(2, 9, vec![Event::TaskDiscarded { task: task(2) }])]).await, [Ok(10)]);
-        assert_eq!(store.dead_letters(None).await, Ok(vec![]));
+        // Dead letters are there until somebody deals with them, and are read in pages.
+        let dead = |index| {
+            let failure = crate::model::Failure::new(crate::model::FailureKind::Trapped, "no");
+            Event::TaskDeadLettered { task: task(index), reason: crate::machine::TaskReason::Failed { failure } }
+        };
+        assert_eq!(store.append(vec![append(2, 8, vec![dead(3), dead(2)])]).await, [Ok(10)]);
+        let run_one = store.run(&id(1)).await.expect("reads").expect("there").version;
+        assert!(store.append(vec![append(1, run_one, vec![dead(0)])]).await[0].is_ok());
+        let letters = async |run, after, limit| {
+            let letters = store.dead_letters(run, after, limit).await.expect("reads");
+            letters.iter().map(|letter| (letter.run, letter.task)).collect::<Vec<_>>()
+        };
+        let all = [(id(1), task(0)), (id(2), task(2)), (id(2), task(3))];
+        assert_eq!(letters(None, None, 10).await, all);
+        assert_eq!(letters(None, Some(all[0]), 1).await, all[1..2]);
+        assert_eq!(letters(None, Some(all[2]), 10).await, []);
+        assert_eq!(letters(Some(id(1)), None, 10).await, all[..1]);
+        assert_eq!(letters(Some(id(1)), Some(all[0]), 10).await, []);
+        assert_eq!(letters(Some(id(2)), Some(all[0]), 10).await, all[1..]);
+        assert_eq!(letters(Some(id(9)), None, 10).await, []);
+        assert_eq!(store.append(vec![append(2, 10, vec![Event::TaskDiscarded { task: task(2) }])]).await, [Ok(11)]);
+        assert_eq!(letters(None, None, 10).await, [all[0], all[2]]);
     }
 
     #[tokio::test]
@@ -416,9 +442,23 @@ mod tests {
         let store = Sqlite::open(folder.path()).expect("opens");
         laws(Arc::new(store)).await;
         let again = Sqlite::open(folder.path()).expect("opens");
-        assert_eq!(*again.head().borrow(), 10 + 2);
-        assert_eq!(again.read(&id(2), 1, 100).await.expect("reads").len(), 10);
-        assert_eq!(again.append(vec![append(2, 10, vec![Event::RunCancelled])]).await, [Ok(11)]);
+        assert_eq!(*again.head().borrow(), 11 + 3);
+        assert_eq!(again.read(&id(2), 1, 100).await.expect("reads").len(), 11);
+        assert_eq!(again.append(vec![append(2, 11, vec![Event::RunCancelled])]).await, [Ok(12)]);
         assert_eq!(again.verify().expect("reads"), []);
+    }
+
+    #[tokio::test]
+    async fn long_dead_letters_are_read_a_few_at_a_time_and_all_of_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Sqlite::open(folder.path()).expect("opens");
+        let failure = crate::model::Failure { kind: crate::model::FailureKind::Trapped, message: "x".repeat(1 << 20) };
+        let reason = crate::machine::TaskReason::Failed { failure };
+        let dead = (0..10).map(|index| Event::TaskDeadLettered { task: TaskKey { step: 0, index }, reason: reason.clone() });
+        assert_eq!(store.append(vec![append(1, 0, std::iter::once(started(None)).chain(dead).collect())]).await, [Ok(11)]);
+        assert_eq!(store.dead_letters(None, None, 100).await.expect("reads").len(), READ_BYTES_MAX >> 20);
+        let mut all = Vec::new();
+        each_dead_letter(&store, None, |letter| all.push(letter.task.index)).await.expect("reads");
+        assert_eq!(all, (0..10).collect::<Vec<u32>>());
     }
 }

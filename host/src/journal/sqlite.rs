@@ -7,7 +7,7 @@
 //! After an error of the medium whose extent is not known (a failed sync, a damaged file) nothing is written any more: a
 //! sync that failed once may be reported as done the next time, and what was promised would be lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -25,7 +25,7 @@ use super::folding::Folding;
 use super::views::{Difference, Views};
 use super::{Append, Damage, DeadLetter, Error, READ_BYTES_MAX, READ_MAX, Record, RunRow, Store, chain};
 use crate::clock::Timestamp;
-use crate::machine::{Event, Host, Run};
+use crate::machine::{Event, Host, Run, TaskKey};
 use crate::model::text::sanitize;
 use crate::model::{ArtifactRef, Digest, RunId};
 
@@ -734,13 +734,9 @@ fn load(connection: &Connection, run: RunId) -> rusqlite::Result<Stream> {
     };
     let row = connection.query_row("SELECT row FROM view_runs WHERE run = ?1", [name], parse::<RunRow>).optional()?;
     if let Some(row) = row {
-        let mut dead = BTreeMap::new();
-        let mut letters = connection.prepare_cached("SELECT row FROM view_dead_letters WHERE run = ?1")?;
-        for letter in letters.query_map([name], parse::<DeadLetter>)? {
-            let letter = letter?;
-            dead.insert(letter.task, letter);
-        }
-        stream.views = Some(Views { row, dead, dead_changed: BTreeSet::new() });
+        let mut letters = connection.prepare_cached("SELECT step, task FROM view_dead_letters WHERE run = ?1")?;
+        let dead = letters.query_map([name], |row| Ok(TaskKey { step: row.get(0)?, index: row.get(1)? }))?;
+        stream.views = Some(Views { row, dead: dead.collect::<rusqlite::Result<_>>()?, letters: BTreeMap::new() });
     }
     Ok(stream)
 }
@@ -767,11 +763,11 @@ fn write_views(connection: &Connection, views: &mut Views) -> rusqlite::Result<(
         ON CONFLICT (run) DO UPDATE SET open = excluded.open, row = excluded.row, idempotency_key = excluded.idempotency_key";
     let text = serde_json::to_string(row).map_err(json)?;
     connection.prepare_cached(sql)?.execute(params![run, row.ended_at.is_none(), row.idempotency_key, text])?;
-    for task in std::mem::take(&mut views.dead_changed) {
-        match views.dead.get(&task) {
+    for (task, letter) in std::mem::take(&mut views.letters) {
+        match letter {
             Some(letter) => {
                 let sql = "INSERT OR REPLACE INTO view_dead_letters (run, step, task, row) VALUES (?1, ?2, ?3, ?4)";
-                let letter = serde_json::to_string(letter).map_err(json)?;
+                let letter = serde_json::to_string(&letter).map_err(json)?;
                 connection.prepare_cached(sql)?.execute(params![run, task.step, task.index, letter])?
             }
             None => {
@@ -1046,9 +1042,8 @@ fn differences(connection: &mut Connection) -> Result<Vec<Difference>, Error> {
         if kept != expected.map(|row| (Some(row.clone()), row.ended_at.is_none(), row.idempotency_key.clone())) {
             differences.push(Difference { run, what: "what is shown of it is not what its records make".to_owned() });
         }
-        let letters = letters(&transaction, Some(run)).ok();
-        let expected: Vec<DeadLetter> = folded.map(|views| views.dead.into_values().collect()).unwrap_or_default();
-        if letters != Some(expected) {
+        let expected: Vec<DeadLetter> = folded.map(|views| views.letters.into_values().flatten().collect()).unwrap_or_default();
+        if all_letters(&transaction, run).ok() != Some(expected) {
             differences.push(Difference { run, what: "its dead letters are not what its records make".to_owned() });
         }
     }
@@ -1069,7 +1064,6 @@ fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
     let mut runs = 0;
     for (_, run, _, _) in streams(connection).map_err(failed)?.into_iter().filter(|(_, run, _, _)| *run != RunId::HOST) {
         if let (Some(mut views), _) = fold(connection, run).map_err(failed)? {
-            views.dead_changed = views.dead.keys().copied().collect();
             write_views(connection, &mut views)?;
             runs += 1;
         }
@@ -1077,12 +1071,34 @@ fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(runs)
 }
 
-fn letters(connection: &Connection, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error> {
-    let sql = "SELECT row FROM view_dead_letters WHERE ?1 IS NULL OR run = ?1 ORDER BY run, step, task";
+/// Dead letters behind a place, in their order: as many as are asked for, or as have [`READ_BYTES_MAX`].
+fn letters(connection: &Connection, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error> {
+    let sql = "SELECT row FROM view_dead_letters WHERE (run, step, task) > (?1, ?2, ?3) AND run <= ?4 ORDER BY run, step, task LIMIT ?5";
     let mut statement = connection.prepare_cached(sql).map_err(medium)?;
-    let name = run.map(|run| run.0.as_bytes().to_vec());
-    let rows = statement.query_map([name], parse::<DeadLetter>).map_err(medium)?;
-    rows.collect::<rusqlite::Result<_>>().map_err(medium)
+    // Before the first of the run, or of all.
+    let first = (run.map_or([0; 16], |run| *run.0.as_bytes()), -1, -1);
+    let (name, step, task) = after.map_or(first, |(run, task)| (*run.0.as_bytes(), i64::from(task.step), i64::from(task.index))).max(first);
+    let last = run.map_or([0xff; 16], |run| *run.0.as_bytes());
+    let mut rows = statement.query(params![name, step, task, last, limit as u64]).map_err(medium)?;
+    let (mut letters, mut bytes) = (Vec::new(), 0);
+    while bytes < READ_BYTES_MAX
+        && let Some(row) = rows.next().map_err(medium)?
+    {
+        bytes += row.get_ref(0).and_then(|text| Ok(text.as_str()?.len())).map_err(medium)?;
+        letters.push(parse::<DeadLetter>(row).map_err(medium)?);
+    }
+    Ok(letters)
+}
+
+fn all_letters(connection: &Connection, run: RunId) -> Result<Vec<DeadLetter>, Error> {
+    let mut all: Vec<DeadLetter> = Vec::new();
+    loop {
+        let more = letters(connection, Some(run), all.last().map(|letter| (run, letter.task)), READ_MAX)?;
+        if more.is_empty() {
+            return Ok(all);
+        }
+        all.extend(more);
+    }
 }
 
 #[async_trait::async_trait]
@@ -1160,7 +1176,7 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, Error> {
-        self.read_on(move |connection| letters(connection, run)).await
+    async fn dead_letters(&self, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error> {
+        self.read_on(move |connection| letters(connection, run, after, limit)).await
     }
 }

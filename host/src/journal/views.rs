@@ -82,9 +82,10 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Views {
     pub(super) row: RunRow,
-    pub(super) dead: BTreeMap<TaskKey, DeadLetter>,
-    /// Which of them came, changed or went since somebody looked.
-    pub(super) dead_changed: BTreeSet<TaskKey>,
+    /// Which tasks have a dead letter.
+    pub(super) dead: BTreeSet<TaskKey>,
+    /// The letters that came since somebody took them, and none for those that went.
+    pub(super) letters: BTreeMap<TaskKey, Option<DeadLetter>>,
 }
 
 impl Views {
@@ -111,7 +112,7 @@ impl Views {
             attempts: 0,
             fuel: 0,
         };
-        Some(Self { row, dead: BTreeMap::new(), dead_changed: BTreeSet::new() })
+        Some(Self { row, dead: BTreeSet::new(), letters: BTreeMap::new() })
     }
 
     /// Folds the next record.
@@ -158,8 +159,8 @@ impl Views {
                 let step = row.steps.get(task.step as usize).cloned().unwrap_or_default();
                 let workflow = row.workflow.clone();
                 let letter = DeadLetter { run: record.run, workflow, step, task: *task, at: record.at, reason: reason.clone() };
-                self.dead.insert(*task, letter);
-                self.dead_changed.insert(*task);
+                self.dead.insert(*task);
+                self.letters.insert(*task, Some(letter));
             }
             Event::TaskRequeued { task } => {
                 row.failed = row.failed.saturating_sub(1);
@@ -187,9 +188,9 @@ impl Views {
     }
 
     fn bury(&mut self, task: TaskKey) {
-        if self.dead.remove(&task).is_some() {
+        if self.dead.remove(&task) {
             self.row.dead_letters -= 1;
-            self.dead_changed.insert(task);
+            self.letters.insert(task, None);
         }
     }
 }

@@ -495,8 +495,13 @@ impl Store for Refusing {
         self.0.run_with_key(key).await
     }
 
-    async fn dead_letters(&self, run: Option<RunId>) -> Result<Vec<DeadLetter>, journal::Error> {
-        self.0.dead_letters(run).await
+    async fn dead_letters(
+        &self,
+        run: Option<RunId>,
+        after: Option<(RunId, TaskKey)>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, journal::Error> {
+        self.0.dead_letters(run, after, limit).await
     }
 }
 

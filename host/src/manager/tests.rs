@@ -265,7 +265,7 @@ async fn a_person_approves_refuses_with_feedback_and_has_given_up_tasks_run_agai
     handle.command(run, say(true, "good")).await.expect("approved");
     assert!(matches!(handle.command(run, say(true, "good")).await, Err(Error::Rejected(_))), "nothing waits any more");
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Failed);
-    let letters = handle.store().dead_letters(None).await.expect("reads");
+    let letters = handle.store().dead_letters(None, None, 10).await.expect("reads");
     assert_eq!(letters.iter().map(|letter| (letter.step.as_str(), letter.task.index)).collect::<Vec<_>>(), [("two", 0)]);
     // Requeued, the run is open again: what was skipped on its account runs too, and what had completed does not.
     handle.command(run, Input::Requeue { tasks: vec![] }).await.expect("requeued");
@@ -273,7 +273,7 @@ async fn a_person_approves_refuses_with_feedback_and_has_given_up_tasks_run_agai
     assert_eq!(handle.wait(run).await.expect("ends"), RunStatus::Completed);
     let steps: Vec<String> = script.tasks.lock().expect("no panic").iter().map(|task| task.step.clone()).collect();
     assert_eq!(steps, ["one", "one", "two", "two", "three"]);
-    assert_eq!(handle.store().dead_letters(None).await.expect("reads"), []);
+    assert_eq!(handle.store().dead_letters(None, None, 10).await.expect("reads"), []);
     running.shutdown().await.expect("in good order");
 }
 
