@@ -2,11 +2,12 @@
 //! place, and what was read and is written again reads as the same. `tests/fuzz.rs` tries mutated seeds on the stable toolchain; the
 //! cargo-fuzz package beside this file runs the same functions under libFuzzer, which sees what code they reach.
 
+use std::any::Any;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -435,7 +436,7 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 /// A server in this process, without plugins, its journal in memory.
 fn server() -> SocketAddr {
-    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
+    static SERVER: OnceLock<(SocketAddr, Mutex<Box<dyn Any + Send>>)> = OnceLock::new(); // what serves lives as long as the process
     let start = || {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
@@ -464,11 +465,10 @@ fn server() -> SocketAddr {
             let listen = SocketAddr::from(([127, 0, 0, 1], 0));
             let door = sandhog::api::on_network(listen, &service, sandhog::api::Terms::default()).await.expect("listens");
             let address = door.address().expect("an address");
-            Box::leak(Box::new((running, beside, door, service))); // as long as the process
-            address
+            (address, Mutex::new(Box::new((running, beside, door, service)) as Box<dyn Any + Send>))
         })
     };
-    *SERVER.get_or_init(start)
+    SERVER.get_or_init(start).0
 }
 
 /// Sends, and what comes back until the server closes, which it does when it is asked to, or when it finds that its peer has.
