@@ -687,6 +687,13 @@ fn planned_steps_have_logs_and_dead_letters() {
     place.run(&["runs", "logs", "latest", "--step", "two"], 2);
     let letter = place.json(&["dead-letters", "list", "--json"])["dead_letters"][0]["letter"].as_str().expect("a name").to_owned();
     assert!(letter.ends_with("/p/two/0"), "{letter}");
+    // One that says that it is another's is found, and read neither once nor for ever.
+    place.database().execute_batch("UPDATE view_dead_letters SET row = json_set(row, '$.task.index', 7)").expect("damaged");
+    assert!(place.run(&["journal", "replay"], 1).contains("its dead letters are not what its records make"));
+    let output = place.command(&["dead-letters", "list"]).output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("stands in the place of another") && said.contains("journal replay --rebuild"), "{said}");
+    place.run(&["journal", "replay", "--rebuild"], 0);
     assert!(place.run(&["dead-letters", "show", &letter], 0).contains("input a.txt"));
     place.run(&["dead-letters", "requeue", &letter], 0);
     place.run(&["runs", "resume", "latest"], 1);

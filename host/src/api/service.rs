@@ -611,7 +611,9 @@ impl Service {
         let mut after = query.after.as_deref().map(parse_cursor).transpose()?;
         let (mut page, mut room) = (Vec::new(), READ_BYTES_MAX);
         loop {
-            let letters = self.store().dead_letters(query.run, after, READ_MAX).await?;
+            let is_filtered = query.workflow.is_some() || query.step.is_some() || query.reason.is_some();
+            let wanted = if is_filtered { READ_MAX } else { limit - page.len() };
+            let letters = self.store().dead_letters(query.run, after, wanted).await?;
             if letters.is_empty() {
                 return Ok(Letters { dead_letters: page, next: None });
             }
@@ -651,20 +653,25 @@ impl Service {
             };
             each_dead_letter(self.store(), run, take).await?;
         } else {
-            let mut named: BTreeSet<&str> = letters.iter().map(String::as_str).collect();
-            let runs: BTreeSet<RunId> = named.iter().filter_map(|name| name.split('/').next()?.parse().ok()).collect();
-            for run in runs {
+            let missing = |name: &str| {
+                Problem::new(Code::NotFound, format!("there is no dead letter {name}")).help("GET /v1/dead-letters lists them")
+            };
+            let mut named: BTreeMap<RunId, BTreeSet<&str>> = BTreeMap::new();
+            for name in &letters {
+                let run = name.split('/').next().and_then(|run| run.parse().ok()).ok_or_else(|| missing(name))?;
+                named.entry(run).or_default().insert(name);
+            }
+            for (run, mut names) in named {
                 let take = |letter: DeadLetter| {
                     let name = letter_name(&letter);
-                    if named.remove(name.as_str()) {
+                    if names.remove(name.as_str()) {
                         chosen.push((name, letter.run, letter.task));
                     }
                 };
                 each_dead_letter(self.store(), Some(run), take).await?;
-            }
-            if let Some(name) = named.first() {
-                let missing = Problem::new(Code::NotFound, format!("there is no dead letter {name}"));
-                return Err(missing.help("GET /v1/dead-letters lists them"));
+                if let Some(name) = names.first() {
+                    return Err(missing(name));
+                }
             }
         }
         let mut by_run: BTreeMap<RunId, Vec<TaskKey>> = BTreeMap::new();

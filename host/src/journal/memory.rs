@@ -162,8 +162,14 @@ impl Store for Memory {
 
     async fn dead_letters(&self, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error> {
         let inner = self.inner();
-        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let letters = inner.letters.range((behind, Bound::Unbounded)).map(|(_, letter)| letter);
-        Ok(letters.filter(|letter| run.is_none_or(|run| letter.run == run)).take(limit).cloned().collect())
+        let first = run.map(|run| (run, TaskKey { step: 0, index: 0 }));
+        let from = match (first, after) {
+            (Some(first), Some(after)) if after < first => Bound::Included(first),
+            (_, Some(after)) => Bound::Excluded(after),
+            (Some(first), None) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let letters = inner.letters.range((from, Bound::Unbounded)).map(|(_, letter)| letter);
+        Ok(letters.take_while(|letter| run.is_none_or(|run| letter.run == run)).take(limit).cloned().collect())
     }
 }

@@ -249,8 +249,11 @@ pub async fn each_dead_letter(store: &dyn Store, run: Option<RunId>, mut take: i
     let mut after = None;
     loop {
         let letters = store.dead_letters(run, after, READ_MAX).await?;
-        let Some(last) = letters.last() else { return Ok(()) };
-        after = Some((last.run, last.task));
+        let Some(last) = letters.last().map(|last| (last.run, last.task)) else { return Ok(()) };
+        if after.is_some_and(|after| last <= after) {
+            return Err(Error::Medium("dead letters are not in their order".to_owned()));
+        }
+        after = Some(last);
         letters.into_iter().for_each(&mut take);
     }
 }

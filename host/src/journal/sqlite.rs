@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -744,7 +745,7 @@ fn load(connection: &Connection, run: RunId) -> rusqlite::Result<Stream> {
 /// A JSON column, the first of a row.
 fn parse<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>) -> rusqlite::Result<T> {
     let text = row.get_ref(0)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))
+    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, error.into()))
 }
 
 /// Keeps a blob, or makes it young again.
@@ -1073,7 +1074,7 @@ fn rebuild(connection: &Connection) -> rusqlite::Result<u64> {
 
 /// Dead letters behind a place, in their order: as many as are asked for, or as have [`READ_BYTES_MAX`].
 fn letters(connection: &Connection, run: Option<RunId>, after: Option<(RunId, TaskKey)>, limit: usize) -> Result<Vec<DeadLetter>, Error> {
-    let sql = "SELECT row FROM view_dead_letters WHERE (run, step, task) > (?1, ?2, ?3) AND run <= ?4 ORDER BY run, step, task LIMIT ?5";
+    let sql = "SELECT row, run, step, task FROM view_dead_letters WHERE (run, step, task) > (?1, ?2, ?3) AND run <= ?4 ORDER BY run, step, task LIMIT ?5";
     let mut statement = connection.prepare_cached(sql).map_err(medium)?;
     // Before the first of the run, or of all.
     let first = (run.map_or([0; 16], |run| *run.0.as_bytes()), -1, -1);
@@ -1085,7 +1086,17 @@ fn letters(connection: &Connection, run: Option<RunId>, after: Option<(RunId, Ta
         && let Some(row) = rows.next().map_err(medium)?
     {
         bytes += row.get_ref(0).and_then(|text| Ok(text.as_str()?.len())).map_err(medium)?;
-        letters.push(parse::<DeadLetter>(row).map_err(medium)?);
+        let letter = parse::<DeadLetter>(row).map_err(medium)?;
+        let key = |row: &rusqlite::Row<'_>| Ok((row.get::<_, [u8; 16]>(1)?, row.get::<_, u32>(2)?, row.get::<_, u32>(3)?));
+        // What comes behind it is asked for by what it says.
+        if key(row).map_err(medium)? != (*letter.run.0.as_bytes(), letter.task.step, letter.task.index) {
+            return Err(medium(rusqlite::Error::FromSqlConversionFailure(
+                0,
+                Type::Text,
+                "a dead letter stands in the place of another".into(),
+            )));
+        }
+        letters.push(letter);
     }
     Ok(letters)
 }

@@ -60,8 +60,12 @@ impl Agenda {
 
     pub(super) fn add(&mut self, workflow: &Workflow, who: Who, task: TaskKey) {
         let place = Place { who, step: task.step };
-        // What is empty again stays: a run has few plugins.
-        self.ready.entry(place.plugin(workflow).to_owned()).or_default().entry(place).or_default().insert(task.index);
+        let plugin = place.plugin(workflow);
+        let places = match self.ready.get_mut(plugin) {
+            Some(places) => places, // empty ones stay: a run has few plugins
+            None => self.ready.entry(plugin.to_owned()).or_default(),
+        };
+        places.entry(place).or_default().insert(task.index);
     }
 
     pub(super) fn remove(&mut self, workflow: &Workflow, who: Who, task: TaskKey) {

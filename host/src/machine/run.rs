@@ -1159,6 +1159,18 @@ impl Run {
     }
 
     fn reopen_downstream(&mut self, step: u32, was_completed: bool) {
+        if was_completed {
+            for below in self.graph.dependents[step as usize].clone() {
+                match &mut self.steps[below as usize] {
+                    StepState::Waiting { unmet } => *unmet += 1,
+                    state @ StepState::Starting => {
+                        *state = StepState::Waiting { unmet: 1 };
+                        self.agenda.starting.remove(&below);
+                    }
+                    StepState::Active(_) | StepState::Completed(_) | StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => {}
+                }
+            }
+        }
         let is_skipped = |step: &u32| self.steps[*step as usize] == StepState::Skipped;
         // Where thousands are retried at once, the first of them opens what is below all of them.
         let below = if (0..self.steps.len() as u32).any(|step| is_skipped(&step)) { self.graph.downstream(step) } else { Vec::new() };
@@ -1176,18 +1188,6 @@ impl Run {
             self.steps[below as usize] = StepState::Waiting { unmet: unmet(self, below) };
             let other = self.graph.needs[below as usize].iter().copied().filter(|need| self.steps[*need as usize].is_broken());
             self.agenda.closable.extend(other);
-        }
-        if was_completed {
-            for below in self.graph.dependents[step as usize].clone() {
-                match &mut self.steps[below as usize] {
-                    StepState::Waiting { unmet } => *unmet += 1,
-                    state @ StepState::Starting => {
-                        *state = StepState::Waiting { unmet: 1 };
-                        self.agenda.starting.remove(&below);
-                    }
-                    StepState::Active(_) | StepState::Completed(_) | StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => {}
-                }
-            }
         }
     }
 

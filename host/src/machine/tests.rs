@@ -257,6 +257,42 @@ fn a_plugin_that_may_not_be_called_is_asked_for_once_however_many_steps_wait_for
     assert_eq!(next(&["away", "worker"]), (Some(0), words(&["away"])), "what has begun goes first");
 }
 
+/// Each need of a step that waits again is counted once, whether it had completed or failed, in whatever order they are retried.
+#[test]
+fn what_was_skipped_starts_once_all_that_it_needs_has_completed_again() {
+    for first in [0, 1] {
+        let optional = Step { optional: true, foreach: true, ..step(first, vec![], 0, 0, 1) };
+        let mut steps = vec![optional, step(1 - first, vec![], 0, 0, 1)];
+        steps.sort_by(|one, other| one.id.cmp(&other.id));
+        steps.push(step(2, vec![0, 1], 0, 0, 1));
+        let (half, fails) = (first as u32, 1 - first as u32);
+        let mut told = Told::new(steps);
+        let end = |told: &mut Told, step, index, attempt, good: bool| {
+            let result = if good { Ok(vec![]) } else { Err(Failure::new(FailureKind::Permanent, "no")) };
+            let (receipt, log) = (Receipt::default(), Log::default());
+            told.tell(Input::WorkerEnded { task: TaskKey { step, index }, attempt, result, receipt, log, chance: 0.0 });
+        };
+        told.tell(Input::StepInputs { step: half, tasks: 2, inputs: Digest::of(b"") });
+        told.tell(Input::StepInputs { step: fails, tasks: 1, inputs: Digest::of(b"") });
+        told.start_all();
+        end(&mut told, half, 0, 1, true);
+        end(&mut told, half, 1, 1, false);
+        end(&mut told, fails, 0, 1, false);
+        told.start_all();
+        assert_eq!((&told.run.steps[2], told.run.status), (&StepState::Skipped, RunStatus::Failed));
+        told.tell(Input::Requeue { tasks: vec![] });
+        told.start_all();
+        end(&mut told, half, 1, 2, true);
+        end(&mut told, fails, 0, 2, true);
+        told.start_all();
+        told.start_all();
+        told.start_all();
+        end(&mut told, 2, 0, 1, true);
+        told.start_all();
+        assert_eq!(told.run.status, RunStatus::Completed);
+    }
+}
+
 #[test]
 fn what_is_skipped_again_after_a_retry_is_settled_with_that() {
     let fails = |id| step(id, vec![], 0, 0, 1);

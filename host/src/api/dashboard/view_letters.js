@@ -49,12 +49,20 @@ export function showLetters(main) {
     asked += 1;
     const mine = asked;
     try {
-      const page = await get(path(["dead-letters"], { limit: Math.max(PAGE, after ? 0 : Math.min(1000, letters.size)), after, ...query() }));
-      if (gone || mine !== asked) return;
+      const wanted = after ? PAGE : Math.max(PAGE, letters.size);
+      const read = [];
+      let from = after;
+      do {
+        // Fewer come at once where they are long.
+        const page = await get(path(["dead-letters"], { limit: Math.min(1000, wanted - read.length), after: from, ...query() }));
+        if (gone || mine !== asked) return;
+        read.push(...page.dead_letters);
+        from = page.next;
+      } while (from && read.length < wanted);
       if (!after) letters.clear();
-      for (const letter of page.dead_letters) letters.set(letter.letter, letter);
+      for (const letter of read) letters.set(letter.letter, letter);
       for (const name of selected) if (!letters.has(name)) selected.delete(name);
-      next = page.next;
+      next = from;
       loaded = true;
     } catch (error) {
       complain(error);
