@@ -9,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 /// The longest name an artifact may have, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// How many parts it may have, the folders that it makes included: each has its own place in a tree.
+pub const NAME_PARTS_MAX: usize = 32;
 /// The longest media type that it may have, in bytes: a type and a subtype have 127 each (RFC 6838, 4.2).
 pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
@@ -189,6 +191,9 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.chars().any(|c| c.is_control() || c == '\\' || super::text::is_bidirectional_control(c)) {
         return Err("it has a control character or a backslash");
     }
+    if name.split('/').count() > NAME_PARTS_MAX {
+        return Err("it is deeper than 32 parts");
+    }
     if name.split('/').any(|part| part.is_empty() || part == "." || part == ".." || part.len() > 255) {
         return Err("it is not a plain relative path (an empty, `.`, `..` or over-long part)");
     }
@@ -232,6 +237,8 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name:?} was refused");
         }
         assert!(check_name(&"a/".repeat(600)).is_err());
+        assert_eq!(check_name(&vec!["a"; NAME_PARTS_MAX].join("/")), Ok(()));
+        assert!(check_name(&vec!["a"; NAME_PARTS_MAX + 1].join("/")).is_err());
         assert!(check_name(&"a".repeat(256)).is_err());
     }
 

@@ -22,7 +22,7 @@ const LOOKS_MAX: usize = 200_000;
 /// How many bytes of paths a record of looks holds.
 const LOOKS_BYTES_MAX: usize = 16 << 20;
 /// How much content of files is held by a snapshot at once, in bytes. What is open stays beside that.
-const HELD_BYTES_MAX: u64 = 512 << 20;
+pub(crate) const HELD_BYTES_MAX: u64 = 512 << 20;
 
 struct File {
     size_bytes: u64,

@@ -12,11 +12,13 @@ use crate::runtime::{CONTRACT_VERSION, Kind, WASI_INTERFACES};
 /// Bounds on the parts of a component, so that compiling one that passes takes a bounded time: a function's size
 /// matters most, since compiling is worse than linear in it.
 const BODY_BYTES_MAX: usize = 4 << 20;
-const FUNCTIONS_MAX: u32 = 500_000;
-const TYPES_MAX: u32 = 200_000;
+const FUNCTIONS_MAX: usize = 500_000;
+const TYPES_MAX: usize = 200_000;
 const IMPORTS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 4 << 10;
 const DEPTH_MAX: usize = 64;
+/// All that its modules define, whether they are ever instantiated or not: of each, compiling may make an image of 16 MiB out of two bytes.
+const MEMORIES_MAX: usize = 16;
 
 /// What was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -104,6 +106,12 @@ pub fn read(bytes: &[u8]) -> Result<Component, Error> {
     let malformed = |error: wasmparser::BinaryReaderError| Error::Malformed(error.to_string());
     let mut component = Component::default();
     let mut depth = 0_usize;
+    // Of all sections together: there may be any number of them.
+    let (mut imports, mut exports, mut types, mut functions, mut memories) = (0, 0, 0, 0, 0);
+    let sum = |what: &str, all: &mut usize, more: u32, max: usize| {
+        *all += more as usize;
+        bound(what, *all, max)
+    };
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(malformed)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Error::CoreModule),
@@ -112,23 +120,24 @@ pub fn read(bytes: &[u8]) -> Result<Component, Error> {
                 bound("components in each other", depth, DEPTH_MAX)?;
             }
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(imports) if depth == 0 => {
-                bound("imports", imports.count() as usize, IMPORTS_MAX)?;
-                for import in imports {
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                sum("imports", &mut imports, section.count(), IMPORTS_MAX)?;
+                for import in section {
                     component.imports.insert(checked_name(import.map_err(malformed)?.name.name)?);
                 }
             }
-            Payload::ComponentExportSection(exports) if depth == 0 => {
-                bound("exports", exports.count() as usize, IMPORTS_MAX)?;
-                for export in exports {
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                sum("exports", &mut exports, section.count(), IMPORTS_MAX)?;
+                for export in section {
                     let export = export.map_err(malformed)?;
                     if matches!(export.kind, ComponentExternalKind::Instance | ComponentExternalKind::Func) {
                         component.exports.insert(checked_name(export.name.name)?);
                     }
                 }
             }
-            Payload::TypeSection(types) => bound("types", types.count() as usize, TYPES_MAX as usize)?,
-            Payload::FunctionSection(functions) => bound("functions", functions.count() as usize, FUNCTIONS_MAX as usize)?,
+            Payload::TypeSection(section) => sum("types", &mut types, section.count(), TYPES_MAX)?,
+            Payload::FunctionSection(section) => sum("functions", &mut functions, section.count(), FUNCTIONS_MAX)?,
+            Payload::MemorySection(section) => sum("memories", &mut memories, section.count(), MEMORIES_MAX)?,
             Payload::CodeSectionEntry(body) => bound("bytes in one function", body.range().len(), BODY_BYTES_MAX)?,
             Payload::CustomSection(section) => component.custom(&section, depth),
             _ => {}
@@ -247,5 +256,40 @@ fn is_provided(import: &str) -> bool {
         }
         Some((interface, version)) => WASI_INTERFACES.contains(&interface) && version.starts_with("0.2."),
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At each bound on what is compiled, and just beyond it.
+    #[test]
+    fn what_would_take_long_to_compile_is_refused_before() {
+        let component = |inner: &str| wat::parse_str(format!("(component {inner})")).expect("WebAssembly");
+        let import = |name: &str| format!("(import \"{name}\" (func))");
+        let nested = |depth: usize| "(component ".repeat(depth) + &")".repeat(depth);
+        let functions = |count: usize| format!("(core module (type (func)) {})", "(func (type 0))".repeat(count));
+        let types = |count: usize| format!("(core module {})", "(type (func))".repeat(count));
+        let body = |bytes: usize| format!("(core module (func {}))", "nop ".repeat(bytes));
+        let memories = |count: usize| "(core module (memory 1) (data (i32.const 0) \"x\") (data (i32.const 65535) \"x\"))".repeat(count);
+        let around = BODY_BYTES_MAX - 2; // how many locals there are, and the end
+        for (what, passes, fails) in [
+            ("name", import(&"n".repeat(NAME_BYTES_MAX)), import(&"n".repeat(NAME_BYTES_MAX + 1))),
+            ("in each other", nested(DEPTH_MAX), nested(DEPTH_MAX + 1)),
+            ("functions", functions(FUNCTIONS_MAX), functions(FUNCTIONS_MAX + 1)),
+            ("types", types(TYPES_MAX), types(TYPES_MAX + 1)),
+            ("bytes in one function", body(around), body(around + 1)),
+            ("memories", memories(MEMORIES_MAX), memories(MEMORIES_MAX + 1)),
+            (
+                "imports",
+                (0..IMPORTS_MAX).map(|n| import(&format!("i{n}"))).collect(),
+                (0..=IMPORTS_MAX).map(|n| import(&format!("i{n}"))).collect(),
+            ),
+        ] {
+            assert!(read(&component(&passes)).is_ok(), "{what}: {:?}", read(&component(&passes)));
+            let refused = read(&component(&fails)).expect_err(what);
+            assert!(matches!(&refused, Error::TooLarge { what: told, .. } if told.contains(what)), "{what}: {refused}");
+        }
     }
 }

@@ -88,6 +88,11 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // The pool has no room for more, and without a pool it is the same.
+        if desired > TABLE_ELEMENTS_MAX {
+            self.refused = true;
+            return Ok(false);
+        }
         Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
     }
 
@@ -121,9 +126,11 @@ mod tests {
             let mut limiter = Limiter::new(limit);
             let (mut sum, mut peak) = (0_usize, 0_usize);
             for (table, growth, fails) in steps {
+                let growth = if table { growth % (2 * TABLE_ELEMENTS_MAX) } else { growth };
                 let bytes = if table { growth * TABLE_ELEMENT_BYTES } else { growth };
                 let allowed = if table { limiter.table_growing(0, growth, None).expect("total") } else { limiter.memory_growing(0, growth, None).expect("total") };
-                prop_assert_eq!(allowed, (sum + bytes) as u64 <= limit);
+                let has_room = !table || growth <= TABLE_ELEMENTS_MAX;
+                prop_assert_eq!(allowed, has_room && (sum + bytes) as u64 <= limit);
                 if allowed {
                     peak = peak.max(sum + bytes);
                     if fails { limiter.memory_grow_failed(wasmtime::format_err!("no")).expect("total"); } else { sum += bytes; }

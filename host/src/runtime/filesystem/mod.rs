@@ -1,9 +1,10 @@
-//! The guest's file system: granted directories are wasmtime's; the subject and the data are snapshots, and the scratch
+//! The guest's file system: granted directories are wasmtime's, but for what it leaves unbounded; the subject and the data are snapshots, and the scratch
 //! folder is the instance's own, all served from memory.
 //!
 //! A descriptor that is served lives in the table under the same kind of handle as wasmtime's own; each call looks which
 //! of them it was given.
 
+mod granted;
 mod scratch;
 mod subject;
 
@@ -16,12 +17,15 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types as fs};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use self::granted::{Listing, Permitted};
 pub(super) use self::scratch::{Folder, SCRATCH};
-pub(super) use self::subject::{DATA, Mount, SUBJECT};
+pub(super) use self::subject::{DATA, Mount, OPEN_BYTES_MAX, SUBJECT};
 use super::state::State;
 
 /// How much one `read` hands over, in bytes.
 const READ_BYTES_MAX: usize = 1 << 20;
+/// How much a guest may write to a stream in one go, in bytes.
+const WRITE_PERMIT_BYTES: usize = 64 * 1024;
 /// How long a path may be that a guest names, in bytes.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -168,7 +172,13 @@ impl HostDescriptor for State {
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        let Some(of) = self.served(&fd) else { return self.filesystem().read_directory(fd).await };
+        let Some(of) = self.served(&fd) else {
+            let folder = match self.table.get(&fd)? {
+                Descriptor::Dir(folder) => folder.dir.clone(),
+                Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
+            };
+            return Ok(Resource::new_own(self.table.push(Listing::of(folder).await?)?.rep()));
+        };
         match &of {
             Served::Subject(open) => open.list()?,
             Served::Scratch(open) if open.kind() == DescriptorType::Directory => {}
@@ -348,8 +358,13 @@ impl State {
         let stream: DynOutputStream = match (self.served(&fd), offset) {
             (Some(Served::Subject(_)), _) => return Err(ErrorCode::ReadOnly.into()),
             (Some(Served::Scratch(open)), offset) => Box::new(open.writer(offset)?),
-            (None, Some(offset)) => return self.filesystem().write_via_stream(fd, offset),
-            (None, None) => return self.filesystem().append_via_stream(fd),
+            (None, offset) => {
+                let stream = match offset {
+                    Some(offset) => self.filesystem().write_via_stream(fd, offset)?,
+                    None => self.filesystem().append_via_stream(fd)?,
+                };
+                Box::new(Permitted(self.table.delete(stream)?))
+            }
         };
         Ok(self.table.push(stream)?)
     }
@@ -362,15 +377,16 @@ impl HostDirectoryEntryStream for State {
             entries.last = next.as_ref().map(|entry| entry.name.clone()).or(entries.last.take());
             return Ok(next);
         }
-        self.filesystem().read_directory_entry(stream).await
+        Ok(self.table.get_mut(&Resource::<Listing>::new_borrow(stream.rep()))?.next().await?)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
         if self.table.get_any_mut(stream.rep())?.is::<Entries>() {
             self.table.delete(Resource::<Entries>::new_own(stream.rep()))?;
-            return Ok(());
+        } else {
+            self.table.delete(Resource::<Listing>::new_own(stream.rep()))?;
         }
-        HostDirectoryEntryStream::drop(&mut self.filesystem(), stream)
+        Ok(())
     }
 }
 

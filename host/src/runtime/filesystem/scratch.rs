@@ -9,13 +9,11 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::{READ_BYTES_MAX, hash_value};
+use super::{READ_BYTES_MAX, WRITE_PERMIT_BYTES, hash_value};
 use crate::model::scratch::{NodeId, Opening, Scratch, ScratchError, SetTime, Stat};
 
 /// Where the folder is mounted.
 pub(in crate::runtime) const SCRATCH: &str = "/tmp";
-/// How much a guest may write to a stream in one go, in bytes.
-const WRITE_PERMIT_BYTES: usize = 64 * 1024;
 
 /// The folder of one instance, shared between its descriptors and streams.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ pub(in crate::runtime) const SUBJECT: &str = "/subject";
 /// Where the data is mounted that the operator gives to a gate.
 pub(in crate::runtime) const DATA: &str = "/data";
 /// How much content one instance holds open at once, in bytes.
-const OPEN_BYTES_MAX: u64 = 512 << 20;
+pub(in crate::runtime) const OPEN_BYTES_MAX: u64 = 512 << 20;
 /// The time that every file of a subject bears: 2020-01-01T00:00:00Z.
 const FIXED_TIME: Datetime = Datetime { seconds: 1_577_836_800, nanoseconds: 0 };
 
