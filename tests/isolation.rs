@@ -52,9 +52,13 @@ fn guest_of(host: u32) -> Option<u32> {
 }
 
 fn spinning() -> Spinning {
+    spinning_for("10m")
+}
+
+fn spinning_for(timeout: &str) -> Spinning {
     let folder = tempfile::tempdir().expect("a folder");
     let guest = root().join("dist/guests/spins.wasm");
-    let arguments = ["call", guest.to_str().expect("text"), "--isolate", "process", "--fuel", "900T", "--timeout", "10m", "--json"];
+    let arguments = ["call", guest.to_str().expect("text"), "--isolate", "process", "--fuel", "900T", "--timeout", timeout, "--json"];
     // With a file that is open in whoever starts it, as a build server's secrets may be.
     let mut host = Command::new("sh");
     host.args(["-c", "exec 9</etc/passwd; exec \"$@\"", "sh"]);
@@ -77,7 +81,11 @@ fn spinning() -> Spinning {
 }
 
 fn kill(process: u32) {
-    assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().expect("runs").success());
+    signal(process, "-KILL");
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &process.to_string()]).status().expect("runs").success());
 }
 
 fn is_gone(process: u32) -> bool {
@@ -95,7 +103,17 @@ fn a_process_that_tries_to_get_out_is_stopped_at_every_wall() {
         trial.unwrap_or_else(|| panic!("nobody tried to {act}: {told}"))["stopped_by"].as_str().expect("a reason").to_owned()
     };
     // By the wall that is meant, and not because there is nothing to be found.
-    for act in ["read a file that everybody may read", "list a folder", "write a file", "read the memory of its host"] {
+    for act in [
+        "read a file that everybody may read",
+        "list a folder",
+        "write a file",
+        "write a file that it may only read",
+        "make a file where it may only read",
+        "remove a file that it may only read",
+        "read beside what it may read",
+        "go up from what it may read",
+        "read the memory of its host",
+    ] {
         assert!(stopped_by(act).contains("Permission denied"), "{act}: {}", stopped_by(act));
     }
     for act in [
@@ -165,6 +183,23 @@ fn a_process_that_dies_is_one_failed_attempt_and_one_whose_host_dies_dies() {
     let guest = spinning.guest;
     drop(spinning);
     while !is_gone(guest) {
+        std::thread::yield_now();
+    }
+}
+
+/// A process that does nothing that it is told, its deadline included, is ended by its host.
+#[test]
+fn a_process_that_does_not_go_on_is_killed_at_its_deadline() {
+    let mut spinning = spinning_for("3s");
+    let watch = std::time::Instant::now();
+    signal(spinning.guest, "-STOP");
+    let mut line = String::new();
+    BufReader::new(spinning.host.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");
+    let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!(told["failure"]["kind"], "deadline_exceeded", "{told}");
+    assert!(told["failure"]["message"].as_str().expect("text").contains("had to be killed"), "{told}");
+    assert!(watch.elapsed() < std::time::Duration::from_secs(8), "{:?}", watch.elapsed());
+    while !is_gone(spinning.guest) {
         std::thread::yield_now();
     }
 }

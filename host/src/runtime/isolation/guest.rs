@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::BufReader;
 use std::mem::ManuallyDrop;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -16,7 +17,7 @@ use super::wire::{self, Done, Head, Refusal, Request, Start, ToGuest, ToHost, Wi
 use super::{CODE, walls};
 use crate::clock::Stopwatch;
 use crate::model::snapshot::{Looks, Snapshot};
-use crate::model::{Access, Attempt, Failure, FailureKind, Grant, Limits, Log, LogLine, Receipt, Subject};
+use crate::model::{Access, Attempt, Failure, FailureKind, FileGrant, Grant, Limits, Log, LogLine, Receipt, Subject};
 use crate::runtime::attempt::{Answer, Entrance};
 use crate::runtime::outbound::Outbound;
 use crate::runtime::state::Progress;
@@ -140,7 +141,7 @@ impl Link {
                         let _ = sender.send(part);
                     }
                 }
-                ToGuest::Try | ToGuest::Start(_) => {}
+                ToGuest::Try(_) | ToGuest::Start(_) => {}
             }
         }
     }
@@ -158,7 +159,7 @@ pub fn serve() -> std::io::Result<()> {
     let mut from = BufReader::new(socket.try_clone()?);
     let link = Arc::new(Link { out: Mutex::new(socket), next: AtomicU64::new(0), waiting: Mutex::default() });
     match wire::read(&mut from, wire::TO_GUEST_BYTES_MAX)? {
-        ToGuest::Try => link.send(&ToHost::Tried(trials(host))),
+        ToGuest::Try(folder) => link.send(&ToHost::Tried(trials(host, folder.as_deref()))),
         ToGuest::Start(start) => {
             // A panic, in whichever thread, is the end of the attempt: its host is told of what.
             let last = Arc::clone(&link);
@@ -179,14 +180,15 @@ fn failed(reason: &str) -> Done {
     Done { result: Err(Failure::new(FailureKind::Host, reason)), receipt: Receipt::default(), log: Log::default(), looks: WireLooks::None }
 }
 
-fn trials(host: u32) -> Vec<wire::Trial> {
-    let (limits, grant) = (Limits::default(), Grant::default());
+fn trials(host: u32, folder: Option<&Path>) -> Vec<wire::Trial> {
+    let granted = folder.map(|folder| FileGrant { path: folder.join(walls::GRANTED), at: "/granted".into(), access: Access::Read });
+    let (limits, grant) = (Limits::default(), Grant { files: granted.into_iter().collect(), ..Grant::default() });
     let walled = walls::limit(&limits, 0, &grant)
         .map_err(|error| error.to_string())
         .and_then(|()| walls::close_files(&grant.files))
         .and_then(|()| walls::close_system_calls(Some(Access::ReadWrite)));
     match walled {
-        Ok(()) => walls::try_to_get_out(&limits, host),
+        Ok(()) => walls::try_to_get_out(&limits, host, folder),
         Err(reason) => vec![wire::Trial { act: format!("leave the wall out that cannot be put up ({reason})"), stopped_by: None }],
     }
 }
@@ -196,7 +198,8 @@ fn attempt(start: Start, link: &Arc<Link>, mut from: BufReader<UnixStream>) -> R
     let Start { stack_bytes, code_bytes, limits, left, grant, name, digest, command, entrance, notes_looks, tells_progress } = start;
     let (limits, grant) = (Limits::from(limits), Grant::from(grant));
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    walls::limit(&limits, code_bytes, &grant).map_err(|error| text(&error))?;
+    let given_bytes = code_bytes.saturating_add(entrance.content_bytes());
+    walls::limit(&limits, given_bytes, &grant).map_err(|error| text(&error))?;
     let settings = Settings {
         threads: 1,
         in_flight: 1,

@@ -86,7 +86,17 @@ pub fn trials(program: &Path) -> Result<Vec<Trial>, Error> {
     let nothing = File::open("/dev/null").map_err(failed)?;
     let (process, mut socket) = Process::start(program, nothing)?;
     socket.set_read_timeout(Some(TRIAL_MAX)).map_err(failed)?;
-    wire::write(&mut socket, &ToGuest::Try).map_err(failed)?;
+    // A folder that is granted, and a file beside it; where none can be made, nobody tries that.
+    let folder = tempfile::tempdir().ok().filter(|folder| {
+        let granted = folder.path().join(walls::GRANTED);
+        let write = |path: PathBuf| std::fs::write(path, "x");
+        std::fs::create_dir(&granted)
+            .and_then(|()| write(granted.join(walls::INSIDE)))
+            .and_then(|()| write(folder.path().join(walls::BESIDE)))
+            .is_ok()
+    });
+    let asked = ToGuest::Try(folder.as_ref().map(|folder| folder.path().to_owned()));
+    wire::write(&mut socket, &asked).map_err(failed)?;
     let told = wire::read(&mut socket, TRIAL_BYTES_MAX);
     process.end();
     match told.map_err(failed)? {

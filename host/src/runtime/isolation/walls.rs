@@ -5,12 +5,18 @@
 //! wall; it is put up before there are threads, which then all have it); a closed list of system calls by seccomp (for all threads at
 //! once), which alone keeps the network and signals out on older kernels. Outside Linux the first alone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire::Trial;
 use crate::model::{Access, FileGrant, Grant, Limits};
+
+/// What stands in the folder that is there to be got out of: a folder that may be read, a file in it, and one beside it.
+pub(super) const GRANTED: &str = "granted";
+pub(super) const INSIDE: &str = "inside";
+pub(super) const BESIDE: &str = "beside";
 
 /// What a process needs beside the guest: the engine, what it is handed and hands back, threads.
 const HOST_MEMORY_BYTES: u64 = 256 << 20;
@@ -21,17 +27,17 @@ const HOST_DESCRIPTORS: u64 = 64;
 /// The processor time of a process beside that of the attempt.
 const HOST_CPU: Duration = Duration::from_secs(5);
 
-/// Limits that the kernel counts, for this process. What was lower already stays so.
+/// Limits that the kernel counts, for this process, which is given so many bytes of code and content beside. What was lower already stays so.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub(super) fn limit(limits: &Limits, code_bytes: u64, grant: &Grant) -> std::io::Result<()> {
+pub(super) fn limit(limits: &Limits, given_bytes: u64, grant: &Grant) -> std::io::Result<()> {
     let cpu = limits.timeout.saturating_add(HOST_CPU).as_secs();
     let at_most = |resource: Resource, current: u64, maximum: u64| {
         let allowed = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
         setrlimit(resource, Rlimit { current: Some(current.min(allowed)), maximum: Some(maximum.min(allowed)) })
     };
-    let memory = memory_bytes(limits, code_bytes);
+    let memory = memory_bytes(limits, given_bytes);
     let descriptors = u64::from(limits.handles) + HOST_DESCRIPTORS;
     at_most(Resource::Core, 0, 0)?;
     at_most(Resource::Data, memory, memory)?;
@@ -273,17 +279,27 @@ mod linux {
 
 /// Tries what nobody inside the walls may do. To be called within them, with the system calls open that files need, so that it is
 /// Landlock that has to stop those.
-pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
+pub(super) fn try_to_get_out(limits: &Limits, host: u32, folder: Option<&Path>) -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut trial = |act: &str, tried: std::io::Result<()>| {
         trials.push(Trial { act: act.to_owned(), stopped_by: tried.err().map(|error| error.to_string()) });
     };
     #[cfg(target_os = "linux")]
     {
+        use rustix::fs::{AtFlags, CWD, unlinkat};
         use std::net::{TcpListener, TcpStream, UdpSocket};
         trial("read a file that everybody may read", std::fs::read("/etc/passwd").map(drop));
         trial("list a folder", std::fs::read_dir("/").map(drop));
         trial("write a file", std::fs::write(std::env::temp_dir().join(format!("sandhog-{host}")), "x"));
+        if let Some(folder) = folder {
+            let granted = folder.join(GRANTED);
+            let opened = std::fs::OpenOptions::new().write(true).open(granted.join(INSIDE));
+            trial("write a file that it may only read", opened.map(drop));
+            trial("make a file where it may only read", std::fs::write(granted.join("new"), "x"));
+            trial("remove a file that it may only read", unlinkat(CWD, granted.join(INSIDE), AtFlags::empty()).map_err(Into::into));
+            trial("read beside what it may read", std::fs::read(folder.join(BESIDE)).map(drop));
+            trial("go up from what it may read", std::fs::read(granted.join("..").join(BESIDE)).map(drop));
+        }
         trial("read the memory of its host", std::fs::File::open(format!("/proc/{host}/mem")).map(drop));
         trial("connect to an address", TcpStream::connect("127.0.0.1:9").map(drop));
         trial("listen on an address", TcpListener::bind("127.0.0.1:0").map(drop));
@@ -296,7 +312,7 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
         trial("have its host signalled", own_signals());
         let unchanged = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
         let times = rustix::fs::Timestamps { last_access: unchanged, last_modification: unchanged };
-        let dated = rustix::fs::utimensat(rustix::fs::CWD, "/", &times, rustix::fs::AtFlags::empty());
+        let dated = rustix::fs::utimensat(CWD, "/", &times, AtFlags::empty());
         trial("date a file", dated.map_err(Into::into));
         let mode = rustix::fs::fchmod(std::io::stdin(), rustix::fs::Mode::RUSR);
         trial("change who may read a file", mode.map_err(Into::into));
@@ -305,7 +321,7 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
         trial("change its limits", setrlimit(Resource::Core, lower).map_err(Into::into));
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = host;
+    let _ = (host, folder);
     let mut memory = Vec::<u8>::new();
     let more = usize::try_from(memory_bytes(limits, 0)).unwrap_or(usize::MAX / 2);
     trial("take more memory than it may", memory.try_reserve_exact(more).map_err(std::io::Error::other));
@@ -319,9 +335,9 @@ pub(super) fn try_to_get_out(limits: &Limits, host: u32) -> Vec<Trial> {
 }
 
 /// How much memory the process of an attempt may take, in bytes.
-fn memory_bytes(limits: &Limits, code_bytes: u64) -> u64 {
+fn memory_bytes(limits: &Limits, given_bytes: u64) -> u64 {
     let handed = limits.input.saturating_add(limits.output).saturating_add(limits.log).saturating_mul(COPIES);
-    [limits.memory, limits.scratch, handed, code_bytes, HOST_MEMORY_BYTES].into_iter().fold(0, u64::saturating_add)
+    [limits.memory, limits.scratch, handed, given_bytes, HOST_MEMORY_BYTES].into_iter().fold(0, u64::saturating_add)
 }
 
 /// Asks for signals about standard input; for nobody, should it be allowed.

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use wasmtime_wasi_http::Error as HttpError;
 
-use crate::model::snapshot::Look;
+use crate::model::snapshot::{HELD_BYTES_MAX, Look};
 use crate::model::{Access, Artifact, Failure, FileGrant, Grant, Limits, Log, LogLine, OutboundGrant, Receipt, SubjectFile, Task, Verdict};
 use crate::runtime::Command;
+use crate::runtime::filesystem::OPEN_BYTES_MAX;
 
 /// The largest frame that a process is sent by its host, in bytes; who sends is trusted.
 pub(super) const TO_GUEST_BYTES_MAX: usize = u32::MAX as usize;
@@ -33,8 +34,8 @@ pub(super) fn to_host_bytes_max(limits: &Limits) -> usize {
 /// From the host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToGuest {
-    /// Is walled in, and tries to get out.
-    Try,
+    /// Is walled in, and tries to get out; also of a folder, where there is one for that.
+    Try(Option<PathBuf>),
     /// Is walled in, and runs a guest.
     Start(Box<Start>),
     /// The attempt is cancelled.
@@ -92,11 +93,28 @@ pub(super) struct Start {
     pub(super) tells_progress: bool,
 }
 
+/// How much content of a subject and of data there is at once at the most: what each of both trees holds, and what is open beside that.
+const CONTENT_BYTES_MAX: u64 = 2 * HELD_BYTES_MAX + OPEN_BYTES_MAX;
+/// What a file takes in a tree beside its content, in bytes: its name and those of its folders, several times.
+const FILE_BYTES: u64 = 4096;
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum WireEntrance {
     Worker(Task),
     Gate(WireSubject),
     Units(WireSubject),
+}
+
+impl WireEntrance {
+    /// How much memory what a gate looks at takes at the most, in bytes: what is held of it, what is open, and what is under way.
+    pub(super) fn content_bytes(&self) -> u64 {
+        let (Self::Gate(subject) | Self::Units(subject)) = self else { return 0 };
+        let sizes = || subject.snapshot.iter().chain(&subject.data).map(|(_, size)| *size);
+        let all = sizes().fold(0, u64::saturating_add).min(CONTENT_BYTES_MAX);
+        let under_way = sizes().max().unwrap_or(0).saturating_mul(2);
+        let names = sizes().count() as u64 * FILE_BYTES;
+        all.saturating_add(under_way).saturating_add(names)
+    }
 }
 
 /// A subject without the content of its files, which is asked for.
