@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -292,12 +292,7 @@ impl WasiHttpHooks for Hooks {
                 Err(_) => return Err(Error::InternalError(None)),
             };
             let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
-            for value in parts.headers.values_mut() {
-                let scrubbed = scrub(&mut BytesMut::from(value.as_bytes()), &hidden, true);
-                if scrubbed != value.as_bytes() {
-                    *value = HeaderValue::from_bytes(&scrubbed).unwrap_or_else(|_| HeaderValue::from_static(""));
-                }
-            }
+            scrub_headers(&mut parts.headers, &hidden);
             let body = Incoming { body: body.boxed_unsync(), secrets: hidden, held: BytesMut::new(), place };
             Ok((http::Response::from_parts(parts, body.boxed_unsync()), Box::new(async { Ok(()) }) as Box<_>))
         })
@@ -486,6 +481,22 @@ impl Body for Incoming {
     }
 }
 
+/// Makes stars of every secret in the values of headers. A header with one in its name, where letters are small, is left out.
+fn scrub_headers(headers: &mut HeaderMap, secrets: &[Bytes]) {
+    let small: Vec<Vec<u8>> = secrets.iter().map(|secret| secret.to_ascii_lowercase()).collect();
+    let has = |name: &HeaderName, secret: &Vec<u8>| name.as_str().as_bytes().windows(secret.len()).any(|part| part == secret);
+    let named: Vec<HeaderName> = headers.keys().filter(|name| small.iter().any(|secret| has(name, secret))).cloned().collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for value in headers.values_mut() {
+        let scrubbed = scrub(&mut BytesMut::from(value.as_bytes()), secrets, true);
+        if scrubbed != value.as_bytes() {
+            *value = HeaderValue::from_bytes(&scrubbed).unwrap_or_else(|_| HeaderValue::from_static(""));
+        }
+    }
+}
+
 /// Takes bytes with every secret in them as stars. What may still become a longer secret stays, unless this is the end. The
 /// secrets are sorted, the longest first.
 fn scrub(held: &mut BytesMut, secrets: &[Bytes], end: bool) -> Bytes {
@@ -555,6 +566,16 @@ mod tests {
             let _ = judge("http://127.0.0.1:8080/x");
         }
         assert!(judge("http://127.0.0.1:8080/x").is_err(), "too many");
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_of_headers_their_names_included() {
+        let header = |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let told = [header("x-echo", "before hush-Hush, after"), header("x-hush-hush", "1"), header("x-plain", "hush")];
+        let mut headers: HeaderMap = told.into_iter().collect();
+        scrub_headers(&mut headers, &[Bytes::from_static(b"hush-Hush")]);
+        let expected = [header("x-echo", "before *********, after"), header("x-plain", "hush")];
+        assert_eq!(headers, expected.into_iter().collect::<HeaderMap>());
     }
 
     #[test]

@@ -1,10 +1,15 @@
-//! Tries to reach the network.
+//! Tries to reach the network: a port of this machine where somebody listens, one of its own, and names.
 use sandhog_guest::{Artifact, Failure, Task};
 
 sandhog_guest::worker!(run);
 
-fn run(_task: Task) -> Result<Vec<Artifact>, Failure> {
-    let tcp = std::net::TcpStream::connect("127.0.0.1:22").map(drop).map_err(|error| error.to_string());
+#[derive(serde::Deserialize)]
+struct Params {
+    port: u16,
+}
+
+fn run(task: Task<Params>) -> Result<Vec<Artifact>, Failure> {
+    let tcp = std::net::TcpStream::connect(("127.0.0.1", task.params.port)).map(drop).map_err(|error| error.to_string());
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").map(drop).map_err(|error| error.to_string());
     let name =
         std::net::ToSocketAddrs::to_socket_addrs("localhost:80").map(|addresses| addresses.count()).map_err(|error| error.to_string());
