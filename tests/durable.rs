@@ -46,6 +46,18 @@ impl Place {
         }
     }
 
+    /// What that step makes is judged: by a gate that has something to say of it, and lets it pass.
+    fn judged(&self) {
+        std::fs::create_dir(self.path().join("own")).expect("made");
+        let gate = root().join("dist/guests/judges_files.wasm");
+        std::fs::copy(gate, self.path().join("own/judge.wasm")).expect("run scripts/guests first");
+        self.write("own/judge.toml", "name = \"judge\"\n");
+        let plugins = root().join("dist/plugins");
+        self.write("sandhog.toml", &format!("plugins = [{:?}, \"own\"]\n", plugins.display().to_string()));
+        let workflow = std::fs::read_to_string(self.path().join("w.toml")).expect("a workflow");
+        self.write("w.toml", &(workflow + "gates = [{ gate = \"judge\" }]\n"));
+    }
+
     /// And behind that a step whose plan has two steps, and one that needs all of the plan.
     fn planned(&self) {
         let steps = "[[step]]\nid = \"p\"\nworker = \"echo\"\ninputs = [\"plan.toml\", \"in/*\"]\nexpand = true\n\
@@ -93,6 +105,21 @@ impl Place {
     fn is_intact(&self) {
         assert!(self.run(&["journal", "verify"], 0).starts_with("intact"));
         assert_eq!(self.run(&["journal", "replay"], 0), "identical\n");
+        let mut answered: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for line in self.run(&["journal", "export"], 0).lines() {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            let of = (record["run"].to_string(), record["task"].to_string());
+            let gate = record["gate"].to_string();
+            match record["event"].as_str().expect("a name") {
+                "attempt_completed" => drop(answered.remove(&of)),
+                "gate_answered" => assert!(answered.entry(of).or_default().insert(gate), "a second verdict: {line}"),
+                "gate_started" => {
+                    let has_answered = answered.get(&of).is_some_and(|gates| gates.contains(&gate));
+                    assert!(!has_answered, "asked again, and there was a verdict: {line}");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// How often each task completed, by run.
@@ -186,6 +213,7 @@ fn two_hundred_kills_lose_nothing_repeat_nothing_and_blame_nobody() {
     const TASKS: usize = 1000;
     let place = Place::new();
     place.wide(TASKS);
+    place.judged();
     let mut random = numbers();
     let mut accepted: Vec<String> = Vec::new();
     // Of each run, what was shown as completed: never the same again.
@@ -247,6 +275,7 @@ fn a_kill_at_any_sync_and_again_while_recovering_loses_nothing() {
         points += 1;
         let place = Place::new();
         place.wide(2);
+        place.judged();
         place.planned();
         let mut started = with_fault(&place, &shim, &format!("kill:{points}"), &["run", "w.toml", "--concurrency", "2"]);
         let accepted = started.accepted();
@@ -312,6 +341,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
     let tools = tempfile::tempdir().expect("a folder");
     let shim = preload::built("durable/shim.c", tools.path());
+    let mut told = 0;
     for (fault, complaint) in [("sync", "disk I/O error"), ("full", "make room on the disk of the state directory")] {
         for point in [3, 6, 8] {
             let place = Place::new();
@@ -323,6 +353,7 @@ fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
             assert!(matches!(code, Some(0 | 3)), "{fault}:{point}: {code:?} {first:?}");
             if code == Some(3) {
                 assert!(first.iter().any(|line| line.contains(complaint)), "{fault}:{point}: {first:?}");
+                told += 1;
             }
             let accepted = first.iter().find(|line| line.starts_with("run ")).map(|line| line.split(' ').nth(1).expect("a name"));
             let Some(run) = accepted else { continue };
@@ -335,6 +366,7 @@ fn a_disk_that_fails_or_is_full_is_told_and_loses_nothing() {
             place.is_intact();
         }
     }
+    assert!(told >= 4, "of six faults, {told} were met");
 }
 
 #[test]

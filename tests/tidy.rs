@@ -141,6 +141,7 @@ fn every_promise_names_tests_that_are_there() {
             let (_, rest) = part.split_once('`').expect("a file");
             let (file, names) = rest.split_once('`').expect("its end");
             let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let text = text.lines().map(str::trim_start).collect::<Vec<_>>().join("\n");
             for name in names.split(',').map(str::trim) {
                 assert!(text.contains(&format!("#[test]\nfn {name}()")), "{file} has no test {name}");
                 named += 1;

@@ -355,6 +355,7 @@ impl World {
         let mut run = Run::begin(records[0].at, &records[0].event).expect("begins");
         let (mut completed, mut failures): (HashSet<TaskKey>, HashMap<TaskKey, u32>) = (HashSet::new(), HashMap::new());
         let mut ends = 0;
+        let mut answered: HashSet<(TaskKey, u32)> = HashSet::new();
         for record in &records[1..] {
             let held: Vec<TaskKey> = match &record.event {
                 Event::RunResumed => held(&run),
@@ -380,6 +381,9 @@ impl World {
             }
             match &record.event {
                 Event::TaskCompleted { task } => assert!(completed.insert(*task), "a task completed twice"),
+                Event::AttemptCompleted { task, .. } => answered.retain(|(of, _)| of != task),
+                Event::GateAnswered { task, gate, .. } => assert!(answered.insert((*task, *gate)), "two verdicts of one result"),
+                Event::GateStarted { task, gate, .. } => assert!(!answered.contains(&(*task, *gate)), "a verdict is asked for again"),
                 Event::TaskRequeued { task } | Event::RevisionRequested { task, .. } | Event::FallbackStarted { task, .. } => {
                     failures.remove(task);
                 }

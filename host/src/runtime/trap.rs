@@ -1,7 +1,7 @@
 //! From wasmtime's errors to a failure of the closed set. Alone here.
 //!
 //! By type, never by text, but for the two conditions that have no public type in wasmtime: what one host call may carry,
-//! and component handles. Their texts are pinned by the guests `result_too_large` and `leaks_component_handles`.
+//! and component handles. Their texts are pinned by the guests `returns_too_much` and `leaks_component_handles`.
 
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::{I32Exit, ResourceTableError};
