@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandhog::model::snapshot::{Look, Looks};
-use sandhog::model::{Access, Artifact, Attempt, Blame, Decision, Digest, FailureKind, FileGrant, Grant, Limits, Receipt, Subject, Task};
+use sandhog::model::snapshot::{Look, Looks, Snapshot};
+use sandhog::model::{
+    Access, Artifact, Attempt, Blame, Decision, Digest, FailureKind, FileGrant, Grant, Limits, Receipt, Subject, SubjectFile, Task,
+};
 use sandhog::runtime::{Allocator, Call, Command, CommandFindings, CommandPass, CommandProtocol, Plugin, Runtime, Settings};
 use tokio_util::sync::CancellationToken;
 
@@ -857,6 +859,24 @@ fn finds_todos() {
     assert_eq!(judge("all done").decision, Decision::Pass);
     let rejected = judge("TODO: the rest");
     assert_eq!((rejected.decision, rejected.findings[0].rule.as_str()), (Decision::Fail, "todo"));
+}
+
+/// What is held of a tree is not the guest's memory, and there is room for it wherever it runs.
+#[test]
+fn a_gate_may_look_at_more_than_its_memory() {
+    const SIZE: usize = 26 << 20;
+    let mut snapshot = Snapshot::default();
+    let text = Bytes::from("a line that is fine, and there are many of it\n".repeat(SIZE / 46));
+    for n in 0..20 {
+        let text = text.clone();
+        let size_bytes = text.len() as u64;
+        snapshot.add_lazy(&format!("{n}.md"), size_bytes, Box::new(move || Ok(text.clone()))).expect("added");
+    }
+    let file = |n: usize| SubjectFile { path: format!("{n}.md"), size_bytes: text.len() as u64, media_type: String::new() };
+    let subject = Subject { files: (0..20).map(file).collect(), snapshot: Arc::new(snapshot), params: "{}".into(), ..Subject::default() };
+    let call = limits(|l| (l.memory, l.fuel, l.timeout) = (128 << 20, u64::MAX / 2, Duration::from_secs(300)));
+    let verdict = block_on(runtime().check(&load("finds_todos"), subject, call)).result.expect("a verdict");
+    assert_eq!(verdict.decision, Decision::Pass);
 }
 
 #[test]
