@@ -190,7 +190,7 @@ fn a_process_that_dies_is_one_failed_attempt_and_one_whose_host_dies_dies() {
 /// A process that does nothing that it is told, its deadline included, is ended by its host.
 #[test]
 fn a_process_that_does_not_go_on_is_killed_at_its_deadline() {
-    let mut spinning = spinning_for("3s");
+    let mut spinning = spinning_for("10s");
     let watch = std::time::Instant::now();
     signal(spinning.guest, "-STOP");
     let mut line = String::new();
@@ -198,7 +198,7 @@ fn a_process_that_does_not_go_on_is_killed_at_its_deadline() {
     let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert_eq!(told["failure"]["kind"], "deadline_exceeded", "{told}");
     assert!(told["failure"]["message"].as_str().expect("text").contains("had to be killed"), "{told}");
-    assert!(watch.elapsed() < std::time::Duration::from_secs(8), "{:?}", watch.elapsed());
+    assert!(watch.elapsed() < std::time::Duration::from_secs(20), "{:?}", watch.elapsed());
     while !is_gone(spinning.guest) {
         std::thread::yield_now();
     }

@@ -307,7 +307,7 @@ fn no_request_leaves_to_where_nothing_is_granted_by_any_spelling_of_it() {
     for (url, granted) in [
         (server.origin(), "https://api.example.com".to_owned()),
         (format!("http://localhost:{}", server.port), server.origin()),
-        (format!("http://127.0.0.1.:{}x", server.port), server.origin()),
+        (format!("http://127.0.0.2:{}", server.port), server.origin()),
         (format!("http://user@127.0.0.1:{}", server.port), server.origin()),
         ("http://169.254.169.254".to_owned(), server.origin()),
     ] {
@@ -317,10 +317,12 @@ fn no_request_leaves_to_where_nothing_is_granted_by_any_spelling_of_it() {
         world.write("policy.toml", policy);
         let report = world.json(&["--policy", "policy.toml"], 1);
         assert_eq!(only(&report)["outcome"], "failed", "{url}: {report}");
+        let message = only(&report)["failure"]["message"].as_str().expect("a message");
+        assert!(message.contains("denied: a request to "), "{url}: it is not refused by the host: {message}");
     }
     let world_named = world(&server, "stream = false", "");
     // A name that means this machine is not named as such.
-    let policy = world_named.read("policy.toml").replace("127.0.0.1", "localtest.invalid");
+    let policy = world_named.read("policy.toml").replace("127.0.0.1", "localhost");
     world_named.write("policy.toml", policy);
     world_named.json(&["--policy", "policy.toml"], 1);
     assert_eq!(server.asked().len(), 0, "nothing was sent");

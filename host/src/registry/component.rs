@@ -7,7 +7,7 @@ use wasmparser::{ComponentExternalKind, ComponentName, ComponentNameSectionReade
 
 use super::pack::{MANIFEST_SECTION, PARAMS_SECTION};
 use crate::model::text::sanitize;
-use crate::runtime::{CONTRACT_VERSION, Kind, WASI_INTERFACES};
+use crate::runtime::{CONTRACT_VERSION, Kind, TABLE_ELEMENTS_MAX, WASI_INTERFACES};
 
 /// Bounds on the parts of a component, so that compiling one that passes takes a bounded time: a function's size
 /// matters most, since compiling is worse than linear in it.
@@ -18,7 +18,9 @@ const IMPORTS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 4 << 10;
 const DEPTH_MAX: usize = 64;
 /// All that its modules define, whether they are ever instantiated or not: of each, compiling may make an image of 16 MiB out of two bytes.
-const MEMORIES_MAX: usize = 16;
+const MEMORIES_MAX: usize = 8;
+/// The same of tables, whose elements are listed: one far behind stands for all before it.
+const TABLES_MAX: usize = 24;
 
 /// What was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -107,7 +109,7 @@ pub fn read(bytes: &[u8]) -> Result<Component, Error> {
     let mut component = Component::default();
     let mut depth = 0_usize;
     // Of all sections together: there may be any number of them.
-    let (mut imports, mut exports, mut types, mut functions, mut memories) = (0, 0, 0, 0, 0);
+    let (mut imports, mut exports, mut types, mut functions, mut memories, mut tables) = (0, 0, 0, 0, 0, 0);
     let sum = |what: &str, all: &mut usize, more: u32, max: usize| {
         *all += more as usize;
         bound(what, *all, max)
@@ -138,6 +140,13 @@ pub fn read(bytes: &[u8]) -> Result<Component, Error> {
             Payload::TypeSection(section) => sum("types", &mut types, section.count(), TYPES_MAX)?,
             Payload::FunctionSection(section) => sum("functions", &mut functions, section.count(), FUNCTIONS_MAX)?,
             Payload::MemorySection(section) => sum("memories", &mut memories, section.count(), MEMORIES_MAX)?,
+            Payload::TableSection(section) => {
+                sum("tables", &mut tables, section.count(), TABLES_MAX)?;
+                for table in section {
+                    let initial = usize::try_from(table.map_err(malformed)?.ty.initial).unwrap_or(usize::MAX);
+                    bound("elements in one table", initial, TABLE_ELEMENTS_MAX)?;
+                }
+            }
             Payload::CodeSectionEntry(body) => bound("bytes in one function", body.range().len(), BODY_BYTES_MAX)?,
             Payload::CustomSection(section) => component.custom(&section, depth),
             _ => {}
@@ -273,6 +282,8 @@ mod tests {
         let types = |count: usize| format!("(core module {})", "(type (func))".repeat(count));
         let body = |bytes: usize| format!("(core module (func {}))", "nop ".repeat(bytes));
         let memories = |count: usize| "(core module (memory 1) (data (i32.const 0) \"x\") (data (i32.const 65535) \"x\"))".repeat(count);
+        let table = |elements: usize| format!("(core module (table {elements} funcref) (func) (elem (i32.const {}) func 0))", elements - 1);
+        let tables = |count: usize| table(2).repeat(count);
         let around = BODY_BYTES_MAX - 2; // how many locals there are, and the end
         for (what, passes, fails) in [
             ("name", import(&"n".repeat(NAME_BYTES_MAX)), import(&"n".repeat(NAME_BYTES_MAX + 1))),
@@ -281,6 +292,8 @@ mod tests {
             ("types", types(TYPES_MAX), types(TYPES_MAX + 1)),
             ("bytes in one function", body(around), body(around + 1)),
             ("memories", memories(MEMORIES_MAX), memories(MEMORIES_MAX + 1)),
+            ("tables", tables(TABLES_MAX), tables(TABLES_MAX + 1)),
+            ("elements in one table", table(TABLE_ELEMENTS_MAX), table(TABLE_ELEMENTS_MAX + 1)),
             (
                 "imports",
                 (0..IMPORTS_MAX).map(|n| import(&format!("i{n}"))).collect(),

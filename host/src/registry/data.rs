@@ -31,19 +31,30 @@ pub(super) fn add(snapshot: &mut Snapshot, name: &str, path: &Path) -> Result<()
     if !metadata.is_dir() {
         return Err("it is neither a file nor a folder".to_owned());
     }
-    let mut count = 0;
+    let (mut count, mut left_out) = (0, 0_usize);
     for entry in WalkDir::new(&real).follow_links(false).sort_by_file_name() {
         let entry = entry.map_err(|error| error.to_string())?;
         let Some(inside) = entry.path().strip_prefix(&real).ok().and_then(Path::to_str) else { continue };
         let Ok(metadata) = entry.metadata() else { continue };
-        if !metadata.is_file() || artifact::check_name(inside).is_err() {
-            continue; // what cannot be shown is not there: a gate that needs it says so
+        if !metadata.is_file() {
+            continue;
+        }
+        if artifact::check_name(inside).is_err() {
+            left_out += 1; // what cannot be shown is not there: a gate that needs it says so
+            continue;
         }
         count += 1;
         if count > FILES_MAX {
             return Err(format!("it has more than {FILES_MAX} files"));
         }
         add_file(snapshot, &format!("{name}/{inside}"), entry.path().to_owned(), metadata.len())?;
+    }
+    if left_out > 0 {
+        tracing::warn!(
+            data = name,
+            files = left_out,
+            "data was left out, by names that are no artifact's: too long, too deep, or with control characters"
+        );
     }
     if count == 0 {
         return Err("there is no file in it".to_owned());

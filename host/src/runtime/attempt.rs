@@ -276,7 +276,7 @@ impl<'a> Execution<'a> {
         let store = &instance.store;
         let result = called.map_err(|ended| match ended {
             Ended::Failure(failure) => failure,
-            Ended::Error(error) => trap::failure(&error, limits, store.data().limiter.has_refused(), &capture),
+            Ended::Error(error) => trap::failure(&error, limits, store.data().limiter.refused(), &capture),
         });
         let result = result.map_err(|failure| match store.data().hooks.denied() {
             Some(denied) => Failure { message: format!("{}\n  {denied}", failure.message), ..failure },

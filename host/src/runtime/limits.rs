@@ -13,7 +13,7 @@ pub(super) const TABLES_MAX: usize = 6;
 /// Core instances in one store. A component made from one Rust module has three.
 pub(super) const INSTANCES_MAX: usize = 64;
 /// Elements of one table: far above what a compiler makes of a large program.
-pub(super) const TABLE_ELEMENTS_MAX: usize = 65_536;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 65_536;
 
 /// What one table element takes on the host: a pointer.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -25,18 +25,27 @@ pub(super) struct Limiter {
     used: usize,
     peak: usize,
     last_growth: usize,
-    refused: bool,
+    refused: Option<Refused>,
+}
+
+/// What was refused last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The sum was too large.
+    Memory,
+    /// One table was.
+    Table,
 }
 
 impl Limiter {
     pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, last_growth: 0, refused: false }
+        Self { limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX), used: 0, peak: 0, last_growth: 0, refused: None }
     }
 
     /// Begins to count for the next task of an instance that keeps its memory.
     pub(super) fn begin_again(&mut self) {
         self.peak = self.used;
-        self.refused = false;
+        self.refused = None;
     }
 
     /// Whether more than half of the limit is taken already.
@@ -49,8 +58,8 @@ impl Limiter {
         self.peak as u64
     }
 
-    /// Whether a growth was refused.
-    pub(super) fn has_refused(&self) -> bool {
+    /// What growth was refused, if one was.
+    pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
     }
 
@@ -63,7 +72,7 @@ impl Limiter {
                 true
             }
             Some(_) | None => {
-                self.refused = true;
+                self.refused = Some(Refused::Memory);
                 self.last_growth = 0;
                 false
             }
@@ -90,7 +99,8 @@ impl ResourceLimiter for Limiter {
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         // The pool has no room for more, and without a pool it is the same.
         if desired > TABLE_ELEMENTS_MAX {
-            self.refused = true;
+            self.refused = Some(Refused::Table);
+            self.last_growth = 0;
             return Ok(false);
         }
         Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
@@ -135,7 +145,7 @@ mod tests {
                     peak = peak.max(sum + bytes);
                     if fails { limiter.memory_grow_failed(wasmtime::format_err!("no")).expect("total"); } else { sum += bytes; }
                 } else {
-                    prop_assert!(limiter.has_refused());
+                    prop_assert_eq!(limiter.refused(), Some(if has_room { Refused::Memory } else { Refused::Table }));
                 }
                 prop_assert!(limiter.used as u64 <= limit);
                 prop_assert_eq!(limiter.used, sum);

@@ -42,6 +42,7 @@ use crate::model::{Grant, Limits};
 pub use attempt::Call;
 pub use floor::Floor;
 pub use isolation::{Trial, guest::serve as serve_isolated, trials};
+pub(crate) use limits::TABLE_ELEMENTS_MAX;
 pub use linker::{CONTRACT_VERSION, WASI_INTERFACES};
 pub use plugin::{Command, CommandFindings, CommandPass, CommandProtocol, Kind, Plugin};
 pub use state::Progress;

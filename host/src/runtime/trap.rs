@@ -7,6 +7,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use super::capture::Capture;
+use super::limits::{Refused, TABLE_ELEMENTS_MAX};
 use crate::model::limits::{show_bytes, show_fuel};
 use crate::model::{Failure, FailureKind, Limits};
 
@@ -27,9 +28,12 @@ const FRAMES_MAX: usize = 6;
 const STDERR_LINES_MAX: usize = 3;
 
 /// What an error that ended an instantiation or a call means.
-pub(super) fn failure(error: &wasmtime::Error, limits: &Limits, memory_refused: bool, capture: &Capture) -> Failure {
-    let kind = kind(error, memory_refused);
+pub(super) fn failure(error: &wasmtime::Error, limits: &Limits, refused: Option<Refused>, capture: &Capture) -> Failure {
+    let kind = kind(error, refused.is_some());
     let mut message = match kind {
+        FailureKind::MemoryLimit if refused == Some(Refused::Table) => {
+            format!("a table would have had more than the {TABLE_ELEMENTS_MAX} elements that one may have")
+        }
         FailureKind::MemoryLimit => {
             format!("memories and tables together would have grown over the `memory` limit of {}", show_bytes(limits.memory))
         }

@@ -21,6 +21,7 @@ export function showLetters(main) {
   let gone = false;
   let timer = null;
   let asked = 0;
+  let reading = false;
 
   const fields = FIELDS.map(([name, label]) => h("input", { type: "search", placeholder: label, "aria-label": `Filter by ${name}`, name, oninput: () => later(FILTER_MS) }));
   const [, , reason] = fields;
@@ -41,13 +42,15 @@ export function showLetters(main) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       timer = null;
-      load(null);
+      if (reading) later(ms); // what is under way comes to its end first
+      else load(null);
     }, ms);
   }
 
   async function load(after) {
     asked += 1;
     const mine = asked;
+    reading = true;
     try {
       const wanted = after ? PAGE : Math.max(PAGE, letters.size);
       const read = [];
@@ -66,6 +69,8 @@ export function showLetters(main) {
       loaded = true;
     } catch (error) {
       complain(error);
+    } finally {
+      if (mine === asked) reading = false;
     }
     redraw();
   }

@@ -7,7 +7,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
@@ -18,7 +19,6 @@ const BATCH: usize = 128;
 
 /// The entries of a folder that are still to be told: read from it a few at a time.
 pub(super) struct Listing {
-    folder: Arc<File>,
     /// None at the end.
     rest: Option<Dir>,
     read: VecDeque<Result<DirectoryEntry, ErrorCode>>,
@@ -26,37 +26,47 @@ pub(super) struct Listing {
 
 impl Listing {
     pub(super) async fn of(folder: Arc<File>) -> Result<Self, ErrorCode> {
-        let opened = Arc::clone(&folder);
-        let rest = blocking(move || Dir::read_from(&*opened).map_err(code)).await?;
-        Ok(Self { folder, rest: Some(rest), read: VecDeque::new() })
+        let opened = move || {
+            // Anew, since what is granted is open as a path alone.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Dir::new(openat(&*folder, ".", flags, Mode::empty()).map_err(code)?).map_err(code)
+        };
+        Ok(Self { rest: Some(blocking(opened).await?), read: VecDeque::new() })
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
         if self.read.is_empty()
             && let Some(mut rest) = self.rest.take()
         {
-            let folder = Arc::clone(&self.folder);
             let (rest, read) = blocking(move || {
-                let read: VecDeque<_> = rest.by_ref().take(BATCH).filter_map(|entry| told(&folder, entry).transpose()).collect();
+                let mut read = VecDeque::new();
+                while read.len() < BATCH
+                    && let Some(entry) = rest.read()
+                {
+                    read.extend(told(&rest, entry).transpose());
+                }
                 Ok((rest, read))
             })
             .await?;
+            self.rest = (read.len() == BATCH).then_some(rest);
             self.read = read;
-            self.rest = (!self.read.is_empty()).then_some(rest);
         }
         self.read.pop_front().transpose()
     }
 }
 
 /// An entry as a guest is told of it; none for those that every folder has.
-fn told(folder: &File, entry: rustix::io::Result<rustix::fs::DirEntry>) -> Result<Option<DirectoryEntry>, ErrorCode> {
+fn told(folder: &Dir, entry: rustix::io::Result<rustix::fs::DirEntry>) -> Result<Option<DirectoryEntry>, ErrorCode> {
     let entry = entry.map_err(code)?;
     if matches!(entry.file_name().to_bytes(), b"." | b"..") {
         return Ok(None);
     }
     let kind = match entry.file_type() {
         // Some file systems do not say.
-        FileType::Unknown => FileType::from_raw_mode(statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(code)?.st_mode),
+        FileType::Unknown => {
+            let folder = folder.fd().map_err(code)?;
+            FileType::from_raw_mode(statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW).map_err(code)?.st_mode)
+        }
         kind => kind,
     };
     let type_ = match kind {
@@ -76,7 +86,7 @@ fn code(error: rustix::io::Errno) -> ErrorCode {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ErrorCode> + Send + 'static) -> Result<T, ErrorCode> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ErrorCode::Io))
+    AbortOnDropHandle::new(tokio::task::spawn_blocking(work)).await.unwrap_or(Err(ErrorCode::Io))
 }
 
 /// A stream of wasmtime's that takes no more at once than it says that it does.
@@ -128,7 +138,9 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", folder.path().join("link")).expect("made");
         expected.extend(["folder".to_owned(), "link".to_owned()]);
         expected.sort();
-        let mut listing = Listing::of(Arc::new(File::open(folder.path()).expect("opens"))).await.expect("lists");
+        // As wasmtime opens what is granted.
+        let opened = rustix::fs::open(folder.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).expect("opens");
+        let mut listing = Listing::of(Arc::new(File::from(opened))).await.expect("lists");
         let mut told = Vec::new();
         while let Some(DirectoryEntry { type_, name }) = listing.next().await.expect("reads") {
             let kind = match name.as_str() {

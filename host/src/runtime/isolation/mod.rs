@@ -87,7 +87,7 @@ pub fn trials(program: &Path) -> Result<Vec<Trial>, Error> {
     let (process, mut socket) = Process::start(program, nothing)?;
     socket.set_read_timeout(Some(TRIAL_MAX)).map_err(failed)?;
     // A folder that is granted, and a file beside it; where none can be made, nobody tries that.
-    let folder = tempfile::tempdir().ok().filter(|folder| {
+    let folder = tempfile::tempdir().ok().filter(|folder| folder.path().to_str().is_some()).filter(|folder| {
         let granted = folder.path().join(walls::GRANTED);
         let write = |path: PathBuf| std::fs::write(path, "x");
         std::fs::create_dir(&granted)

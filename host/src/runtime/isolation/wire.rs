@@ -111,7 +111,7 @@ impl WireEntrance {
         let (Self::Gate(subject) | Self::Units(subject)) = self else { return 0 };
         let sizes = || subject.snapshot.iter().chain(&subject.data).map(|(_, size)| *size);
         let all = sizes().fold(0, u64::saturating_add).min(CONTENT_BYTES_MAX);
-        let under_way = sizes().max().unwrap_or(0).saturating_mul(2);
+        let under_way = sizes().max().unwrap_or(0).saturating_mul(3); // a buffer that grows, and what is taken out of it
         let names = sizes().count() as u64 * FILE_BYTES;
         all.saturating_add(under_way).saturating_add(names)
     }
@@ -406,6 +406,20 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(read::<ToHost>(&mut &bytes[..end], bytes.len()).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_not_among_what_a_process_is_given() {
+        let (name, host, header) = ("s".to_owned(), "api.example.com".to_owned(), "x-api-key".to_owned());
+        let secret = crate::model::Secret { name, host, header, prefix: "Bearer ".to_owned(), value: "hush-hush-hush".to_owned() };
+        let outbound = OutboundGrant { origin: "https://api.example.com".parse().expect("an origin"), private: false };
+        let environment = [("TOLD".to_owned(), "told".to_owned())].into();
+        let grant = Grant { outbound: vec![outbound], secrets: vec![secret], environment, ..Grant::default() };
+        let given = serde_json::to_string(&WireGrant::from(&grant)).expect("JSON");
+        assert!(given.contains("told") && given.contains("api.example.com"), "{given}");
+        assert!(!given.contains("hush") && !given.contains("x-api-key") && !given.contains("Bearer"), "{given}");
+        let there = Grant::from(WireGrant::from(&grant));
+        assert_eq!(there, Grant { secrets: Vec::new(), ..grant });
     }
 
     #[test]
