@@ -320,11 +320,6 @@ fn no_request_leaves_to_where_nothing_is_granted_by_any_spelling_of_it() {
         let message = only(&report)["failure"]["message"].as_str().expect("a message");
         assert!(message.contains("denied: a request to "), "{url}: it is not refused by the host: {message}");
     }
-    let world_named = world(&server, "stream = false", "");
-    // A name that means this machine is not named as such.
-    let policy = world_named.read("policy.toml").replace("127.0.0.1", "localhost");
-    world_named.write("policy.toml", policy);
-    world_named.json(&["--policy", "policy.toml"], 1);
     assert_eq!(server.asked().len(), 0, "nothing was sent");
     // The line that would allow it is told.
     let world_told = world(&server, "stream = false", "");
