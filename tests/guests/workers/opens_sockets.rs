@@ -5,7 +5,12 @@ sandhog_guest::worker!(run);
 
 #[derive(serde::Deserialize)]
 struct Params {
+    #[serde(default = "ssh")]
     port: u16,
+}
+
+fn ssh() -> u16 {
+    22
 }
 
 fn run(task: Task<Params>) -> Result<Vec<Artifact>, Failure> {
