@@ -38,7 +38,7 @@ const OVERHEAD_BYTES: u64 = 64 << 20;
 /// What the process may take beside, in bytes, as allocators and pools do.
 const SLACK_BYTES: u64 = 160 << 20;
 /// How many descriptors and threads an attack may take for as long as it lasts.
-const DESCRIPTORS_MAX: u64 = AT_ONCE as u64 * (128 + 1) + 64;
+const DESCRIPTORS_MAX: u64 = 400;
 const THREADS_MAX: u64 = 64;
 /// How many threads tokio has at the most for calls that block.
 const TOKIO_THREADS_MAX: u64 = 512;
