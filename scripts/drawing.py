@@ -133,7 +133,7 @@ def over_alone(row):
     return ratio
 
 
-def durable(plt, result, concurrent, plain):
+def durable(plt, result, concurrent, sizes, plain):
     rows, by = [], {"disk": [], "memory": [], "SQLite alone, the same rows": []}
     for row in result["measured"]:
         disk, memory, alone = row["durable"], row["memory"], row["sqlite_alone"]
@@ -171,6 +171,15 @@ The same 10,000 tasks, spread over runs that 64 clients submit at once. A run is
 {table(["runs", "tasks a second", "journal in memory", "throughput against SQLite alone", "a run, p50 / p99, ms"], rows)}
 
 Measured {where(concurrent)}; `sandhog bench --durable --runs N`.
+"""
+    if sizes:
+        rows = [[f"{row['input_bytes']:,}", f"{row['durable']['tasks_per_second']:,.0f}", f"{row['memory']['tasks_per_second']:,.0f}", f"{row['sqlite_alone']['tasks_per_second']:,.0f}", over_alone(row), f"{row['durable']['journal_bytes_per_task']:,}"] for row in sizes["measured"]]
+        text += f"""
+20,000 tasks by the size of their inputs: each has its own, and gives it back as its result, which is in the journal as well.
+
+{table(["bytes of an input", "tasks a second", "journal in memory", "SQLite alone", "throughput against SQLite alone", "bytes of journal a task"], rows)}
+
+Measured {where(sizes)}; `sandhog bench --durable --input-bytes N`.
 """
     if plain:
         of = plain["measured"]
@@ -419,6 +428,8 @@ def noted(text, results):
     if "durable" in results:
         least, *_, most = sorted(row["throughput_over_sqlite_alone"] for row in [*results["durable"]["measured"], *results.get("concurrent", {}).get("measured", [])])
         text = text.replace("{durable}", f"{least:.2f} to {most:.2f}")
+    for row in results.get("sizes", {}).get("measured", []):
+        text = text.replace(f"{{durable of {row['input_bytes']}}}", over_alone(row))
     if "plain" in results:
         text = text.replace("{plain}", around(results["plain"]["measured"]["over_plain"]))
     return text
@@ -437,7 +448,7 @@ where there were several rounds the least and the most. Targets, and what profil
     if "peers" in results:
         parts.append(peers(plt, results["peers"]))
     if "durable" in results:
-        parts.append(durable(plt, results["durable"], results.get("concurrent"), results.get("plain")))
+        parts.append(durable(plt, results["durable"], results.get("concurrent"), results.get("sizes"), results.get("plain")))
     parts += others(results)
     parts += cost(results)
     parts += soak(plt)

@@ -1049,6 +1049,11 @@ fn bench_prints_its_ratios() {
     assert_eq!((&told["runs"], &told["recovery"]["events"]), (&7.into(), &(7 * 4 + 3 * 20).into()), "{told}");
     run(folder.path(), &["bench", "--durable", "--tasks", "10", "--runs", "11"]).exits(2).complains(&["--runs 11", "tasks (10)"]);
     run(folder.path(), &["bench", "--runs", "2"]).exits(2).complains(&["--durable"]);
+    // So large that their list has no room for them.
+    let of_size = ["bench", "--durable", "--tasks", "20", "--input-bytes", "20000", "--blocks", "1", "--json"];
+    let told = run(folder.path(), &of_size).exits(0).json();
+    assert!(told["sqlite_alone"]["blobs"].as_u64().is_some_and(|blobs| blobs >= 17), "each has its own: {told}");
+    run(folder.path(), &["bench", "--input-bytes", "9", "--durable"]).exits(2).complains(&["9", "10..=1000000"]);
     run(folder.path(), &["bench", "--isolate", "process"]).exits(2).complains(&["--isolate none"]);
     assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }

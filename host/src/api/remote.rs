@@ -77,17 +77,20 @@ impl Store for RemoteStore {
         self.head.subscribe()
     }
 
-    async fn put_blob(&self, _content: Bytes) -> Result<Digest, journal::Error> {
+    async fn put_blobs(&self, _blobs: Vec<(Digest, Bytes)>) -> Result<(), journal::Error> {
         Err(read_only())
     }
 
-    async fn blob(&self, digest: &Digest) -> Result<Bytes, journal::Error> {
-        let content = found(self.client.blob(digest).await)?.ok_or(journal::Error::BlobMissing(*digest))?;
-        if Digest::of(&content) == *digest {
-            Ok(content)
-        } else {
-            Err(journal::Error::Medium(format!("what came is not the blob {digest}")))
+    async fn blobs(&self, digests: Vec<Digest>) -> Result<Vec<Bytes>, journal::Error> {
+        let mut contents = Vec::with_capacity(digests.len());
+        for digest in digests {
+            let content = found(self.client.blob(&digest).await)?.ok_or(journal::Error::BlobMissing(digest))?;
+            if Digest::of(&content) != digest {
+                return Err(journal::Error::Medium(format!("what came is not the blob {digest}")));
+            }
+            contents.push(content);
         }
+        Ok(contents)
     }
 
     async fn run(&self, run: &RunId) -> Result<Option<RunRow>, journal::Error> {

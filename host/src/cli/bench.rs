@@ -55,6 +55,9 @@ pub struct BenchArguments {
     /// With --durable: over how many runs, submitted by 64 clients at once, the tasks are spread
     #[arg(long, value_name = "N", default_value_t = 1, requires = "durable", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub runs: u32,
+    /// With --durable: how large the input of each task is; each has its own
+    #[arg(long, value_name = "BYTES", default_value_t = 100, requires = "durable", value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    pub input_bytes: u32,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

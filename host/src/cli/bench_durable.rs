@@ -20,8 +20,6 @@ use crate::model::workflow::PRIORITY;
 use crate::model::{Artifact, InputSource, Step, Workflow};
 use crate::report::SCHEMA_VERSION;
 
-/// How large the one input of each task is, in bytes.
-const INPUT_BYTES: usize = 100;
 /// How many steps the chain has.
 const CHAIN: u32 = 1_000;
 /// How many submit at once, where there are several runs.
@@ -50,7 +48,7 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
     let mut measured = Measured::default();
     let (mut usage, mut commits) = (Usage::default(), 0);
     for round in 0..rounds {
-        measured.memory.push(block(&context, Arc::new(Memory::default()), None, fan_out(plugin, tasks, runs))?);
+        measured.memory.push(block(&context, Arc::new(Memory::default()), None, fan_out(plugin, arguments))?);
         let (own, alone) = (folder.path().join("fan-out"), folder.path().join("alone"));
         for folder in [&own, &alone] {
             if folder.exists() {
@@ -58,7 +56,7 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
             }
         }
         let store = Arc::new(Sqlite::open(&own)?);
-        measured.durable.push(block(&context, Arc::<Sqlite>::clone(&store), Some(&own), fan_out(plugin, tasks, runs))?);
+        measured.durable.push(block(&context, Arc::<Sqlite>::clone(&store), Some(&own), fan_out(plugin, arguments))?);
         commits = store.commits();
         drop(store);
         measured.alone.push(journal::rewrite(&own, &alone, commits)?.as_secs_f64());
@@ -67,13 +65,14 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
         }
     }
     let chain_folder = folder.path().join("chain");
-    let chained = block(&context, Arc::new(Sqlite::open(&chain_folder)?), Some(&chain_folder), chain(plugin))?;
+    let chained = block(&context, Arc::new(Sqlite::open(&chain_folder)?), Some(&chain_folder), chain(plugin, arguments.input_bytes))?;
     let recovery = super::block_on(recover(&folder.path().join("fan-out")))??;
     let report = json!({
         "schema_version": SCHEMA_VERSION,
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get),
         "tasks": tasks,
         "runs": runs,
+        "input_bytes": arguments.input_bytes,
         "rounds": rounds,
         "sync_ms": sync_ms,
         "durable": to_json(&measured.durable, Some(usage.file_bytes)),
@@ -204,26 +203,29 @@ fn workflow(steps: Vec<Step>) -> Workflow {
     Workflow { name: "bench".to_owned(), priority: PRIORITY, concurrency: None, steps }
 }
 
-fn input(name: String) -> Artifact {
-    Artifact { name, media_type: String::new(), content: Bytes::from(vec![b'x'; INPUT_BYTES]) }
+/// An input that no other task has: otherwise all would share one.
+fn input(number: u32, bytes: usize) -> Artifact {
+    let content = format!("{number:<bytes$}").into_bytes();
+    Artifact { name: number.to_string(), media_type: String::new(), content: Bytes::from(content).slice(..bytes) }
 }
 
 /// So many tasks, in so many runs.
-fn fan_out(plugin: &str, tasks: u32, runs: u32) -> Work {
+fn fan_out(plugin: &str, arguments: &BenchArguments) -> Work {
+    let &BenchArguments { tasks, runs, input_bytes, .. } = arguments;
     let step = Step { inputs: vec![InputSource::Files("*".to_owned())], foreach: true, ..Step::new("bench", plugin) };
-    let shared = input(String::new());
     let of_run = |run: u32| tasks / runs + u32::from(run < tasks % runs);
-    let files = |count: u32| (0..count).map(|n| Artifact { name: n.to_string(), ..shared.clone() }).collect();
+    let mut numbers = 0..tasks;
+    let mut files = |count: u32| numbers.by_ref().take(count as usize).map(|n| input(n, input_bytes as usize)).collect();
     (0..runs).map(|run| (workflow(vec![step.clone()]), vec![files(of_run(run))])).collect()
 }
 
-fn chain(plugin: &str) -> Work {
+fn chain(plugin: &str, input_bytes: u32) -> Work {
     let step = |n: u32| Step {
         needs: n.checked_sub(1).map(|before| format!("s{before}")).into_iter().collect(),
         inputs: vec![InputSource::Files("*".to_owned())],
         ..Step::new(format!("s{n}"), plugin)
     };
-    vec![(workflow((0..CHAIN).map(step).collect()), (0..CHAIN).map(|_| vec![input("a".to_owned())]).collect())]
+    vec![(workflow((0..CHAIN).map(step).collect()), (0..CHAIN).map(|n| vec![input(n, input_bytes as usize)]).collect())]
 }
 
 fn block(context: &Context, store: Arc<dyn Store>, folder: Option<&Path>, work: Work) -> Result<Block, Error> {

@@ -106,10 +106,10 @@ fn fold(connection: &Connection) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use futures_util::future::try_join_all;
 
     use super::*;
     use crate::journal::{Sqlite, Store as _};
+    use crate::model::Digest;
 
     #[tokio::test]
     async fn the_log_of_a_journal_that_is_always_written_to_stays_short_and_is_gone_when_it_closes() {
@@ -120,7 +120,7 @@ mod tests {
         for turn in 0..320_u32 {
             let blobs: Vec<Bytes> = (0..4_u32).map(|n| (turn * 4 + n).to_le_bytes().repeat(32 << 10).into()).collect();
             written += blobs.iter().map(|blob| blob.len() as u64).sum::<u64>();
-            try_join_all(blobs.into_iter().map(|blob| store.put_blob(blob))).await.expect("kept");
+            store.put_blobs(blobs.into_iter().map(|blob| (Digest::of(&blob), blob)).collect()).await.expect("kept");
             longest = longest.max(bytes("journal.sqlite-wal"));
         }
         let most = (LOG_PAGES_MAX + 2 * FOLD_PAGES) as u64 * 4120;

@@ -135,14 +135,17 @@ impl Store for Memory {
         self.head.subscribe()
     }
 
-    async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
-        let digest = Digest::of(&content);
-        self.inner().blobs.entry(digest).or_insert(content);
-        Ok(digest)
+    async fn put_blobs(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), Error> {
+        let kept = &mut self.inner().blobs;
+        for (digest, content) in blobs {
+            kept.entry(digest).or_insert(content);
+        }
+        Ok(())
     }
 
-    async fn blob(&self, digest: &Digest) -> Result<Bytes, Error> {
-        self.inner().blobs.get(digest).cloned().ok_or(Error::BlobMissing(*digest))
+    async fn blobs(&self, digests: Vec<Digest>) -> Result<Vec<Bytes>, Error> {
+        let kept = &self.inner().blobs;
+        digests.iter().map(|digest| kept.get(digest).cloned().ok_or(Error::BlobMissing(*digest))).collect()
     }
 
     async fn run(&self, run: &RunId) -> Result<Option<RunRow>, Error> {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::machine::{Event, TaskKey};
-use crate::model::{ArtifactRef, Digest, RunId};
+use crate::model::{Artifact, ArtifactRef, Digest, RunId};
 
 pub use chain::Damage;
 pub use floor::rewrite;
@@ -150,17 +150,35 @@ pub trait Store: Send + Sync + 'static {
     /// The last `seq` there is, as it grows: a reader of the feed waits on this.
     fn head(&self) -> watch::Receiver<u64>;
 
-    /// Keeps a blob, and names it by its digest. Keeping the same bytes again is the same blob.
+    /// Keeps blobs by their digests, all of them or none. Keeping the same bytes again is the same blob.
     ///
     /// # Errors
     /// [`Error::Medium`].
-    async fn put_blob(&self, content: Bytes) -> Result<Digest, Error>;
+    async fn put_blobs(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), Error>;
+
+    /// Keeps one blob, and names it by its digest.
+    ///
+    /// # Errors
+    /// As [`Store::put_blobs`].
+    async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
+        let digest = Digest::of(&content);
+        self.put_blobs(vec![(digest, content)]).await?;
+        Ok(digest)
+    }
+
+    /// Blobs that were kept, in the order that is asked for: read at once, where each by itself would wait for its own read.
+    ///
+    /// # Errors
+    /// [`Error::BlobMissing`] where one is, or [`Error::Medium`].
+    async fn blobs(&self, digests: Vec<Digest>) -> Result<Vec<Bytes>, Error>;
 
     /// A blob that was kept.
     ///
     /// # Errors
-    /// [`Error::BlobMissing`], or [`Error::Medium`].
-    async fn blob(&self, digest: &Digest) -> Result<Bytes, Error>;
+    /// As [`Store::blobs`].
+    async fn blob(&self, digest: &Digest) -> Result<Bytes, Error> {
+        self.blobs(vec![*digest]).await?.pop().ok_or(Error::BlobMissing(*digest))
+    }
 
     /// What is known of a run.
     ///
@@ -190,12 +208,27 @@ pub trait Store: Send + Sync + 'static {
     /// The content of an artifact.
     ///
     /// # Errors
-    /// As [`Store::blob`].
+    /// As [`Store::blobs`].
     async fn content(&self, artifact: &ArtifactRef) -> Result<Bytes, Error> {
         match &artifact.content {
             Some(content) => Ok(content.clone()),
             None => self.blob(&artifact.digest).await,
         }
+    }
+
+    /// Artifacts with their content: what is not at hand is read at once.
+    ///
+    /// # Errors
+    /// As [`Store::blobs`].
+    async fn artifacts(&self, refs: Vec<ArtifactRef>) -> Result<Vec<Artifact>, Error> {
+        let absent: Vec<Digest> = refs.iter().filter(|reference| reference.content.is_none()).map(|reference| reference.digest).collect();
+        let read = if absent.is_empty() { Vec::new() } else { self.blobs(absent).await? };
+        let mut read = read.into_iter();
+        let with_content = |ArtifactRef { name, media_type, digest, content, .. }| match content.or_else(|| read.next()) {
+            Some(content) => Ok(Artifact { name, media_type, content }),
+            None => Err(Error::BlobMissing(digest)),
+        };
+        refs.into_iter().map(with_content).collect()
     }
 
     /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. Content that

@@ -113,7 +113,7 @@ fn last_seq(connection: &Connection) -> Result<u64, Error> {
 
 enum Job {
     Append { appends: Vec<Append>, reply: oneshot::Sender<Vec<Result<u64, Error>>> },
-    Blob { digest: Digest, content: Bytes, reply: oneshot::Sender<Result<(), Error>> },
+    Blobs { blobs: Vec<(Digest, Bytes)>, reply: oneshot::Sender<Result<(), Error>> },
     Prune { runs: Vec<RunId>, now: Timestamp, reply: oneshot::Sender<Result<Pruned, Error>> },
     Rebuild { reply: oneshot::Sender<Result<u64, Error>> },
 }
@@ -121,7 +121,7 @@ enum Job {
 impl Job {
     fn blob_bytes(&self) -> usize {
         match self {
-            Self::Blob { content, .. } => content.len(),
+            Self::Blobs { blobs, .. } => blobs.iter().map(|(_, content)| content.len()).sum(),
             Self::Append { .. } | Self::Prune { .. } | Self::Rebuild { .. } => 0,
         }
     }
@@ -296,7 +296,7 @@ impl Sqlite {
         &self.folder
     }
 
-    /// How many transactions were committed through this handle, each with a sync.
+    /// How many transactions were committed through this handle that changed something, each with a sync.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
@@ -521,6 +521,7 @@ impl Writer {
         let (seq, mut answers): (u64, Vec<Answer>) = (self.seq, Vec::with_capacity(group.len()));
         let prunes = group.iter().any(|job| matches!(job, Job::Prune { .. }));
         let mut ended = Vec::new();
+        let changes = self.connection.total_changes();
         let result = match &self.failed {
             Some(reason) => Err(Error::Medium(reason.clone())),
             None => self.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| self.fail(&error)),
@@ -537,7 +538,7 @@ impl Writer {
             self.streams.clear();
             self.seq = seq;
         } else {
-            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.commits.fetch_add(u64::from(self.connection.total_changes() != changes), Ordering::Relaxed);
             for run in ended {
                 self.streams.remove(&run);
             }
@@ -584,8 +585,9 @@ impl Writer {
                     let _ = reply.send(results.into_iter().map(failed).collect());
                 })
             }
-            Job::Blob { digest, content, reply } => {
-                self.attempt(broken, |writer| keep(&writer.connection, &digest, &content));
+            Job::Blobs { blobs, reply } => {
+                let keep = |writer: &mut Self| blobs.iter().try_for_each(|(digest, content)| keep(&writer.connection, digest, content));
+                self.attempt(broken, keep);
                 Box::new(move |broken| drop(reply.send(broken.map_or(Ok(()), Err))))
             }
             Job::Prune { runs, now, reply } => {
@@ -1141,18 +1143,18 @@ impl Store for Sqlite {
         self.head.subscribe()
     }
 
-    async fn put_blob(&self, content: Bytes) -> Result<Digest, Error> {
-        let digest = Digest::of(&content);
-        self.write(|reply| Job::Blob { digest, content, reply }).await?;
-        Ok(digest)
+    async fn put_blobs(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), Error> {
+        self.write(|reply| Job::Blobs { blobs, reply }).await
     }
 
-    async fn blob(&self, digest: &Digest) -> Result<Bytes, Error> {
-        let digest = *digest;
+    async fn blobs(&self, digests: Vec<Digest>) -> Result<Vec<Bytes>, Error> {
         self.read_on(move |connection| {
             let mut statement = connection.prepare_cached("SELECT content FROM blobs WHERE digest = ?1").map_err(medium)?;
-            let found: Option<Vec<u8>> = statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(medium)?;
-            found.map(Bytes::from).ok_or(Error::BlobMissing(digest))
+            let mut content = |digest: Digest| {
+                let found: Option<Vec<u8>> = statement.query_row([digest.as_bytes()], |row| row.get(0)).optional().map_err(medium)?;
+                found.map(Bytes::from).ok_or(Error::BlobMissing(digest))
+            };
+            digests.into_iter().map(&mut content).collect()
         })
         .await
     }

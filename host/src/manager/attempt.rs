@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use futures_util::FutureExt as _;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::crew::Workers;
@@ -30,11 +30,11 @@ pub(super) struct StepContext {
 }
 
 impl StepContext {
-    pub(super) fn new(step: &Step, inputs: Digest) -> Self {
+    pub(super) fn new(step: &Step, inputs: Digest, room: Arc<Semaphore>) -> Self {
         let json = |params: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(params.clone()).to_string().into();
         Self {
             step: step.clone(),
-            inputs: Inputs::new(inputs),
+            inputs: Inputs::new(inputs, room),
             params: json(&step.params),
             criteria: step.gates.iter().map(crate::model::GateUse::criterion).collect(),
             gate_params: step.gates.iter().map(|gate| json(&gate.params)).collect(),
@@ -44,15 +44,6 @@ impl StepContext {
     fn of(&self) -> &Step {
         &self.step
     }
-}
-
-async fn fetch(store: &dyn Store, refs: Vec<ArtifactRef>) -> Result<Vec<Artifact>, journal::Error> {
-    let mut artifacts = Vec::with_capacity(refs.len());
-    for reference in refs {
-        let content = store.content(&reference).await?;
-        artifacts.push(Artifact { name: reference.name, media_type: reference.media_type, content });
-    }
-    Ok(artifacts)
 }
 
 /// Where the calls of a run wait that has a bound of its own on how many execute at once.
@@ -203,7 +194,7 @@ impl Order {
 
     async fn call_gate(&self, gate: u32, artifacts: &[ArtifactRef], receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
         let uses = &self.context.of().gates[gate as usize];
-        let (files, task) = match (fetch(&*means.store, artifacts.to_vec()).await, self.task(1, &*means.store).await) {
+        let (files, task) = match (means.store.artifacts(artifacts.to_vec()).await, self.task(1, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
@@ -232,10 +223,10 @@ impl Order {
             attempt,
             revision: self.revision,
             params: Arc::clone(&self.context.params),
-            inputs: fetch(store, inputs).await?,
+            inputs: store.artifacts(inputs).await?,
             criteria: self.context.criteria.clone(),
             feedback: self.feedback.clone(),
-            previous: fetch(store, self.previous.clone()).await?,
+            previous: store.artifacts(self.previous.clone()).await?,
         })
     }
 

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Order, Standing, StepContext};
 use super::crew::Workers;
 use super::lookup::Lookup;
 use super::slots::Lane;
-use super::{Error, Message};
+use super::{Error, Message, inputs};
 use crate::clock::Timestamp;
 use crate::journal::{self, Append, Executing, READ_MAX, RunRow, Store};
 use crate::machine::{
@@ -82,6 +82,8 @@ pub(super) struct Core {
     loading: HashMap<RunId, Vec<Message>>,
     waiting: HashMap<RunId, Vec<oneshot::Sender<Result<RunStatus, Error>>>>,
     idle: Vec<oneshot::Sender<Result<(), Error>>>,
+    /// For content of inputs that is read ahead of its turn.
+    room: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -146,6 +148,7 @@ impl Core {
             loading: HashMap::new(),
             waiting: HashMap::new(),
             idle: Vec::new(),
+            room: inputs::room(),
             stop,
         }
     }
@@ -648,7 +651,9 @@ impl Core {
         let live = self.runs.get_mut(&id)?;
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
-        let context = context.or_insert_with(|| Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs)));
+        let context = context.or_insert_with(|| {
+            Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs, Arc::clone(&self.room)))
+        });
         Order::new(id, &live.run, effect, Arc::clone(context), live.standing.clone(), provider)
     }
 

@@ -7,9 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::journal::{self, Made, Store};
 use crate::machine::Run;
@@ -20,8 +20,12 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 const CHUNK: usize = 256;
 /// How many of those a step has at hand for the orders that it makes: tasks come in order, and retries are few.
 const PARTS_AT_HAND: usize = 4;
+/// How much content of one part is read with it, in bytes; what is beyond is read when its turn comes.
+const READ_AHEAD_BYTES: u64 = 4 << 20;
+/// How much content of all parts is in memory ahead of its turn, in KiB.
+const ROOM_KIB: usize = 64 << 10;
 /// How many blobs of one list, or one answer, are kept at once: whoever else writes waits behind them.
-const BLOBS_AT_ONCE: usize = 64;
+const BLOBS_AT_ONCE: usize = 512;
 /// How many bytes of blobs are kept at once; or one blob that is larger.
 const BYTES_AT_ONCE: usize = 4 << 20;
 /// How many inputs one task may have, as many as a plan may give it: the whole list is read for it at once.
@@ -54,7 +58,7 @@ pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<
     }
     if !blobs.is_empty() {
         let (places, contents): (Vec<usize>, Vec<Bytes>) = blobs.into_iter().unzip();
-        for (place, digest) in places.into_iter().zip(put_all(contents, |content| store.put_blob(content)).await?) {
+        for (place, digest) in places.into_iter().zip(put_all(store, contents).await?) {
             refs[place].digest = digest;
         }
     }
@@ -62,23 +66,29 @@ pub(super) async fn keep(store: &dyn Store, artifacts: Vec<Artifact>) -> Result<
 }
 
 /// Keeps blobs some at once: one after another, each would wait for a sync of its own.
-async fn put_all<F>(contents: Vec<Bytes>, put: impl Fn(Bytes) -> F) -> Result<Vec<Digest>, journal::Error>
-where
-    F: Future<Output = Result<Digest, journal::Error>>,
-{
+async fn put_all(store: &dyn Store, contents: Vec<Bytes>) -> Result<Vec<Digest>, journal::Error> {
     let mut digests = Vec::with_capacity(contents.len());
     let mut contents = contents.into_iter().peekable();
-    while contents.peek().is_some() {
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        while let Some(content) =
-            contents.next_if(|next| part.is_empty() || (part.len() < BLOBS_AT_ONCE && bytes + next.len() <= BYTES_AT_ONCE))
-        {
-            bytes += content.len();
-            part.push(put(content));
+    loop {
+        let some = some(&mut contents);
+        if some.is_empty() {
+            return Ok(digests);
         }
-        digests.extend(try_join_all(part).await?);
+        digests.extend(some.iter().map(|(digest, _)| *digest));
+        store.put_blobs(some).await?;
     }
-    Ok(digests)
+}
+
+/// As many of what is left as are kept at once.
+fn some(contents: &mut std::iter::Peekable<impl Iterator<Item = Bytes>>) -> Vec<(Digest, Bytes)> {
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    while let Some(content) =
+        contents.next_if(|next| some.is_empty() || (some.len() < BLOBS_AT_ONCE && bytes + next.len() <= BYTES_AT_ONCE))
+    {
+        bytes += content.len();
+        some.push((Digest::of(&content), content));
+    }
+    some
 }
 
 /// Keeps a list of files, contents and all.
@@ -136,7 +146,7 @@ impl List {
     }
 
     async fn flush(&mut self, store: &dyn Store) -> Result<(), journal::Error> {
-        self.chunks.extend(put_all(std::mem::take(&mut self.closed), |chunk| store.put_blob(chunk)).await?);
+        self.chunks.extend(put_all(store, std::mem::take(&mut self.closed)).await?);
         Ok(())
     }
 
@@ -192,10 +202,16 @@ pub(super) async fn all(store: &dyn Store, list: &Digest) -> Result<Vec<Artifact
     Ok(inputs)
 }
 
+/// The room for content that is read ahead of its turn, shared by all steps.
+pub(super) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ROOM_KIB))
+}
+
 /// The inputs of a step that has started, read as its tasks ask for them.
 #[derive(Debug)]
 pub(super) struct Inputs {
     list: Digest,
+    room: Arc<Semaphore>,
     manifest: OnceLock<Manifest>,
     /// Those that orders were made for lately, by their place in the list.
     at_hand: Mutex<VecDeque<(usize, Arc<Part>)>>,
@@ -203,11 +219,18 @@ pub(super) struct Inputs {
 
 /// A part of a list, once somebody has read it. It lives as long as an order has it that is in line: the first of them has it read before
 /// their turn comes. A slot that waited for that would, on busy cores, wait for a millisecond.
-pub(super) type Part = OnceLock<Result<Vec<ArtifactRef>, journal::Error>>;
+pub(super) type Part = OnceLock<Result<Listed, journal::Error>>;
+
+/// Inputs of one part, the first of them with their content, and the room that it takes.
+#[derive(Debug)]
+pub(super) struct Listed {
+    inputs: Vec<ArtifactRef>,
+    _room: Option<OwnedSemaphorePermit>,
+}
 
 impl Inputs {
-    pub(super) fn new(list: Digest) -> Self {
-        Self { list, manifest: OnceLock::new(), at_hand: Mutex::default() }
+    pub(super) fn new(list: Digest, room: Arc<Semaphore>) -> Self {
+        Self { list, room, manifest: OnceLock::new(), at_hand: Mutex::default() }
     }
 
     /// Every input.
@@ -240,16 +263,40 @@ impl Inputs {
         if part.get().is_none() {
             let digest = self.manifest(store).await?.chunks.get(index as usize / CHUNK).ok_or_else(|| self.missing(index))?;
             let bytes = store.blob(digest).await?;
-            part.get_or_init(|| parse(&bytes, digest));
+            let mut inputs: Result<Vec<ArtifactRef>, _> = parse(&bytes, digest);
+            let room = match &mut inputs {
+                Ok(inputs) => self.read_ahead(store, inputs).await,
+                Err(_) => None,
+            };
+            part.get_or_init(|| inputs.map(|inputs| Listed { inputs, _room: room }));
         }
         Ok(())
+    }
+
+    /// Reads the content of the first inputs of a part, all at once: each by itself would wait for a thread that reads. Where there is no
+    /// room, or something is missing, each is read when its turn comes.
+    async fn read_ahead(&self, store: &dyn Store, inputs: &mut [ArtifactRef]) -> Option<OwnedSemaphorePermit> {
+        let mut bytes = 0;
+        let absent = inputs.iter_mut().filter(|input| input.content.is_none());
+        let first = absent.take_while(|input| {
+            bytes = input.size_bytes.saturating_add(bytes);
+            bytes <= READ_AHEAD_BYTES
+        });
+        let first: Vec<&mut ArtifactRef> = first.collect();
+        let kib = first.iter().map(|input| input.size_bytes).sum::<u64>().div_ceil(1024);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).ok().filter(|kib| *kib > 0)?).ok()?;
+        let contents = store.blobs(first.iter().map(|input| input.digest).collect()).await.ok()?;
+        for (input, content) in first.into_iter().zip(contents) {
+            input.content = Some(content);
+        }
+        Some(room)
     }
 
     /// One input, from the part that it is in.
     pub(super) async fn one(&self, store: &dyn Store, index: u32, part: &Part) -> Result<ArtifactRef, journal::Error> {
         self.read(store, index, part).await?;
-        let inputs = part.get().ok_or_else(|| self.missing(index))?.as_ref().map_err(Clone::clone)?;
-        inputs.get(index as usize % CHUNK).cloned().ok_or_else(|| self.missing(index))
+        let listed = part.get().ok_or_else(|| self.missing(index))?.as_ref().map_err(Clone::clone)?;
+        listed.inputs.get(index as usize % CHUNK).cloned().ok_or_else(|| self.missing(index))
     }
 
     fn missing(&self, index: u32) -> journal::Error {
@@ -340,25 +387,20 @@ fn sources(step: &Step) -> Vec<(&str, Option<&str>)> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::journal::Memory;
 
-    #[tokio::test]
-    async fn blobs_are_kept_some_at_once_and_in_order() {
+    #[test]
+    fn blobs_are_kept_some_at_once_and_in_order() {
         for (bytes, at_once) in [(8, BLOBS_AT_ONCE), (1 << 20, 4), (5 << 20, 1)] {
-            let (pending, most) = (Cell::new(0), Cell::new(0));
-            let contents: Vec<Bytes> = (0..150_u8).map(|n| Bytes::from(vec![n; bytes])).collect();
-            let kept = put_all(contents.clone(), async |content| {
-                pending.set(pending.get() + 1);
-                most.set(most.get().max(pending.get()));
-                tokio::task::yield_now().await;
-                pending.set(pending.get() - 1);
-                Ok(Digest::of(&content))
-            });
-            assert_eq!(kept.await, Ok(contents.iter().map(|content| Digest::of(content)).collect()));
-            assert_eq!(most.get(), at_once, "of {bytes} bytes each");
+            let contents = (0..3 * at_once + 1).map(|n| Bytes::from(n.to_le_bytes().repeat(bytes / 8)));
+            let (mut left, mut kept) = (contents.clone().peekable(), Vec::new());
+            for expected in [at_once, at_once, at_once, 1, 0] {
+                let some = some(&mut left);
+                assert_eq!(some.len(), expected, "of {bytes} bytes each");
+                kept.extend(some);
+            }
+            assert!(kept.into_iter().eq(contents.map(|content| (Digest::of(&content), content))));
         }
     }
 

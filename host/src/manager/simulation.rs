@@ -479,12 +479,12 @@ impl Store for Refusing {
         self.0.head()
     }
 
-    async fn put_blob(&self, content: bytes::Bytes) -> Result<Digest, journal::Error> {
-        self.0.put_blob(content).await
+    async fn put_blobs(&self, blobs: Vec<(Digest, bytes::Bytes)>) -> Result<(), journal::Error> {
+        self.0.put_blobs(blobs).await
     }
 
-    async fn blob(&self, digest: &Digest) -> Result<bytes::Bytes, journal::Error> {
-        self.0.blob(digest).await
+    async fn blobs(&self, digests: Vec<Digest>) -> Result<Vec<bytes::Bytes>, journal::Error> {
+        self.0.blobs(digests).await
     }
 
     async fn run(&self, run: &RunId) -> Result<Option<RunRow>, journal::Error> {
