@@ -969,6 +969,69 @@ fn a_plugin_that_is_replaced_before_it_was_ever_called_refuses_no_submission() {
 }
 
 #[test]
+fn files_that_hang_hold_up_only_those_who_want_files() {
+    let component = std::fs::read(root().join("dist/guests/escapes_folder.wasm")).expect("run scripts/guests first");
+    let digest = sandhog::model::Digest::of(&component);
+    let grant =
+        format!("[grants.reader]\ndigest = \"{digest}\"\nfiles = [{{ path = \"granted\", at = \"/granted\", access = \"read\" }}]\n");
+    let place = Place::with(&format!("[breaker]\nconsecutive_failures = 100000\n{grant}"));
+    let write = |path: &str, content: &[u8]| std::fs::write(place.path().join(path), content).expect("written");
+    std::fs::create_dir(place.path().join("granted")).expect("made");
+    write("granted/inside.txt", b"inside");
+    write("plugins/reader.wasm", &component);
+    write("plugins/reader.toml", b"name = \"reader\"\n[requests]\nfiles = [{ at = \"/granted\", access = \"read\", why = \"reads\" }]\n");
+    let server = place.serve(&["--concurrency", "8", "--threads", "2"]);
+    let reads = |before: &str, tasks: usize, timeout: &str| {
+        let inputs: Vec<Value> = (0..tasks).map(|n| json!({ "name": format!("in/{n}"), "content": "" })).collect();
+        let workflow = format!(
+            "name = \"w\"\n{before}[[step]]\nid = \"s\"\nworker = \"reader\"\ninputs = [\"in/*\"]\nforeach = true\nlimits = {{ timeout = \"{timeout}\" }}\n\
+             retry = {{ maximum_attempts = 1 }}\n{}",
+            if before.is_empty() { "" } else { "needs = [\"first\"]\n" }
+        );
+        let run = server.post("/v1/runs", &json!({ "workflow": workflow, "inputs": inputs })).is(202);
+        run["run"].as_str().expect("a run").to_owned()
+    };
+    let run = reads("", 1, "100s");
+    assert_eq!(server.ended(&run)["status"], "completed");
+    // A file that nobody writes to: whoever opens it waits, as for a disk of a network that is gone. It comes when the run was accepted.
+    let run = reads("[[step]]\nid = \"first\"\nworker = \"reader\"\napproval = true\n", 80, "100ms");
+    let mut live = server.live();
+    live.ask(&json!({ "subscribe": "a", "after": 0, "runs": [run] }));
+    live.until(|message| is_event(message, "approval_requested"));
+    let file = place.path().join("granted/inside.txt");
+    std::fs::remove_file(&file).expect("removed");
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+    server.post(&format!("/v1/runs/{run}/commands"), &json!({ "command": "approve", "step": "first", "approved": true })).is(202);
+    assert_eq!(server.ended(&run)["status"], "failed");
+    let late = |record: &&Value| {
+        record["run"] == json!(run) && record["event"] == "attempt_failed" && record["failure"]["kind"] == "deadline_exceeded"
+    };
+    let records = server.records();
+    assert_eq!(records.iter().filter(late).count(), 80, "{:?}", records.last());
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).expect("it lives").flatten();
+    let of_guests = tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "sandhog-guest"));
+    assert_eq!(of_guests.count(), 2 + 64, "all that there are for files wait for this one");
+    // A plugin that was never loaded, inputs that are read from the journal, and artifacts.
+    let inputs: Vec<Value> = (0..9).map(|n| json!({ "name": format!("in/{n}"), "content": n.to_string().repeat(20_000) })).collect();
+    let mut submission = wide(0);
+    submission["inputs"] = inputs.into();
+    let run = server.post("/v1/runs", &submission).is(202)["run"].as_str().expect("a run").to_owned();
+    let report = server.ended(&run);
+    assert_eq!(report["status"], "completed", "{report}");
+    let made = server.get(&format!("/v1/runs/{run}/artifacts")).is(200);
+    assert_eq!(made["artifacts"].as_array().map(Vec::len), Some(18), "{made}");
+    // And those who want files again, once this one has somebody who writes.
+    let writer = rustix::fs::open(&file, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK, rustix::fs::Mode::empty());
+    drop(writer.expect("somebody reads"));
+    std::fs::remove_file(&file).expect("removed");
+    write("granted/inside.txt", b"inside");
+    let run = reads("", 1, "100s");
+    assert_eq!(server.ended(&run)["status"], "completed");
+    server.terminate();
+    assert_eq!(server.ends().0, 0);
+}
+
+#[test]
 fn figures_count_what_happened_and_instances_return_to_zero() {
     let place = Place::new();
     let server = place.serve(&[]);

@@ -18,6 +18,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 /// As ARCHITECTURE.md has them.
 const FLOORS: &[(&str, u8)] = &[
     ("clock", 1),
+    ("threads", 1),
     ("model", 1),
     ("machine", 2),
     ("journal", 3),

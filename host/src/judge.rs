@@ -100,8 +100,7 @@ struct Gate<'a> {
 impl Gate<'_> {
     async fn code(&self) -> Result<Arc<Plugin>, Failure> {
         let load = || async {
-            let (registry, entry) = (Arc::clone(self.registry), Arc::clone(self.entry));
-            let loaded = tokio::task::spawn_blocking(move || registry.load(&entry)).await;
+            let loaded = self.registry.load_aside(self.entry).await;
             let loaded = loaded.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
             loaded.map(|loaded| loaded.plugin).map_err(|error| refusal(&error))
         };

@@ -5,7 +5,7 @@
 //!
 //! | floor | modules | what they own |
 //! |---|---|---|
-//! | 1 | [`clock`], [`model`] | time; plain data |
+//! | 1 | [`clock`], [`threads`], [`model`] | time; threads for work that blocks; plain data |
 //! | 2 | [`machine`] | the pure rules: events, state, decisions |
 //! | 3 | [`journal`], [`runtime`] | the event log; all of wasmtime |
 //! | 4 | [`config`], [`registry`] | files that people write; the plugin folder |
@@ -20,6 +20,7 @@
 
 pub mod clock;
 pub mod model;
+pub mod threads;
 
 pub mod machine;
 

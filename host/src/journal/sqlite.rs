@@ -29,6 +29,7 @@ use crate::clock::Timestamp;
 use crate::machine::{Event, Host, Run, TaskKey};
 use crate::model::text::sanitize;
 use crate::model::{ArtifactRef, Digest, RunId};
+use crate::threads::Pool;
 
 /// The file in the directory.
 pub(super) const FILE: &str = "journal.sqlite";
@@ -44,7 +45,7 @@ const GROUP_MAX: usize = 512;
 const GROUP_BYTES: usize = 8 << 20;
 /// An event that is larger as JSON is kept as a blob, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 10;
-/// How many connections of readers are kept.
+/// How many connections of readers are kept, and how many threads read for those who may not wait: no guest's files hold them.
 const READERS_MAX: usize = 8;
 /// How young a blob may be and not be named by any record: its append is still under way.
 const BLOB_GRACE: Duration = Duration::from_hours(1);
@@ -160,6 +161,7 @@ pub struct Sqlite {
     folder: PathBuf,
     writer: Option<(mpsc::Sender<Job>, JoinHandle<()>)>,
     readers: Arc<Mutex<Vec<Connection>>>,
+    reads: Pool,
     head: watch::Sender<u64>,
     commits: Arc<AtomicU64>,
     _lock: Option<File>,
@@ -227,9 +229,18 @@ impl Sqlite {
         let folding = Folding::start(&folder.join(FILE), &mut connection)?;
         let streams = HashMap::new();
         let writer = Writer { connection, folding, streams, seq: last, head: head.clone(), commits: Arc::clone(&commits), failed: None };
+        let reads = Pool::new("journal-reads", READERS_MAX).map_err(failed)?;
         let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(jobs));
         let thread = spawned.map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), writer: Some((sender, thread)), readers: Arc::default(), head, commits, _lock: Some(lock) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            writer: Some((sender, thread)),
+            readers: Arc::default(),
+            reads,
+            head,
+            commits,
+            _lock: Some(lock),
+        })
     }
 
     /// Opens the journal in a directory to read it, whoever holds it; `None` where there is none.
@@ -246,6 +257,7 @@ impl Sqlite {
             folder: folder.to_owned(),
             writer: None,
             readers: Arc::default(),
+            reads: Pool::new("journal-reads", READERS_MAX).map_err(|error| Error::Medium(format!("{}: {error}", folder.display())))?,
             head: watch::Sender::new(0),
             commits: Arc::default(),
             _lock: None,
@@ -313,7 +325,7 @@ impl Sqlite {
         read: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (readers, file) = (Arc::clone(&self.readers), self.folder.join(FILE));
-        let task = tokio::task::spawn_blocking(move || reading(&readers, &file, read));
+        let task = self.reads.run(move || reading(&readers, &file, read));
         task.await.map_err(|error| Error::Medium(error.to_string()))?
     }
 

@@ -69,8 +69,7 @@ impl Crew {
                 Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(REPLACING_LOOK).await,
                 ready => return ready.map_err(NotReady::into_failure),
             }
-            let registry = Arc::clone(&self.registry);
-            let looked = tokio::task::spawn_blocking(move || registry.look_again());
+            let looked = self.registry.look_again_aside();
             looked.await.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
         }
     }
@@ -94,8 +93,7 @@ impl Crew {
             Some(loaded) => loaded,
             None => {
                 // It may have to be compiled, and nothing else is to wait for that.
-                let (registry, entry) = (Arc::clone(&self.registry), Arc::clone(entry));
-                let loaded = tokio::task::spawn_blocking(move || registry.load(&entry)).await;
+                let loaded = self.registry.load_aside(entry).await;
                 loaded.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?.map_err(|error| match &error {
                     registry::Error::Replaced { .. } => NotReady::Replaced(refusal(&error)),
                     _ => NotReady::Failed(refusal(&error)),

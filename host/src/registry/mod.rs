@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
@@ -244,6 +246,18 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// As [`Registry::load`], for whoever may not wait on its thread.
+    pub fn load_aside(self: &Arc<Self>, entry: &Arc<Entry>) -> JoinHandle<Result<Loaded, Error>> {
+        let (registry, entry) = (Arc::clone(self), Arc::clone(entry));
+        self.runtime.aside(move || registry.load(&entry))
+    }
+
+    /// As [`Registry::look_again`], for whoever may not wait on its thread.
+    pub fn look_again_aside(self: &Arc<Self>) -> JoinHandle<()> {
+        let registry = Arc::clone(self);
+        self.runtime.aside(move || registry.look_again())
+    }
+
     /// Looks through the folders of the settings. `today` is the day that gates are told which ask for it.
     #[must_use]
     pub fn open(runtime: Runtime, cache: Option<Cache>, compiler: Compiler, settings: Settings, today: jiff::civil::Date) -> Self {

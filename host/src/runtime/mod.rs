@@ -38,6 +38,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::model::{Grant, Limits};
+use crate::threads::Pool;
 
 pub use attempt::Call;
 pub use floor::Floor;
@@ -54,6 +55,11 @@ pub(crate) const TAKES_AS_NEEDED: (&str, &str) = ("MIMALLOC_DISALLOW_ARENA_ALLOC
 const MEMORY_PERMIT_BYTES: u64 = 64 * 1024;
 /// How many descriptors a process must be able to open, to be a host.
 const DESCRIPTORS_MIN: u64 = 256;
+/// How many threads there are at most for guests' files. Files that hang (of a network that is gone, say) hold them; other guests' files wait then, for
+/// as long as their deadlines let them.
+const BLOCKING_MAX: usize = 64;
+/// How many threads there are at most for what the host has to wait for: attempts that want the same plugin wait for one of them to compile it.
+const ASIDE_MAX: usize = 512;
 /// How long a shutdown waits for host calls that block a thread (a file system that hangs), before it leaves them.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -85,8 +91,8 @@ pub struct Settings {
     pub descriptors: Option<u32>,
     /// The guest's call stack, in bytes. Default: 512 KiB.
     pub stack_bytes: usize,
-    /// Threads for host calls that block, such as those for files. Default: as many as are needed, up to tokio's own bound; where it is
-    /// set, they are started at once and kept, and there are never more.
+    /// Threads for host calls that block, such as those for files. Default: as many as are needed, 64 at the most; where it is
+    /// set, they are started at once and kept.
     pub blocking_threads: Option<usize>,
     /// Where instances live.
     pub allocator: Allocator,
@@ -177,6 +183,7 @@ struct Inner {
     guests: Option<tokio::runtime::Runtime>,
     outbound: Arc<outbound::Outbound>,
     processes: Option<isolation::Processes>,
+    aside: Pool,
 }
 
 impl Runtime {
@@ -200,6 +207,7 @@ impl Runtime {
             .thread_name("sandhog-guest")
             // Timers are looked at after so many polls; each may take a whole tick when guests spin.
             .event_interval(8)
+            .max_blocking_threads(BLOCKING_MAX)
             .enable_time();
         if let Some(blocking) = settings.blocking_threads {
             guests.max_blocking_threads(blocking.max(1)).thread_keep_alive(Duration::from_secs(365 * 24 * 60 * 60));
@@ -232,6 +240,7 @@ impl Runtime {
                 guests: Some(guests),
                 outbound: Arc::new(outbound),
                 processes,
+                aside: Pool::new("sandhog-aside", ASIDE_MAX).map_err(Error::Thread)?,
             }),
         })
     }
@@ -274,6 +283,11 @@ impl Runtime {
     /// The task's outcome is a [`tokio::task::JoinError`] when it panics, or when the runtime has been shut down.
     pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
         self.threads().spawn(work)
+    }
+
+    /// Does what the host has to wait for, on threads that no guest's files can hold: reading and compiling a plugin, say.
+    pub fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+        self.inner.aside.run(work)
     }
 
     /// The threads that run guests.
