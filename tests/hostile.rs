@@ -144,6 +144,11 @@ fn attacks(guest: Guest, peer: u16) -> Vec<Attack> {
             .into_iter()
             .map(|path| of(url(path), "", As::Worker, Answered))
             .chain(["/drip", "/interim"].map(|path| of(url(path), "timeout = \"500ms\"", As::Worker, Failed("deadline_exceeded"))))
+            .chain(guests::TLS_PEERS.iter().zip([false, false, true, true]).map(|(address, ends)| {
+                let params = json!({ "url": format!("https://{address}:{peer}/") });
+                let (limits, ends) = if ends { ("", Answered) } else { ("timeout = \"500ms\"", Failed("deadline_exceeded")) };
+                of(params, limits, As::Worker, ends)
+            }))
             .collect(),
         Guest::calls_out => {
             let urls = ["127.0.0.1", "0x7f000001", "[::1]", "169.254.169.254", "0.0.0.0"].map(|host| format!("http://{host}:{peer}/"));
@@ -308,7 +313,11 @@ impl Bed {
         let grant = match guest {
             Guest::breaks_folder => "files = [{ path = \"outer/granted\", at = \"/granted\", access = \"read-write\" }]".to_owned(),
             Guest::escapes_folder => "files = [{ path = \"outer/granted\", at = \"/granted\", access = \"read\" }]".to_owned(),
-            Guest::drains_peer | Guest::abandons_requests => format!("outbound = [\"http://127.0.0.1:{peer}\"]"),
+            Guest::drains_peer => {
+                let shaken = guests::TLS_PEERS.map(|address| format!(", \"https://{address}:{peer}\"")).concat();
+                format!("outbound = [\"http://127.0.0.1:{peer}\"{shaken}]")
+            }
+            Guest::abandons_requests => format!("outbound = [\"http://127.0.0.1:{peer}\"]"),
             Guest::calls_out => format!("outbound = [\"http://127.0.0.2:{peer}\"]"), // another one than those it asks
             Guest::sleeps => "clock = true".to_owned(),
             _ => String::new(),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 #[path = "common/guests.rs"]
 mod guests;
 
-use guests::{component, hostile_peer};
+use guests::{TLS_PEERS, component, hostile_peer};
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 every_guest_has_a_test!();
@@ -457,6 +457,18 @@ fn drains_peer() {
         let late = ask(path, limits(|l| l.timeout = Duration::from_millis(500)));
         assert_eq!(late.result.expect_err("it never ends").kind, FailureKind::DeadlineExceeded, "{path}");
         assert!(late.receipt.wall_time < Duration::from_millis(1500), "{path}: {:?}", late.receipt.wall_time);
+    }
+    let [silent, drips, endless, clear] = TLS_PEERS.map(|address| format!("https://{address}:{port}"));
+    let shake = |origin: &String| {
+        let params = serde_json::json!({ "url": origin }).to_string();
+        let call = Call { grant: outbound(std::slice::from_ref(origin)), ..limits(|l| l.timeout = Duration::from_millis(500)) };
+        run_with("drains_peer", &params, call)
+    };
+    for origin in [silent, drips] {
+        assert_eq!(shake(&origin).result.expect_err("it never ends").kind, FailureKind::DeadlineExceeded, "{origin}");
+    }
+    for origin in [endless, clear] {
+        assert!(text(&shake(&origin)).starts_with("no response: "), "{origin}: {}", text(&shake(&origin)));
     }
 }
 

@@ -23,11 +23,29 @@ pub fn component(name: &str) -> Vec<u8> {
     wit_component::ComponentEncoder::default().module(&module).expect("a module").validate(false).encode().expect("a component")
 }
 
+/// Where the peer is asked for TLS, at the same port, and what it says there: nothing, a drop now and then, a handshake without end, and what is none.
+pub const TLS_PEERS: [&str; 4] = ["127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6"];
+
 /// A peer on loopback that does to whoever asks what its path says, for as long as anybody reads.
 pub fn hostile_peer() -> u16 {
     use std::io::{Read as _, Write as _};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    // A port that is free at each of its addresses.
+    let (listener, shaking) = loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+        let port = listener.local_addr().expect("an address").port();
+        let shaking: std::io::Result<Vec<_>> = TLS_PEERS.iter().map(|address| std::net::TcpListener::bind((*address, port))).collect();
+        if let Ok(shaking) = shaking {
+            break (listener, shaking);
+        }
+    };
     let port = listener.local_addr().expect("an address").port();
+    for (listener, address) in shaking.into_iter().zip(TLS_PEERS) {
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || shake(stream, address));
+            }
+        });
+    }
     // Ends with the process: it only waits.
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -73,6 +91,30 @@ pub fn hostile_peer() -> u16 {
         }
     });
     port
+}
+
+/// The peer's side of a handshake of TLS (RFC 8446), which comes to nothing.
+fn shake(mut stream: std::net::TcpStream, address: &str) {
+    use std::io::{Read as _, Write as _};
+    // The header of a record of a handshake with 16 KiB, and that of a `ServerHello` with as much as can be said.
+    const RECORD: [u8; 5] = [22, 3, 3, 0x40, 0];
+    const HELLO: [u8; 4] = [2, 0xff, 0xff, 0xff];
+    let _ = stream.read(&mut [0; 4096]);
+    let mut say = |bytes: &[u8]| stream.write_all(bytes);
+    let _: std::io::Result<()> = match address {
+        "127.0.0.4" => say(&RECORD).and_then(|()| {
+            loop {
+                say(&[2]).and_then(|()| drip())?
+            }
+        }),
+        "127.0.0.5" => say(&RECORD).and_then(|()| say(&HELLO)).and_then(|()| say(&[0; 0x4000 - HELLO.len()])).and_then(|()| {
+            loop {
+                say(&RECORD).and_then(|()| say(&[0; 0x4000]))?
+            }
+        }),
+        "127.0.0.6" => say(b"HTTP/1.1 200 OK\r\n\r\nin the clear"),
+        _ => stream.read_to_end(&mut Vec::new()).map(drop), // until they go
+    };
 }
 
 /// Waits for a moment, as a slow peer does: for nobody to say anything.
