@@ -187,6 +187,65 @@ fn a_process_that_dies_is_one_failed_attempt_and_one_whose_host_dies_dies() {
     }
 }
 
+/// Whether some bytes are anywhere in the memory of a process, as the kernel has it.
+fn is_in_memory(process: u32, wanted: &[u8]) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).expect("a process of ours");
+    let memory = std::fs::File::open(format!("/proc/{process}/mem")).expect("a process of ours");
+    let (mut part, mut read) = (vec![0; 1 << 20], 0);
+    for map in maps.lines().filter(|map| map.split(' ').nth(1).is_some_and(|rights| rights.starts_with('r'))) {
+        let (from, to) = map.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let [from, to] = [from, to].map(|address| usize::from_str_radix(address, 16).expect("an address"));
+        // Parts overlap, for what would lie across two of them.
+        for at in (from..to).step_by(part.len() - wanted.len()) {
+            let length = part.len().min(to - at);
+            // Some of what is the kernel's does not read.
+            let length = std::os::unix::fs::FileExt::read_at(&memory, &mut part[..length], at as u64).unwrap_or(0);
+            if part[..length].windows(wanted.len()).any(|bytes| bytes == wanted) {
+                return true;
+            }
+            read += length;
+        }
+    }
+    assert!(read > 1 << 20, "{read} bytes of process {process}");
+    false
+}
+
+#[test]
+fn a_secret_is_nowhere_in_the_memory_of_a_guest_whose_requests_have_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |path: &str, content: &[u8]| std::fs::write(folder.path().join(path), content).expect("written");
+    let component = std::fs::read(root().join("dist/guests/drains_peer.wasm")).expect("run scripts/guests first");
+    let digest = sandhog::model::Digest::of(&component);
+    std::fs::create_dir(folder.path().join("plugins")).expect("made");
+    write("plugins/asks.wasm", &component);
+    write(
+        "plugins/asks.toml",
+        format!("name = \"asks\"\n[requests]\noutbound = [{{ origin = \"{origin}\", why = \"asks\" }}]\n").as_bytes(),
+    );
+    let grant = format!("[grants.asks]\ndigest = \"{digest}\"\noutbound = [\"{origin}\"]\n");
+    let secret = "[secrets.key]\nenv = \"KEY\"\nhost = \"127.0.0.1\"\nheader = \"x-key\"\nplugins = [\"asks\"]\n";
+    write("sandhog.toml", format!("plugins = [\"plugins\"]\n{grant}{secret}").as_bytes());
+    const KEY: &str = "a key that is searched for: 9f1c7b";
+    let params = format!("url={origin}/");
+    let mut host = sandhog(folder.path(), &["call", "asks", "--param", &params, "--isolate", "process", "--timeout", "10m"]);
+    let host = host.env("KEY", KEY).stderr(Stdio::null()).spawn().expect("runs");
+    // The first half of an answer, while the guest waits for the second.
+    let (mut peer, _) = listener.accept().expect("asked");
+    let mut asked = BufReader::new(peer.try_clone().expect("the same"));
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(asked.read_line(&mut head).expect("read") > 0, "{head}");
+    }
+    assert!(head.contains(KEY), "it is sent: {head}");
+    std::io::Write::write_all(&mut peer, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nx").expect("said");
+    let spinning = Spinning { guest: guest_of(host.id()).expect("a guest"), host, _folder: folder };
+    assert!(is_in_memory(spinning.host.id(), KEY.as_bytes()), "the search finds what is there");
+    assert!(is_in_memory(spinning.guest, origin.as_bytes()), "and in a guest, too");
+    assert!(!is_in_memory(spinning.guest, KEY.as_bytes()));
+}
+
 /// A process that does nothing that it is told, its deadline included, is ended by its host.
 #[test]
 fn a_process_that_does_not_go_on_is_killed_at_its_deadline() {

@@ -631,6 +631,10 @@ fn returns_aliases() {
 #[test]
 fn leaks_handles() {
     fails("leaks_handles", defaults(), FailureKind::HandleLimit);
+    // Each of them is two: what is polled, and what that waits for.
+    let keeps = |count: u32| run_with("leaks_handles", &serde_json::json!({ "count": count }).to_string(), limits(|l| l.handles = 64));
+    assert_eq!(text(&keeps(32)), "32");
+    assert_eq!(keeps(33).result.expect_err("one more").kind, FailureKind::HandleLimit);
 }
 
 #[test]
