@@ -1054,6 +1054,7 @@ fn bench_prints_its_ratios() {
     let told = run(folder.path(), &of_size).exits(0).json();
     assert!(told["sqlite_alone"]["blobs"].as_u64().is_some_and(|blobs| blobs >= 17), "each has its own: {told}");
     run(folder.path(), &["bench", "--input-bytes", "9", "--durable"]).exits(2).complains(&["9", "10..=1000000"]);
+    run(folder.path(), &["bench", "--durable", "--input-bytes", "1000000", "--tasks", "5000"]).exits(2).complains(&["4.7GiB", "2GiB"]);
     run(folder.path(), &["bench", "--isolate", "process"]).exits(2).complains(&["--isolate none"]);
     assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }

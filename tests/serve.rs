@@ -994,7 +994,7 @@ fn files_that_hang_hold_up_only_those_who_want_files() {
     let run = reads("", 1, "100s");
     assert_eq!(server.ended(&run)["status"], "completed");
     // A file that nobody writes to: whoever opens it waits, as for a disk of a network that is gone. It comes when the run was accepted.
-    let run = reads("[[step]]\nid = \"first\"\nworker = \"reader\"\napproval = true\n", 80, "100ms");
+    let run = reads("[[step]]\nid = \"first\"\nworker = \"reader\"\napproval = true\n", 200, "100ms");
     let mut live = server.live();
     live.ask(&json!({ "subscribe": "a", "after": 0, "runs": [run] }));
     live.until(|message| is_event(message, "approval_requested"));
@@ -1007,7 +1007,7 @@ fn files_that_hang_hold_up_only_those_who_want_files() {
         record["run"] == json!(run) && record["event"] == "attempt_failed" && record["failure"]["kind"] == "deadline_exceeded"
     };
     let records = server.records();
-    assert_eq!(records.iter().filter(late).count(), 80, "{:?}", records.last());
+    assert_eq!(records.iter().filter(late).count(), 200, "{:?}", records.last());
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).expect("it lives").flatten();
     let of_guests = tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "sandhog-guest"));
     assert_eq!(of_guests.count(), 2 + 64, "all that there are for files wait for this one");

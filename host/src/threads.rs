@@ -1,7 +1,12 @@
 //! Threads of a name for work that blocks.
 
+use std::time::Duration;
+
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+
+/// For how long a thread without work is kept: where the machine has no more of them to give, there is one.
+const KEPT: Duration = Duration::from_hours(1);
 
 /// So many threads at most, each started when it is first needed. What finds none waits for one, and for nothing that blocks elsewhere.
 #[derive(Debug)]
@@ -10,16 +15,18 @@ pub struct Pool(Option<Runtime>);
 impl Pool {
     /// A pool whose threads have a name. None is started yet.
     ///
-    /// # Errors
-    /// When tokio finds no room for a runtime.
-    pub fn new(name: &str, most: usize) -> std::io::Result<Self> {
-        Builder::new_current_thread().thread_name(name).max_blocking_threads(most).build().map(|runtime| Self(Some(runtime)))
+    /// # Panics
+    /// Never: what drives neither sockets nor timers asks nothing of the machine.
+    #[must_use]
+    pub fn new(name: &str, most: usize) -> Self {
+        let runtime = Builder::new_current_thread().thread_name(name).max_blocking_threads(most).thread_keep_alive(KEPT).build();
+        Self(Some(runtime.expect("it has no driver")))
     }
 
     /// Does something there. It goes on when nobody waits for it any more.
     ///
     /// # Panics
-    /// Never: the runtime is taken only when the pool is dropped.
+    /// Where there is no thread yet, and the machine has none to give.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         self.0.as_ref().expect("taken only when the pool is dropped").spawn_blocking(work)
     }

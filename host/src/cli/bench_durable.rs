@@ -24,6 +24,8 @@ use crate::report::SCHEMA_VERSION;
 const CHAIN: u32 = 1_000;
 /// How many submit at once, where there are several runs.
 const CLIENTS: usize = 64;
+/// How many bytes the inputs of all tasks may have.
+const INPUTS_BYTES_MAX: u64 = 2 << 30;
 /// How often the disk is asked to sync.
 const SYNCS: usize = 50;
 
@@ -35,6 +37,12 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
     let (tasks, runs, rounds) = (arguments.tasks, arguments.runs, arguments.blocks.unwrap_or(ROUNDS));
     if runs > tasks {
         return Err(Error::usage(format!("--runs {runs} are more than there are tasks ({tasks}): each run has one at least")));
+    }
+    let bytes = u64::from(tasks.max(CHAIN)) * u64::from(arguments.input_bytes);
+    if bytes > INPUTS_BYTES_MAX {
+        let (asked, most) = (show_bytes(bytes), show_bytes(INPUTS_BYTES_MAX));
+        return Err(Error::usage(format!("the inputs would have {asked}, and are in memory at once: at most {most}"))
+            .help("less of --tasks or --input-bytes"));
     }
     let context = common.open(None)?;
     let loaded = context.registry.load(&context.registry.find(plugin)?)?;

@@ -216,13 +216,24 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// Artifacts with their content: what is not at hand is read at once.
+    /// Artifacts with their content: what is not at hand is read together, some megabytes at a time.
     ///
     /// # Errors
     /// As [`Store::blobs`].
     async fn artifacts(&self, refs: Vec<ArtifactRef>) -> Result<Vec<Artifact>, Error> {
-        let absent: Vec<Digest> = refs.iter().filter(|reference| reference.content.is_none()).map(|reference| reference.digest).collect();
-        let read = if absent.is_empty() { Vec::new() } else { self.blobs(absent).await? };
+        let absent: Vec<(Digest, u64)> =
+            refs.iter().filter(|reference| reference.content.is_none()).map(|reference| (reference.digest, reference.size_bytes)).collect();
+        let mut read = Vec::with_capacity(absent.len());
+        while read.len() < absent.len() {
+            let mut bytes = 0_u64;
+            let part = absent[read.len()..].iter().take(READ_MAX).take_while(|(_, size_bytes)| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(*size_bytes);
+                is_first || bytes <= READ_BYTES_MAX as u64
+            });
+            let part = part.map(|(digest, _)| *digest).collect();
+            read.append(&mut self.blobs(part).await?); // others read between two parts
+        }
         let mut read = read.into_iter();
         let with_content = |ArtifactRef { name, media_type, digest, content, .. }| match content.or_else(|| read.next()) {
             Some(content) => Ok(Artifact { name, media_type, content }),

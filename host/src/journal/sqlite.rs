@@ -39,7 +39,7 @@ const LOCK: &str = "lock";
 const APPLICATION_ID: i64 = 0x7368_6f67;
 /// How many jobs wait for the writer: when it is full, who asks waits.
 const QUEUE: usize = 1024;
-/// How many jobs share a transaction: bounds how long the first of them waits.
+/// How many jobs share a transaction, each blob counting as one, give or take the last of them: bounds how long the first of them waits.
 const GROUP_MAX: usize = 512;
 /// How many bytes of blobs do, give or take the last of them.
 const GROUP_BYTES: usize = 8 << 20;
@@ -120,10 +120,11 @@ enum Job {
 }
 
 impl Job {
-    fn blob_bytes(&self) -> usize {
+    /// What it counts towards [`GROUP_MAX`] and [`GROUP_BYTES`].
+    fn counts(&self) -> (usize, usize) {
         match self {
-            Self::Blobs { blobs, .. } => blobs.iter().map(|(_, content)| content.len()).sum(),
-            Self::Append { .. } | Self::Prune { .. } | Self::Rebuild { .. } => 0,
+            Self::Blobs { blobs, .. } => (blobs.len(), blobs.iter().map(|(_, content)| content.len()).sum()),
+            Self::Append { .. } | Self::Prune { .. } | Self::Rebuild { .. } => (1, 0),
         }
     }
 }
@@ -229,14 +230,13 @@ impl Sqlite {
         let folding = Folding::start(&folder.join(FILE), &mut connection)?;
         let streams = HashMap::new();
         let writer = Writer { connection, folding, streams, seq: last, head: head.clone(), commits: Arc::clone(&commits), failed: None };
-        let reads = Pool::new("journal-reads", READERS_MAX).map_err(failed)?;
         let spawned = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(jobs));
         let thread = spawned.map_err(failed)?;
         Ok(Self {
             folder: folder.to_owned(),
             writer: Some((sender, thread)),
             readers: Arc::default(),
-            reads,
+            reads: reads(),
             head,
             commits,
             _lock: Some(lock),
@@ -257,7 +257,7 @@ impl Sqlite {
             folder: folder.to_owned(),
             writer: None,
             readers: Arc::default(),
-            reads: Pool::new("journal-reads", READERS_MAX).map_err(|error| Error::Medium(format!("{}: {error}", folder.display())))?,
+            reads: reads(),
             head: watch::Sender::new(0),
             commits: Arc::default(),
             _lock: None,
@@ -399,6 +399,10 @@ impl Drop for Sqlite {
     }
 }
 
+fn reads() -> Pool {
+    Pool::new("journal-reads", READERS_MAX)
+}
+
 fn stopped() -> Error {
     Error::Medium("the journal's writer has stopped".to_owned())
 }
@@ -513,13 +517,14 @@ type Answer = Box<dyn FnOnce(Option<Error>) + Send>;
 impl Writer {
     fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
-            let mut bytes = first.blob_bytes();
+            let (mut count, mut bytes) = first.counts();
             let mut group = vec![first];
-            while group.len() < GROUP_MAX
+            while count < GROUP_MAX
                 && bytes < GROUP_BYTES
                 && let Ok(job) = jobs.try_recv()
             {
-                bytes += job.blob_bytes();
+                let counts = job.counts();
+                (count, bytes) = (count + counts.0, bytes + counts.1);
                 group.push(job);
             }
             self.commit(group);

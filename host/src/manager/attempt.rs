@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::crew::Workers;
@@ -15,9 +15,7 @@ use super::{Notice, journal};
 use crate::clock::Stopwatch;
 use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
-use crate::model::{
-    Artifact, ArtifactRef, Attempt, Digest, Failure, FailureKind, Finding, Log, Receipt, RunId, Step, Subject, Task, Verdict,
-};
+use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Finding, Log, Receipt, RunId, Step, Subject, Task, Verdict};
 
 /// What all calls for one step share.
 #[derive(Debug)]
@@ -30,11 +28,11 @@ pub(super) struct StepContext {
 }
 
 impl StepContext {
-    pub(super) fn new(step: &Step, inputs: Digest, room: Arc<Semaphore>) -> Self {
+    pub(super) fn new(step: &Step, inputs: Inputs) -> Self {
         let json = |params: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(params.clone()).to_string().into();
         Self {
             step: step.clone(),
-            inputs: Inputs::new(inputs, room),
+            inputs,
             params: json(&step.params),
             criteria: step.gates.iter().map(crate::model::GateUse::criterion).collect(),
             gate_params: step.gates.iter().map(|gate| json(&gate.params)).collect(),
@@ -126,9 +124,9 @@ impl Order {
     /// What is to be read before its turn comes, for it and for those behind it; if anything. Who needs it reads it if this does not, and
     /// says what is wrong.
     pub(super) fn read_ahead(&self, store: &Arc<dyn Store>) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let part = Arc::clone(self.part.as_ref().filter(|part| Inputs::is_first_of_part(self.task.index) && part.get().is_none())?);
+        let part = Arc::clone(self.part.as_ref().filter(|part| Inputs::is_first_of_part(self.task.index) && part.is_unread())?);
         let (store, context, index) = (Arc::clone(store), Arc::clone(&self.context), self.task.index);
-        Some(async move { drop(context.inputs.read(&*store, index, &part).await) })
+        Some(async move { drop(context.inputs.read_ahead(&*store, index, &part).await) })
     }
 
     /// Whether the result is to be a plan.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Order, Standing, StepContext};
 use super::crew::Workers;
+use super::inputs::Inputs;
 use super::lookup::Lookup;
 use super::slots::Lane;
 use super::{Error, Message, inputs};
@@ -652,7 +653,8 @@ impl Core {
         let StepState::Active(active) = live.run.steps.get(task.step as usize)? else { return None };
         let context = live.steps.entry(task.step);
         let context = context.or_insert_with(|| {
-            Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], active.inputs, Arc::clone(&self.room)))
+            let inputs = Inputs::new(active.inputs, active.tasks, Arc::clone(&self.room));
+            Arc::new(StepContext::new(&live.run.workflow.steps[task.step as usize], inputs))
         });
         Order::new(id, &live.run, effect, Arc::clone(context), live.standing.clone(), provider)
     }

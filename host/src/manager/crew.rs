@@ -93,7 +93,10 @@ impl Crew {
             Some(loaded) => loaded,
             None => {
                 // It may have to be compiled, and nothing else is to wait for that.
-                let loaded = self.registry.load_aside(entry).await;
+                let loaded = tokio::select! {
+                    loaded = self.registry.load_aside(entry) => loaded,
+                    () = cancel.cancelled() => return Err(Failure::new(FailureKind::Cancelled, "cancelled").into()),
+                };
                 loaded.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?.map_err(|error| match &error {
                     registry::Error::Replaced { .. } => NotReady::Replaced(refusal(&error)),
                     _ => NotReady::Failed(refusal(&error)),

@@ -3,8 +3,8 @@
 //! A list of inputs is kept as blobs of a bounded size, so that a task reads its own part of it, and a step of a million
 //! tasks holds no list of a million.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use globset::GlobBuilder;
@@ -18,13 +18,11 @@ use crate::model::{Artifact, ArtifactRef, Digest, InputSource, RunId, Step};
 
 /// How many inputs one blob of a list has.
 const CHUNK: usize = 256;
-/// How many of those a step has at hand for the orders that it makes: tasks come in order, and retries are few.
-const PARTS_AT_HAND: usize = 4;
-/// How much content of one part is read with it, in bytes; what is beyond is read when its turn comes.
+/// How much content of one part is read ahead, in bytes; what is beyond is read when its turn comes.
 const READ_AHEAD_BYTES: u64 = 4 << 20;
-/// How much content of all parts is in memory ahead of its turn, in KiB.
+/// How much content of all parts is in memory on that account, in KiB.
 const ROOM_KIB: usize = 64 << 10;
-/// How many blobs of one list, or one answer, are kept at once: whoever else writes waits behind them.
+/// How many blobs of one answer, or of a part of a list, are kept at once: whoever else writes waits behind them.
 const BLOBS_AT_ONCE: usize = 512;
 /// How many bytes of blobs are kept at once; or one blob that is larger.
 const BYTES_AT_ONCE: usize = 4 << 20;
@@ -70,17 +68,17 @@ async fn put_all(store: &dyn Store, contents: Vec<Bytes>) -> Result<Vec<Digest>,
     let mut digests = Vec::with_capacity(contents.len());
     let mut contents = contents.into_iter().peekable();
     loop {
-        let some = some(&mut contents);
-        if some.is_empty() {
+        let part = next_blobs(&mut contents);
+        if part.is_empty() {
             return Ok(digests);
         }
-        digests.extend(some.iter().map(|(digest, _)| *digest));
-        store.put_blobs(some).await?;
+        digests.extend(part.iter().map(|(digest, _)| *digest));
+        store.put_blobs(part).await?;
     }
 }
 
 /// As many of what is left as are kept at once.
-fn some(contents: &mut std::iter::Peekable<impl Iterator<Item = Bytes>>) -> Vec<(Digest, Bytes)> {
+fn next_blobs(contents: &mut std::iter::Peekable<impl Iterator<Item = Bytes>>) -> Vec<(Digest, Bytes)> {
     let (mut some, mut bytes) = (Vec::new(), 0);
     while let Some(content) =
         contents.next_if(|next| some.is_empty() || (some.len() < BLOBS_AT_ONCE && bytes + next.len() <= BYTES_AT_ONCE))
@@ -211,26 +209,45 @@ pub(super) fn room() -> Arc<Semaphore> {
 #[derive(Debug)]
 pub(super) struct Inputs {
     list: Digest,
+    count: u32,
     room: Arc<Semaphore>,
     manifest: OnceLock<Manifest>,
-    /// Those that orders were made for lately, by their place in the list.
-    at_hand: Mutex<VecDeque<(usize, Arc<Part>)>>,
+    at_hand: Mutex<AtHand>,
+}
+
+/// The parts of a list that orders in line have, by their place in it.
+#[derive(Debug, Default)]
+struct AtHand {
+    parts: HashMap<usize, Weak<Part>>,
+    /// The one whose tasks are being put in line.
+    current: Option<Arc<Part>>,
 }
 
 /// A part of a list, once somebody has read it. It lives as long as an order has it that is in line: the first of them has it read before
 /// their turn comes. A slot that waited for that would, on busy cores, wait for a millisecond.
-pub(super) type Part = OnceLock<Result<Listed, journal::Error>>;
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    inputs: OnceLock<Result<Vec<ArtifactRef>, journal::Error>>,
+    ahead: OnceLock<Ahead>,
+}
 
-/// Inputs of one part, the first of them with their content, and the room that it takes.
+/// Content of the first inputs of a part that the list has no room for, by their place in it; and the room that it takes.
 #[derive(Debug)]
-pub(super) struct Listed {
-    inputs: Vec<ArtifactRef>,
-    _room: Option<OwnedSemaphorePermit>,
+struct Ahead {
+    contents: HashMap<usize, Bytes>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Part {
+    /// Whether nobody has read it.
+    pub(super) fn is_unread(&self) -> bool {
+        self.inputs.get().is_none()
+    }
 }
 
 impl Inputs {
-    pub(super) fn new(list: Digest, room: Arc<Semaphore>) -> Self {
-        Self { list, room, manifest: OnceLock::new(), at_hand: Mutex::default() }
+    pub(super) fn new(list: Digest, count: u32, room: Arc<Semaphore>) -> Self {
+        Self { list, count, room, manifest: OnceLock::new(), at_hand: Mutex::default() }
     }
 
     /// Every input.
@@ -241,14 +258,19 @@ impl Inputs {
     /// The part of the list that an input is in, read or not.
     pub(super) fn part(&self, index: u32) -> Arc<Part> {
         let place = index as usize / CHUNK;
-        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, part)) = at_hand.iter().find(|(at, _)| *at == place) {
-            return Arc::clone(part);
+        let AtHand { parts, current } = &mut *self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = parts.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let part = Arc::new(Part::default());
+            parts.insert(place, Arc::downgrade(&part));
+            part
+        });
+        // Tasks come in order: those behind the first of a part will want it, until the last of it has come. Retries do not.
+        if Self::is_first_of_part(index) {
+            parts.retain(|_, part| part.strong_count() > 0);
+            *current = Some(Arc::clone(&part));
         }
-        let part = Arc::new(Part::new());
-        at_hand.push_back((place, Arc::clone(&part)));
-        if at_hand.len() > PARTS_AT_HAND {
-            at_hand.pop_front();
+        if Self::is_first_of_part(index + 1) || index + 1 >= self.count {
+            current.take_if(|current| Arc::ptr_eq(current, &part));
         }
         part
     }
@@ -259,44 +281,45 @@ impl Inputs {
     }
 
     /// Reads the part that an input is in, unless it was.
-    pub(super) async fn read(&self, store: &dyn Store, index: u32, part: &Part) -> Result<(), journal::Error> {
-        if part.get().is_none() {
-            let digest = self.manifest(store).await?.chunks.get(index as usize / CHUNK).ok_or_else(|| self.missing(index))?;
-            let bytes = store.blob(digest).await?;
-            let mut inputs: Result<Vec<ArtifactRef>, _> = parse(&bytes, digest);
-            let room = match &mut inputs {
-                Ok(inputs) => self.read_ahead(store, inputs).await,
-                Err(_) => None,
-            };
-            part.get_or_init(|| inputs.map(|inputs| Listed { inputs, _room: room }));
+    async fn read<'a>(&self, store: &dyn Store, index: u32, part: &'a Part) -> Result<&'a [ArtifactRef], journal::Error> {
+        let inputs = match part.inputs.get() {
+            Some(inputs) => inputs,
+            None => {
+                let digest = self.manifest(store).await?.chunks.get(index as usize / CHUNK).ok_or_else(|| self.missing(index))?;
+                let bytes = store.blob(digest).await?;
+                part.inputs.get_or_init(|| parse(&bytes, digest))
+            }
+        };
+        inputs.as_deref().map_err(Clone::clone)
+    }
+
+    /// Reads the part that an input is in, and the content of the first of its inputs, all at once: each by itself would wait for a thread that
+    /// reads. Where there is no room, or something is missing, each is read when its turn comes.
+    pub(super) async fn read_ahead(&self, store: &dyn Store, index: u32, part: &Part) -> Result<(), journal::Error> {
+        let inputs = self.read(store, index, part).await?;
+        let mut bytes = 0_u64;
+        let absent = inputs.iter().enumerate().filter(|(_, input)| input.content.is_none());
+        let first = absent.take_while(|(_, input)| {
+            bytes = bytes.saturating_add(input.size_bytes);
+            bytes <= READ_AHEAD_BYTES
+        });
+        let first: Vec<(usize, &ArtifactRef)> = first.collect();
+        let kib = first.iter().map(|(_, input)| input.size_bytes).sum::<u64>().div_ceil(1024);
+        let room = u32::try_from(kib).ok().and_then(|kib| Arc::clone(&self.room).try_acquire_many_owned(kib).ok());
+        if let (Some(room), false) = (room, first.is_empty()) {
+            let contents = store.blobs(first.iter().map(|(_, input)| input.digest).collect()).await?;
+            let contents = first.into_iter().map(|(place, _)| place).zip(contents).collect();
+            part.ahead.get_or_init(|| Ahead { contents, _room: room });
         }
         Ok(())
     }
 
-    /// Reads the content of the first inputs of a part, all at once: each by itself would wait for a thread that reads. Where there is no
-    /// room, or something is missing, each is read when its turn comes.
-    async fn read_ahead(&self, store: &dyn Store, inputs: &mut [ArtifactRef]) -> Option<OwnedSemaphorePermit> {
-        let mut bytes = 0;
-        let absent = inputs.iter_mut().filter(|input| input.content.is_none());
-        let first = absent.take_while(|input| {
-            bytes = input.size_bytes.saturating_add(bytes);
-            bytes <= READ_AHEAD_BYTES
-        });
-        let first: Vec<&mut ArtifactRef> = first.collect();
-        let kib = first.iter().map(|input| input.size_bytes).sum::<u64>().div_ceil(1024);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(kib).ok().filter(|kib| *kib > 0)?).ok()?;
-        let contents = store.blobs(first.iter().map(|input| input.digest).collect()).await.ok()?;
-        for (input, content) in first.into_iter().zip(contents) {
-            input.content = Some(content);
-        }
-        Some(room)
-    }
-
-    /// One input, from the part that it is in.
+    /// One input, from the part that it is in; with its content where that is at hand.
     pub(super) async fn one(&self, store: &dyn Store, index: u32, part: &Part) -> Result<ArtifactRef, journal::Error> {
-        self.read(store, index, part).await?;
-        let listed = part.get().ok_or_else(|| self.missing(index))?.as_ref().map_err(Clone::clone)?;
-        listed.inputs.get(index as usize % CHUNK).cloned().ok_or_else(|| self.missing(index))
+        let place = index as usize % CHUNK;
+        let input = self.read(store, index, part).await?.get(place).ok_or_else(|| self.missing(index))?;
+        let ahead = || part.ahead.get().and_then(|ahead| ahead.contents.get(&place).cloned());
+        Ok(ArtifactRef { content: input.content.clone().or_else(ahead), ..input.clone() })
     }
 
     fn missing(&self, index: u32) -> journal::Error {
@@ -396,12 +419,75 @@ mod tests {
             let contents = (0..3 * at_once + 1).map(|n| Bytes::from(n.to_le_bytes().repeat(bytes / 8)));
             let (mut left, mut kept) = (contents.clone().peekable(), Vec::new());
             for expected in [at_once, at_once, at_once, 1, 0] {
-                let some = some(&mut left);
-                assert_eq!(some.len(), expected, "of {bytes} bytes each");
-                kept.extend(some);
+                let part = next_blobs(&mut left);
+                assert_eq!(part.len(), expected, "of {bytes} bytes each");
+                kept.extend(part);
             }
             assert!(kept.into_iter().eq(contents.map(|content| (Digest::of(&content), content))));
         }
+    }
+
+    /// Inputs of one size, most of which have no room in their list, and the list.
+    async fn listed(store: &Memory, count: u32, bytes: usize) -> (Vec<Artifact>, Digest) {
+        let made = |n: u32| Artifact { name: n.to_string(), media_type: String::new(), content: Bytes::from(format!("{n:0bytes$}")) };
+        let files: Vec<Artifact> = (0..count).map(made).collect();
+        let list = keep_files(store, files.clone()).await.expect("kept");
+        (files, list)
+    }
+
+    #[tokio::test]
+    async fn content_is_read_ahead_as_far_as_there_is_room_and_gives_it_back() {
+        let (store, room) = (Memory::default(), room());
+        let (files, list) = listed(&store, 600, 20_000).await;
+        let inputs = Inputs::new(list, 600, Arc::clone(&room));
+        let is_at_hand = async |index: u32, part: &Part| {
+            let input = inputs.one(&store, index, part).await.expect("there");
+            let is_at_hand = input.content.is_some();
+            assert_eq!(store.artifacts(vec![input]).await.expect("read"), [files[index as usize].clone()]);
+            is_at_hand
+        };
+        // As orders are made: 3 of 20,000 bytes have room in the list, and 209 more in what is read ahead.
+        let mut line = Vec::new();
+        for index in 0..256 {
+            line.push(inputs.part(index));
+            assert!(line.iter().all(|part| Arc::ptr_eq(part, &line[0])));
+        }
+        assert!(line[0].is_unread());
+        inputs.read_ahead(&store, 0, &line[0]).await.expect("read");
+        for (index, part) in (0..).zip(&line) {
+            assert_eq!(is_at_hand(index, part).await, index < 3 + 209, "{index}");
+        }
+        assert_eq!(ROOM_KIB - room.available_permits(), (209_usize * 20_000).div_ceil(1024));
+        drop(line);
+        assert_eq!(room.available_permits(), ROOM_KIB, "nobody wants it any more");
+        // The next one stays for those behind the first; the last one until the last has come.
+        for (first, last) in [(256, 511), (512, 599)] {
+            inputs.read_ahead(&store, first, &inputs.part(first)).await.expect("read");
+            assert!(room.available_permits() < ROOM_KIB && is_at_hand(last, &inputs.part(first + 1)).await == (last == 599));
+            drop(inputs.part(last));
+            assert_eq!(room.available_permits(), ROOM_KIB);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_room_out_of_order_and_with_something_missing_each_is_read_for_itself() {
+        let (store, room) = (Memory::default(), Arc::new(Semaphore::new(100)));
+        let (files, list) = listed(&store, 300, 20_000).await;
+        let inputs = Inputs::new(list, 300, Arc::clone(&room));
+        let part = inputs.part(0);
+        inputs.read_ahead(&store, 0, &part).await.expect("read"); // 4 MiB in 100 KiB
+        for (index, part) in [(200, part), (270, inputs.part(270))] {
+            let input = inputs.one(&store, index, &part).await.expect("there");
+            assert_eq!((input.content.is_none(), room.available_permits()), (true, 100));
+            assert_eq!(store.artifacts(vec![input]).await.expect("read"), [files[index as usize].clone()]);
+        }
+        let gone = Digest::of(b"gone");
+        let nothing = ArtifactRef { name: "a".into(), media_type: String::new(), digest: gone, size_bytes: 7, content: None };
+        let inputs = Inputs::new(keep_list(&store, [nothing].into_iter()).await.expect("kept"), 1, Arc::clone(&room));
+        let part = inputs.part(0);
+        assert_eq!(inputs.read_ahead(&store, 0, &part).await, Err(journal::Error::BlobMissing(gone)));
+        let input = inputs.one(&store, 0, &part).await.expect("it is listed");
+        assert_eq!((store.artifacts(vec![input]).await, room.available_permits()), (Err(journal::Error::BlobMissing(gone)), 100));
     }
 
     #[tokio::test]

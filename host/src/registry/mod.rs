@@ -32,6 +32,7 @@ use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize, shown};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
+use crate::threads::Pool;
 
 use cache::Cache;
 use child::Budget;
@@ -48,6 +49,10 @@ pub const REPLACING: Duration = Duration::from_secs(5);
 pub const REPLACING_LOOK: Duration = Duration::from_millis(50);
 /// The largest file with a secret that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// How long a granted directory may take to be looked through.
+const LOOK_MAX: Duration = Duration::from_mins(1);
+/// How many are looked through at once.
+const LOOKS_MAX: usize = 16;
 /// How many entries of a granted directory are looked at for what would block a reader.
 const GRANTED_ENTRIES_MAX: usize = 1_000_000;
 /// The folder, beside the plugins that come with sandhog, of their code compiled ahead.
@@ -242,6 +247,8 @@ pub struct Registry {
     /// Whose turn it is to compile what has a digest.
     compiling: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
     data: Mutex<BTreeMap<PathBuf, data::Given>>,
+    /// Who looks through granted directories.
+    looks: Pool,
     today: String,
 }
 
@@ -272,6 +279,7 @@ impl Registry {
             uncompiled: Mutex::default(),
             compiling: Mutex::default(),
             data: Mutex::default(),
+            looks: Pool::new("sandhog-looks", LOOKS_MAX),
             today: today.to_string(),
             cache,
         };
@@ -527,7 +535,8 @@ impl Registry {
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
         let effective = self.declared_grant(entry)?;
         for directory in &effective.files {
-            check_directory(&directory.path).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
+            check_directory_within(&self.looks, &directory.path, LOOK_MAX)
+                .map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
     }
@@ -872,6 +881,14 @@ pub fn grant_lines(entry: &Entry) -> String {
     lines.join("\n")
 }
 
+/// As [`check_directory`], on a thread of its own: one that hangs is lost with its directory, and nobody waits for it for ever.
+fn check_directory_within(looks: &Pool, path: &Path, most: Duration) -> Result<(), String> {
+    let (say, said) = std::sync::mpsc::channel();
+    let of = path.to_owned();
+    looks.run(move || drop(say.send(check_directory(&of))));
+    said.recv_timeout(most).unwrap_or_else(|_| Err(format!("what is in it is not known after {most:?}: is it of a network that is gone?")))
+}
+
 /// A directory that a guest may be given: one in which opening a file never blocks.
 fn check_directory(path: &Path) -> Result<(), String> {
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
@@ -911,4 +928,20 @@ fn secrets(settings: &Settings, entry: &Entry, granted: &Grant) -> Result<Vec<Se
         secrets.push(secret);
     }
     Ok(secrets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_looked_through_in_time_is_refused() {
+        let (looks, folder) = (Pool::new("looks", 1), tempfile::tempdir().expect("a folder"));
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        looks.run(move || held.recv());
+        let refused = check_directory_within(&looks, folder.path(), Duration::from_millis(10)).expect_err("nobody looks");
+        assert!(refused.contains("not known after 10ms"), "{refused}");
+        drop(release);
+        assert_eq!(check_directory_within(&looks, folder.path(), LOOK_MAX), Ok(()));
+    }
 }

@@ -239,7 +239,11 @@ impl<'a> Execution<'a> {
         let alive = self.inner.ticker.gauge().enter();
         let instance = match kept {
             Some(kept) => self.again(kept),
-            None => self.afresh(&entrance, command),
+            None => {
+                let parts = self.parts(&entrance, command);
+                let state = if parts.grant.files.is_empty() { Ok(State::new(parts)) } else { Box::pin(self.opened(parts)).await };
+                state.and_then(|state| self.afresh(state))
+            }
         };
         let mut instance = match instance {
             Ok(instance) => instance,
@@ -292,9 +296,12 @@ impl<'a> Execution<'a> {
         let bears_more = keeps && result.is_ok() && instance.uses < self.call.grant.reuse && !store.data().limiter.is_half_full();
         if bears_more && !self.call.cancel.is_cancelled() {
             self.inner.warm.put(instance, places, self.plugin, self.call);
-        } else {
+        } else if self.call.grant.files.is_empty() {
             drop(instance);
             drop(places);
+        } else {
+            // Closing what was written to may wait for its disk.
+            drop(tokio::task::spawn_blocking(move || drop((instance, places))));
         }
         drop(alive);
         receipt.wall_time = self.started.elapsed();
@@ -366,18 +373,31 @@ impl<'a> Execution<'a> {
         vec![mount(filesystem::SUBJECT, &subject.snapshot), mount(filesystem::DATA, &subject.data)]
     }
 
-    /// A store of its own for the attempt. What lives in it is made when it is entered.
-    fn afresh(&self, entrance: &Entrance, command: Option<CommandIo>) -> Result<Instance, Failure> {
-        let state = State::new(Parts {
-            limits: &self.call.limits,
-            grant: &self.call.grant,
+    fn parts(&self, entrance: &Entrance, command: Option<CommandIo>) -> Parts {
+        Parts {
+            limits: self.call.limits,
+            grant: Arc::clone(&self.call.grant),
             hooks: self.hooks(Capture::new(self.call.limits.log)),
             cancel: self.call.cancel.clone(),
             progress: self.call.progress.clone(),
             seed: if self.plugin.draws { self.seed(entrance) } else { UNSEEN },
             command,
             mounts: self.mounts(entrance),
-        });
+        }
+    }
+
+    /// The state of an attempt with granted directories, which may be as far away as what is in them.
+    async fn opened(&self, parts: Parts) -> Result<wasmtime::Result<State>, Failure> {
+        let opening = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || State::new(parts)));
+        tokio::select! {
+            opened = opening => Ok(opened.unwrap_or_else(|error| Err(wasmtime::Error::msg(error.to_string())))),
+            () = tokio::time::sleep_until(self.deadline) => Err(late(&self.call.limits)),
+            () = cancelled(&self.call.cancel) => Err(Failure::new(FailureKind::Cancelled, "cancelled")),
+        }
+    }
+
+    /// A store of its own for the attempt. What lives in it is made when it is entered.
+    fn afresh(&self, state: wasmtime::Result<State>) -> Result<Instance, Failure> {
         let state = state.map_err(|error| Failure::new(FailureKind::Host, format!("failed to open a granted directory: {error:#}")))?;
         let store = self.store(state).map_err(|error| Failure::new(FailureKind::Host, format!("{error:#}")))?;
         Ok(Instance { store, worker: None, uses: 0 })

@@ -240,7 +240,7 @@ impl Runtime {
                 guests: Some(guests),
                 outbound: Arc::new(outbound),
                 processes,
-                aside: Pool::new("sandhog-aside", ASIDE_MAX).map_err(Error::Thread)?,
+                aside: Pool::new("sandhog-aside", ASIDE_MAX),
             }),
         })
     }
@@ -285,7 +285,7 @@ impl Runtime {
         self.threads().spawn(work)
     }
 
-    /// Does what the host has to wait for, on threads that no guest's files can hold: reading and compiling a plugin, say.
+    /// Does what the host has to wait for, on threads that guests do not have: reading and compiling a plugin, say.
     pub fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
         self.inner.aside.run(work)
     }

@@ -39,8 +39,8 @@ impl Runtime {
         let capture = Capture::new(Limits::CEILING.log);
         let hooks = Hooks::new(Arc::clone(&self.inner.outbound), None, Arc::clone(&grant), INITIALIZE.to_owned(), capture.clone());
         let state = State::new(Parts {
-            limits: &Limits::CEILING,
-            grant: &grant,
+            limits: Limits::CEILING,
+            grant,
             hooks,
             cancel: CancellationToken::new(),
             progress: None,

@@ -49,9 +49,9 @@ pub(super) struct CommandIo {
 }
 
 /// What a state is made of.
-pub(super) struct Parts<'a> {
-    pub(super) limits: &'a Limits,
-    pub(super) grant: &'a Arc<Grant>,
+pub(super) struct Parts {
+    pub(super) limits: Limits,
+    pub(super) grant: Arc<Grant>,
     /// Its requests over HTTP, and its log.
     pub(super) hooks: Hooks,
     pub(super) cancel: CancellationToken,
@@ -68,7 +68,7 @@ impl State {
     ///
     /// # Errors
     /// When a granted directory cannot be opened.
-    pub(super) fn new(parts: Parts<'_>) -> wasmtime::Result<Self> {
+    pub(super) fn new(parts: Parts) -> wasmtime::Result<Self> {
         let Parts { limits, grant, hooks, cancel, progress, seed, command, mounts } = parts;
         let capture = hooks.capture().clone();
         let mut wasi = WasiCtxBuilder::new(); // starts from nothing: no stdin, environment, arguments, files

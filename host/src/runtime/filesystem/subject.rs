@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, MetadataHashValue,
@@ -141,7 +142,8 @@ impl Mount {
             Some(content) => content,
             None => {
                 let (snapshot, path) = (Arc::clone(&self.snapshot), path.to_owned());
-                tokio::task::spawn_blocking(move || snapshot.content(&path)).await.unwrap_or_else(|error| Err(error.to_string()))
+                let read = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || snapshot.content(&path)));
+                read.await.unwrap_or_else(|error| Err(error.to_string()))
             }
         };
         content.map_err(|reason| {
