@@ -361,6 +361,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn artifacts_are_read_in_parts_and_come_in_their_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stores: [Box<dyn Store>; 2] = [Box::new(Memory::default()), Box::new(Sqlite::open(folder.path()).expect("opens"))];
+        // Many, some of them empty, some in the reference itself; and some of which few fit into a part, or none.
+        let large = [3 << 20, 0, 3 << 20, 5 << 20, 7];
+        let sizes: Vec<usize> = (0..READ_MAX + 100).map(|n| n % 3).chain(large).collect();
+        let made = |(n, bytes): (usize, &usize)| Artifact {
+            name: n.to_string(),
+            media_type: String::new(),
+            content: Bytes::from(n.to_le_bytes().repeat(bytes / 8 + 1)).slice(..*bytes),
+        };
+        let artifacts: Vec<Artifact> = sizes.iter().enumerate().map(made).collect();
+        for store in stores {
+            let mut refs = Vec::new();
+            for (n, artifact) in artifacts.iter().enumerate() {
+                let inline = ArtifactRef::inline(artifact.clone());
+                refs.push(if n % 5 == 0 { inline } else { ArtifactRef { content: None, ..inline } });
+            }
+            let blobs = artifacts.iter().map(|artifact| (Digest::of(&artifact.content), artifact.content.clone()));
+            store.put_blobs(blobs.collect()).await.expect("kept");
+            assert!(store.artifacts(refs).await == Ok(artifacts.clone()));
+        }
+    }
+
+    #[tokio::test]
     async fn a_read_has_few_records_where_they_are_long_and_the_rest_follows() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Sqlite::open(folder.path()).expect("opens");

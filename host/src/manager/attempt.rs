@@ -65,8 +65,8 @@ pub(super) struct Order {
     /// How its run stands.
     pub(super) standing: Standing,
     context: Arc<StepContext>,
-    /// Where its input is, in a step that has one task for each.
-    part: Option<Arc<Part>>,
+    /// Where its input is, in a step that has one task for each; and whether it is read ahead.
+    part: Option<(Arc<Part>, bool)>,
     task: TaskKey,
     revision: u32,
     feedback: Vec<Finding>,
@@ -124,7 +124,7 @@ impl Order {
     /// What is to be read before its turn comes, for it and for those behind it; if anything. Who needs it reads it if this does not, and
     /// says what is wrong.
     pub(super) fn read_ahead(&self, store: &Arc<dyn Store>) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let part = Arc::clone(self.part.as_ref().filter(|part| Inputs::is_first_of_part(self.task.index) && part.is_unread())?);
+        let part = self.part.as_ref().filter(|(part, begins)| *begins && part.is_unread()).map(|(part, _)| Arc::clone(part))?;
         let (store, context, index) = (Arc::clone(store), Arc::clone(&self.context), self.task.index);
         Some(async move { drop(context.inputs.read_ahead(&*store, index, &part).await) })
     }
@@ -151,27 +151,28 @@ impl Order {
     }
 
     /// Calls, and says what is to be told. Nothing that happens on the way, a panic included, is lost.
-    pub(super) async fn carry_out(self, means: &Means) -> Input {
+    pub(super) async fn carry_out(mut self, means: &Means) -> Input {
         let task = self.task;
+        let part = self.part.take().map(|(part, _)| part);
         let chance = rand::random::<f64>();
         match &self.call {
             Call::Worker { attempt } => {
                 let attempt = *attempt;
-                let ended = AssertUnwindSafe(self.call_worker(attempt, means)).catch_unwind().await;
+                let ended = AssertUnwindSafe(self.call_worker(attempt, part, means)).catch_unwind().await;
                 let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
                 Input::WorkerEnded { task, attempt, result, receipt, log, chance }
             }
             Call::Gate { gate, attempt, artifacts, receipt } => {
                 let (gate, attempt) = (*gate, *attempt);
-                let ended = AssertUnwindSafe(self.call_gate(gate, artifacts, receipt, means)).catch_unwind().await;
+                let ended = AssertUnwindSafe(self.call_gate(gate, part, artifacts, receipt, means)).catch_unwind().await;
                 let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
                 Input::GateEnded { task, gate, attempt, result, receipt, log, chance }
             }
         }
     }
 
-    async fn call_worker(&self, attempt: u32, means: &Means) -> Attempt<Vec<ArtifactRef>> {
-        let task = match self.task(attempt, &*means.store).await {
+    async fn call_worker(&self, attempt: u32, part: Option<Arc<Part>>, means: &Means) -> Attempt<Vec<ArtifactRef>> {
+        let task = match self.task(attempt, part, &*means.store).await {
             Ok(task) => task,
             Err(error) => return failed(host(&error)),
         };
@@ -190,9 +191,16 @@ impl Order {
         Attempt { result, receipt, log }
     }
 
-    async fn call_gate(&self, gate: u32, artifacts: &[ArtifactRef], receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
+    async fn call_gate(
+        &self,
+        gate: u32,
+        part: Option<Arc<Part>>,
+        artifacts: &[ArtifactRef],
+        receipt: &Receipt,
+        means: &Means,
+    ) -> Attempt<Verdict> {
         let uses = &self.context.of().gates[gate as usize];
-        let (files, task) = match (means.store.artifacts(artifacts.to_vec()).await, self.task(1, &*means.store).await) {
+        let (files, task) = match (means.store.artifacts(artifacts.to_vec()).await, self.task(1, part, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
@@ -207,10 +215,11 @@ impl Order {
         Attempt { result: result.and_then(verdict_fits), receipt, log }
     }
 
-    async fn task(&self, attempt: u32, store: &dyn Store) -> Result<Task, journal::Error> {
+    /// What it is given. The part that its input is in is let go of then, for as long as the call takes.
+    async fn task(&self, attempt: u32, part: Option<Arc<Part>>, store: &dyn Store) -> Result<Task, journal::Error> {
         let step = self.context.of();
-        let inputs = match &self.part {
-            Some(part) => vec![self.context.inputs.one(store, self.task.index, part).await?],
+        let inputs = match part {
+            Some(part) => vec![self.context.inputs.one(store, self.task.index, &part).await?],
             None => self.context.inputs.all(store).await?,
         };
         let run = self.run.to_string();

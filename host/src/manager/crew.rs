@@ -69,8 +69,11 @@ impl Crew {
                 Err(NotReady::Replaced(_)) if watch.elapsed() < REPLACING => tokio::time::sleep(REPLACING_LOOK).await,
                 ready => return ready.map_err(NotReady::into_failure),
             }
-            let looked = self.registry.look_again_aside();
-            looked.await.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
+            let looked = tokio::select! {
+                looked = self.registry.look_again_aside() => looked,
+                () = cancel.cancelled() => return Err(Failure::new(FailureKind::Cancelled, "cancelled")),
+            };
+            looked.map_err(|error| Failure::new(FailureKind::Host, error.to_string()))?;
         }
     }
 

@@ -219,12 +219,14 @@ pub(super) struct Inputs {
 #[derive(Debug, Default)]
 struct AtHand {
     parts: HashMap<usize, Weak<Part>>,
-    /// The one whose tasks are being put in line.
+    /// The first input that no order was made for.
+    next: u32,
+    /// The part that it is in, once an order has that.
     current: Option<Arc<Part>>,
 }
 
-/// A part of a list, once somebody has read it. It lives as long as an order has it that is in line: the first of them has it read before
-/// their turn comes. A slot that waited for that would, on busy cores, wait for a millisecond.
+/// A part of a list, once somebody has read it. It lives as long as there is an order for one of its inputs that is still in line, or will be: the
+/// first has it read before their turn comes. A slot that waited for that would, on busy cores, wait for a millisecond.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     inputs: OnceLock<Result<Vec<ArtifactRef>, journal::Error>>,
@@ -255,29 +257,27 @@ impl Inputs {
         all(store, &self.list).await
     }
 
-    /// The part of the list that an input is in, read or not.
-    pub(super) fn part(&self, index: u32) -> Arc<Part> {
+    /// The part of the list that an input is in, read or not; and whether those behind it will want that part, too, who come in order and have not
+    /// come yet. Gates and retries come when they do.
+    pub(super) fn part(&self, index: u32) -> (Arc<Part>, bool) {
         let place = index as usize / CHUNK;
-        let AtHand { parts, current } = &mut *self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let AtHand { parts, next, current } = &mut *self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
         let part = parts.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
             let part = Arc::new(Part::default());
             parts.insert(place, Arc::downgrade(&part));
             part
         });
-        // Tasks come in order: those behind the first of a part will want it, until the last of it has come. Retries do not.
-        if Self::is_first_of_part(index) {
+        if index < *next {
+            return (part, false);
+        }
+        let begins = current.as_ref().is_none_or(|current| !Arc::ptr_eq(current, &part));
+        *next = index + 1;
+        let is_last = (*next as usize).is_multiple_of(CHUNK) || *next >= self.count;
+        *current = (!is_last).then(|| Arc::clone(&part));
+        if begins {
             parts.retain(|_, part| part.strong_count() > 0);
-            *current = Some(Arc::clone(&part));
         }
-        if Self::is_first_of_part(index + 1) || index + 1 >= self.count {
-            current.take_if(|current| Arc::ptr_eq(current, &part));
-        }
-        part
-    }
-
-    /// Whether an input is the first of its part.
-    pub(super) fn is_first_of_part(index: u32) -> bool {
-        (index as usize).is_multiple_of(CHUNK)
+        (part, begins)
     }
 
     /// Reads the part that an input is in, unless it was.
@@ -293,12 +293,12 @@ impl Inputs {
         inputs.as_deref().map_err(Clone::clone)
     }
 
-    /// Reads the part that an input is in, and the content of the first of its inputs, all at once: each by itself would wait for a thread that
+    /// Reads the part that an input is in, and the content of it and of those behind it, all at once: each by itself would wait for a thread that
     /// reads. Where there is no room, or something is missing, each is read when its turn comes.
     pub(super) async fn read_ahead(&self, store: &dyn Store, index: u32, part: &Part) -> Result<(), journal::Error> {
         let inputs = self.read(store, index, part).await?;
         let mut bytes = 0_u64;
-        let absent = inputs.iter().enumerate().filter(|(_, input)| input.content.is_none());
+        let absent = inputs.iter().enumerate().skip(index as usize % CHUNK).filter(|(_, input)| input.content.is_none());
         let first = absent.take_while(|(_, input)| {
             bytes = bytes.saturating_add(input.size_bytes);
             bytes <= READ_AHEAD_BYTES
@@ -449,8 +449,9 @@ mod tests {
         // As orders are made: 3 of 20,000 bytes have room in the list, and 209 more in what is read ahead.
         let mut line = Vec::new();
         for index in 0..256 {
-            line.push(inputs.part(index));
-            assert!(line.iter().all(|part| Arc::ptr_eq(part, &line[0])));
+            let (part, begins) = inputs.part(index);
+            line.push(part);
+            assert!(begins == (index == 0) && Arc::ptr_eq(&line[0], &line[index as usize]));
         }
         assert!(line[0].is_unread());
         inputs.read_ahead(&store, 0, &line[0]).await.expect("read");
@@ -460,13 +461,21 @@ mod tests {
         assert_eq!(ROOM_KIB - room.available_permits(), (209_usize * 20_000).div_ceil(1024));
         drop(line);
         assert_eq!(room.available_permits(), ROOM_KIB, "nobody wants it any more");
-        // The next one stays for those behind the first; the last one until the last has come.
+        // The next one stays for those behind the first, whoever is tried again meanwhile; and so does the last, until all have come.
         for (first, last) in [(256, 511), (512, 599)] {
-            inputs.read_ahead(&store, first, &inputs.part(first)).await.expect("read");
-            assert!(room.available_permits() < ROOM_KIB && is_at_hand(last, &inputs.part(first + 1)).await == (last == 599));
+            inputs.read_ahead(&store, first, &inputs.part(first).0).await.expect("read");
+            let (again, begins) = inputs.part(0);
+            assert!(!begins && again.is_unread());
+            assert!(room.available_permits() < ROOM_KIB && is_at_hand(last, &inputs.part(first + 1).0).await == (last == 599));
             drop(inputs.part(last));
             assert_eq!(room.available_permits(), ROOM_KIB);
         }
+        // As after a restart: in the middle, with what is behind it.
+        let inputs = Inputs::new(list, 600, Arc::clone(&room));
+        let (part, begins) = inputs.part(400);
+        inputs.read_ahead(&store, 400, &part).await.expect("read");
+        let has = async |index: u32| inputs.one(&store, index, &part).await.expect("there").content.is_some();
+        assert_eq!((begins, has(399).await, has(400).await, has(511).await), (true, false, true, true));
     }
 
     #[tokio::test]
@@ -474,9 +483,9 @@ mod tests {
         let (store, room) = (Memory::default(), Arc::new(Semaphore::new(100)));
         let (files, list) = listed(&store, 300, 20_000).await;
         let inputs = Inputs::new(list, 300, Arc::clone(&room));
-        let part = inputs.part(0);
+        let (part, _) = inputs.part(0);
         inputs.read_ahead(&store, 0, &part).await.expect("read"); // 4 MiB in 100 KiB
-        for (index, part) in [(200, part), (270, inputs.part(270))] {
+        for (index, part) in [(200, part), (270, inputs.part(270).0)] {
             let input = inputs.one(&store, index, &part).await.expect("there");
             assert_eq!((input.content.is_none(), room.available_permits()), (true, 100));
             assert_eq!(store.artifacts(vec![input]).await.expect("read"), [files[index as usize].clone()]);
@@ -484,7 +493,7 @@ mod tests {
         let gone = Digest::of(b"gone");
         let nothing = ArtifactRef { name: "a".into(), media_type: String::new(), digest: gone, size_bytes: 7, content: None };
         let inputs = Inputs::new(keep_list(&store, [nothing].into_iter()).await.expect("kept"), 1, Arc::clone(&room));
-        let part = inputs.part(0);
+        let (part, _) = inputs.part(0);
         assert_eq!(inputs.read_ahead(&store, 0, &part).await, Err(journal::Error::BlobMissing(gone)));
         let input = inputs.one(&store, 0, &part).await.expect("it is listed");
         assert_eq!((store.artifacts(vec![input]).await, room.available_permits()), (Err(journal::Error::BlobMissing(gone)), 100));

@@ -11,6 +11,7 @@ mod data;
 mod entry;
 pub mod intake;
 mod kept;
+mod looks;
 pub mod pack;
 pub mod params;
 mod shelf;
@@ -32,13 +33,13 @@ use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize, shown};
 use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
-use crate::threads::Pool;
 
 use cache::Cache;
 use child::Budget;
 use compiler::Compiler;
 use intake::COMPONENT_BYTES_MAX;
 use kept::Kept;
+use looks::Looks;
 
 pub use entry::{BadPlugin, Entry, examine};
 pub use shelf::{Held, Shelf};
@@ -51,10 +52,6 @@ pub const REPLACING_LOOK: Duration = Duration::from_millis(50);
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// How long a granted directory may take to be looked through.
 const LOOK_MAX: Duration = Duration::from_mins(1);
-/// How many are looked through at once.
-const LOOKS_MAX: usize = 16;
-/// How many entries of a granted directory are looked at for what would block a reader.
-const GRANTED_ENTRIES_MAX: usize = 1_000_000;
 /// The folder, beside the plugins that come with sandhog, of their code compiled ahead.
 const COMPILED_AHEAD: &str = "compiled";
 
@@ -247,8 +244,7 @@ pub struct Registry {
     /// Whose turn it is to compile what has a digest.
     compiling: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
     data: Mutex<BTreeMap<PathBuf, data::Given>>,
-    /// Who looks through granted directories.
-    looks: Pool,
+    looks: Looks,
     today: String,
 }
 
@@ -279,7 +275,7 @@ impl Registry {
             uncompiled: Mutex::default(),
             compiling: Mutex::default(),
             data: Mutex::default(),
-            looks: Pool::new("sandhog-looks", LOOKS_MAX),
+            looks: Looks::new(),
             today: today.to_string(),
             cache,
         };
@@ -535,8 +531,7 @@ impl Registry {
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
         let effective = self.declared_grant(entry)?;
         for directory in &effective.files {
-            check_directory_within(&self.looks, &directory.path, LOOK_MAX)
-                .map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
+            self.looks.look(&directory.path, LOOK_MAX).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
     }
@@ -881,34 +876,6 @@ pub fn grant_lines(entry: &Entry) -> String {
     lines.join("\n")
 }
 
-/// As [`check_directory`], on a thread of its own: one that hangs is lost with its directory, and nobody waits for it for ever.
-fn check_directory_within(looks: &Pool, path: &Path, most: Duration) -> Result<(), String> {
-    let (say, said) = std::sync::mpsc::channel();
-    let of = path.to_owned();
-    looks.run(move || drop(say.send(check_directory(&of))));
-    said.recv_timeout(most).unwrap_or_else(|_| Err(format!("what is in it is not known after {most:?}: is it of a network that is gone?")))
-}
-
-/// A directory that a guest may be given: one in which opening a file never blocks.
-fn check_directory(path: &Path) -> Result<(), String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !metadata.is_dir() {
-        return Err("it is not a directory".to_owned());
-    }
-    for (count, entry) in walkdir::WalkDir::new(path).follow_links(false).into_iter().enumerate() {
-        if count > GRANTED_ENTRIES_MAX {
-            return Err(format!("it holds more than {GRANTED_ENTRIES_MAX} files, too many to look through"));
-        }
-        let entry = entry.map_err(|error| error.to_string())?;
-        let kind = entry.metadata().map_err(|error| error.to_string())?;
-        match intake::not_regular(&kind) {
-            None | Some("a folder" | "a symbolic link") => {}
-            Some(other) => return Err(format!("{} is {other}, and a guest that opens it could wait without end", entry.path().display())),
-        }
-    }
-    Ok(())
-}
-
 /// The secrets that go with a plugin's requests; none where it may make none.
 fn secrets(settings: &Settings, entry: &Entry, granted: &Grant) -> Result<Vec<Secret>, Error> {
     let mut secrets = Vec::new();
@@ -928,20 +895,4 @@ fn secrets(settings: &Settings, entry: &Entry, granted: &Grant) -> Result<Vec<Se
         secrets.push(secret);
     }
     Ok(secrets)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_that_is_not_looked_through_in_time_is_refused() {
-        let (looks, folder) = (Pool::new("looks", 1), tempfile::tempdir().expect("a folder"));
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        looks.run(move || held.recv());
-        let refused = check_directory_within(&looks, folder.path(), Duration::from_millis(10)).expect_err("nobody looks");
-        assert!(refused.contains("not known after 10ms"), "{refused}");
-        drop(release);
-        assert_eq!(check_directory_within(&looks, folder.path(), LOOK_MAX), Ok(()));
-    }
 }

@@ -225,7 +225,10 @@ impl<'a> Execution<'a> {
         let keeps = self.call.keeps(&entrance);
         let bytes_in = cost_bytes(&entrance);
         let mut receipt = Receipt { bytes_in, ..Receipt::default() };
-        let refuse = |failure: Failure, receipt: Receipt| Attempt { result: Err(failure), receipt, log: Log::default() };
+        let refuse = |failure: Failure, receipt: Receipt| {
+            let receipt = Receipt { wall_time: self.started.elapsed(), ..receipt };
+            Attempt { result: Err(failure), receipt, log: Log::default() }
+        };
         if let Some(refusal) = input_refusal(bytes_in, limits) {
             return refuse(refusal, receipt);
         }
@@ -296,12 +299,9 @@ impl<'a> Execution<'a> {
         let bears_more = keeps && result.is_ok() && instance.uses < self.call.grant.reuse && !store.data().limiter.is_half_full();
         if bears_more && !self.call.cancel.is_cancelled() {
             self.inner.warm.put(instance, places, self.plugin, self.call);
-        } else if self.call.grant.files.is_empty() {
+        } else {
             drop(instance);
             drop(places);
-        } else {
-            // Closing what was written to may wait for its disk.
-            drop(tokio::task::spawn_blocking(move || drop((instance, places))));
         }
         drop(alive);
         receipt.wall_time = self.started.elapsed();
