@@ -317,9 +317,11 @@ impl Inputs {
     /// One input, from the part that it is in; with its content where that is at hand.
     pub(super) async fn one(&self, store: &dyn Store, index: u32, part: &Part) -> Result<ArtifactRef, journal::Error> {
         let place = index as usize % CHUNK;
-        let input = self.read(store, index, part).await?.get(place).ok_or_else(|| self.missing(index))?;
-        let ahead = || part.ahead.get().and_then(|ahead| ahead.contents.get(&place).cloned());
-        Ok(ArtifactRef { content: input.content.clone().or_else(ahead), ..input.clone() })
+        let mut input = self.read(store, index, part).await?.get(place).ok_or_else(|| self.missing(index))?.clone();
+        if input.content.is_none() {
+            input.content = part.ahead.get().and_then(|ahead| ahead.contents.get(&place).cloned());
+        }
+        Ok(input)
     }
 
     fn missing(&self, index: u32) -> journal::Error {
