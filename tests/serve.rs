@@ -1021,7 +1021,8 @@ fn files_that_hang_hold_up_only_those_who_want_files() {
     let made = server.get(&format!("/v1/runs/{run}/artifacts")).is(200);
     assert_eq!(made["artifacts"].as_array().map(Vec::len), Some(18), "{made}");
     // And those who want files again, once this one has somebody who writes.
-    let writer = rustix::fs::open(&file, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK, rustix::fs::Mode::empty());
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let writer = std::os::unix::fs::OpenOptionsExt::custom_flags(std::fs::File::options().write(true), nonblocking).open(&file);
     drop(writer.expect("somebody reads"));
     std::fs::remove_file(&file).expect("removed");
     write("granted/inside.txt", b"inside");
