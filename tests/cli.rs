@@ -648,6 +648,15 @@ fn a_plugin_runs_with_what_it_is_granted_and_no_more() {
     write(&folder, "sandhog.toml", &granted);
     assert!(Command::new("mkfifo").arg(folder.path().join("data/pipe")).status().expect("runs").success());
     run(folder.path(), &["call", "reader"]).exits(2).complains(&["pipe is a FIFO"]);
+    std::fs::remove_file(folder.path().join("data/pipe")).expect("removed");
+    // And one in whose place another plugin could put a link.
+    write(&folder, "data/below/inside.txt", "inside");
+    let below = granted.replace("path = \"data\"", "path = \"data/below\"");
+    write(&folder, "sandhog.toml", &below);
+    run(folder.path(), &["call", "reader"]).exits(0);
+    let other = format!("[grants.writer]\n{digest}\nfiles = [{{ path = \"data\", at = \"/d\", access = \"read-write\" }}]\n");
+    write(&folder, "sandhog.toml", &format!("{below}{other}"));
+    run(folder.path(), &["call", "reader"]).exits(2).complains(&["data/below", "it lies below", "`writer` may put a link"]);
     // A grant without a digest, for a variable that is not set, and more.
     write(
         &folder,
@@ -1055,6 +1064,15 @@ fn bench_prints_its_ratios() {
     assert!(told["sqlite_alone"]["blobs"].as_u64().is_some_and(|blobs| blobs >= 17), "each has its own: {told}");
     run(folder.path(), &["bench", "--input-bytes", "9", "--durable"]).exits(2).complains(&["9", "10..=1000000"]);
     run(folder.path(), &["bench", "--durable", "--input-bytes", "1000000", "--tasks", "5000"]).exits(2).complains(&["4.7GiB", "2GiB"]);
+    // What a format's width has no room for; what is no worker; one that fails; and a file beside others of its name.
+    let far = ["bench", "--durable", "--tasks", "10", "--input-bytes", "70000", "--blocks", "1", "--json"];
+    assert_eq!(run(folder.path(), &far).exits(0).json()["input_bytes"], 70_000);
+    for durable in [&[][..], &["--durable"]] {
+        let told = |plugin: &str| run(folder.path(), &[&["bench", "--tasks", "10", "--blocks", "1", "--plugin", plugin], durable].concat());
+        told("contents-check").exits(2).complains(&["`contents-check` is a gate", "a worker is measured"]);
+        told(&guests().join("exits.wasm").display().to_string()).exits(2).complains(&["fails on its input of 100 bytes", "exited"]);
+        told(&guests().join("behaves.wasm").display().to_string()).exits(0);
+    }
     run(folder.path(), &["bench", "--isolate", "process"]).exits(2).complains(&["--isolate none"]);
     assert_eq!(tree(folder.path()).iter().filter(|name| name.contains("bench")).count(), 0, "nothing is left");
 }

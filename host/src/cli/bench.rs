@@ -5,6 +5,7 @@
 //! workflow run. Processor time is what counts; the ratios are medians over neighbouring blocks, and the spread is told
 //! with them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ use crate::model::workflow::PRIORITY;
 use crate::model::{Artifact, Failure, Grant, InputSource, Limits, Step, Task, Workflow};
 use crate::registry::{self, Loaded, intake};
 use crate::report::SCHEMA_VERSION;
-use crate::runtime::{Call, Floor};
+use crate::runtime::{Call, Floor, Kind};
 
 /// How many blocks there are of each kind where nobody says.
 const BLOCKS: u32 = 11;
 /// How large the one input of each task is, in bytes.
-const INPUT_BYTES: usize = 100;
+const INPUT_BYTES: u32 = 100;
 /// How many attempts are under way at once for each thread: so that a thread never waits for its next task.
 const UNDER_WAY: usize = 4;
 /// For how long guests spin while the delay of a timer is measured.
@@ -66,11 +67,16 @@ pub struct BenchArguments {
 /// Measures.
 pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Error> {
     let mut common = common.clone();
+    let alone = tempfile::tempdir().map_err(Error::engine)?;
     // A path is looked up at each call: that is not what is measured here.
     if registry::is_path(&arguments.plugin) {
-        let path = std::path::absolute(&arguments.plugin).map_err(Error::usage)?;
         let name = common.open(Some(1))?.registry.find(&arguments.plugin)?.name.clone();
-        common.plugins.splice(0..0, path.parent().map(std::path::Path::to_owned));
+        // And what lies beside it has nothing to do with that.
+        let copied = |of: &Path| of.file_name().map_or(Ok(()), |name| std::fs::copy(of, alone.path().join(name)).map(drop));
+        let (component, manifest) = (Path::new(&arguments.plugin), Path::new(&arguments.plugin).with_extension("toml"));
+        let copied = copied(component).and_then(|()| if manifest.exists() { copied(&manifest) } else { Ok(()) });
+        copied.map_err(|error| Error::usage(format!("{}: {error}", component.display())))?;
+        common.plugins.insert(0, alone.path().to_owned());
         arguments.plugin = name;
     }
     let common = &common;
@@ -88,7 +94,7 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
     for threads in [1, 2] {
         let common = Common { threads: Some(threads), concurrency: Some(threads * UNDER_WAY as u32), ..common.clone() };
         let context = common.open(None)?;
-        let loaded = context.registry.load(&context.registry.find(&arguments.plugin)?)?;
+        let loaded = try_out(&context, &arguments.plugin, INPUT_BYTES)?;
         digest = loaded.entry.digest.to_string();
         by_threads.push(measure(&context, &loaded, threads as usize, &arguments)?);
     }
@@ -188,6 +194,30 @@ impl Measured {
     }
 }
 
+/// A task with an input of so many bytes.
+fn task(input_bytes: u32) -> Task {
+    let content = Bytes::from(vec![b'x'; input_bytes as usize]);
+    let input = Artifact { name: "input".to_owned(), media_type: String::new(), content };
+    Task { attempt: 1, params: "{}".into(), inputs: vec![input], ..Task::default() }
+}
+
+/// Loads a worker, and has it do one task with an input of so many bytes: what fails then is nothing to measure.
+pub fn try_out(context: &Context, plugin: &str, input_bytes: u32) -> Result<Loaded, Error> {
+    let entry = context.registry.find(plugin)?;
+    if entry.kind == Kind::Gate {
+        return Err(Error::usage(format!("`{plugin}` is a gate, and a worker is measured")));
+    }
+    let loaded = context.registry.load(&entry)?;
+    let task = task(input_bytes);
+    let call = Call { limits: loaded.limits, grant: Arc::clone(&loaded.grant), ..Call::default() };
+    let tried = super::block_on(context.runtime.run(&loaded.plugin, task, call))?;
+    match tried.result {
+        Ok(_) => Ok(loaded),
+        Err(failure) => Err(Error::usage(format!("`{plugin}` fails on its input of {input_bytes} bytes: {failure}"))
+            .help("what is measured is a worker that takes any input, as `echo` does")),
+    }
+}
+
 fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &BenchArguments) -> Result<Measured, Error> {
     let bytes = intake::read(&loaded.entry.path, intake::COMPONENT_BYTES_MAX).map_err(Error::usage)?;
     let floor = Floor::new(&context.runtime, &context.runtime.compile(&bytes)?)?;
@@ -200,8 +230,8 @@ fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &Bench
         reused: Blocks::default(),
         run: Blocks::default(),
     };
-    let input = Artifact { name: "input".to_owned(), media_type: String::new(), content: Bytes::from(vec![b'x'; INPUT_BYTES]) };
-    let task = Task { attempt: 1, params: "{}".into(), inputs: vec![input.clone()], ..Task::default() };
+    let task = task(INPUT_BYTES);
+    let input = task.inputs[0].clone();
     let tasks = arguments.tasks - arguments.tasks % threads as u32;
     let floor_block = || Ok(floor.run(&task, &loaded.limits, tasks as usize / threads, threads)?);
     let library_block = || super::block_on(library(context, loaded, 0, &task, tasks as usize, threads))?;

@@ -1,14 +1,14 @@
 //! `sandhog bench --durable`: what runs cost whose journal is on disk, beside the same runs with it in memory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::bench::{BenchArguments, median, rounded};
+use super::bench::{self, BenchArguments, median, rounded};
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
 use crate::clock::{Stopwatch, SystemClock};
@@ -45,13 +45,13 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
             .help("less of --tasks or --input-bytes"));
     }
     let context = common.open(None)?;
-    let loaded = context.registry.load(&context.registry.find(plugin)?)?;
-    drop(loaded);
+    bench::try_out(&context, plugin, arguments.input_bytes)?;
     // On the disk that journals are on.
     let beside = common.state_folder()?;
     let beside = beside.parent().unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new().prefix(".sandhog-bench-").tempdir_in(beside);
     let folder = folder.map_err(|error| Error::usage(format!("{}: {error}", beside.display())))?;
+    remove_when_told_to_end(folder.path().to_owned());
     let sync_ms = sync_ms(folder.path())?;
     let mut measured = Measured::default();
     let (mut usage, mut commits) = (Usage::default(), 0);
@@ -134,6 +134,24 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
     Ok(Exit::Passed)
 }
 
+/// Removes a folder when the process is told to end, and ends it.
+fn remove_when_told_to_end(folder: PathBuf) {
+    std::thread::spawn(move || {
+        let told = super::block_on(async {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted,
+                _ = terminated.recv() => Ok(()),
+            }
+        });
+        // Without signals there is nothing to wait for. Who still writes there may have another file made while it is removed.
+        if let Ok(Ok(())) = told {
+            while std::fs::remove_dir_all(&folder).is_err_and(|error| error.kind() == std::io::ErrorKind::DirectoryNotEmpty) {}
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+}
+
 /// What was measured, a value for each round; those of one round are neighbours.
 #[derive(Default)]
 struct Measured {
@@ -213,8 +231,9 @@ fn workflow(steps: Vec<Step>) -> Workflow {
 
 /// An input that no other task has: otherwise all would share one.
 fn input(number: u32, bytes: usize) -> Artifact {
-    let content = format!("{number:<bytes$}").into_bytes();
-    Artifact { name: number.to_string(), media_type: String::new(), content: Bytes::from(content).slice(..bytes) }
+    let mut content = number.to_string().into_bytes();
+    content.resize(bytes, b' ');
+    Artifact { name: number.to_string(), media_type: String::new(), content: content.into() }
 }
 
 /// So many tasks, in so many runs.

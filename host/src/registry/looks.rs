@@ -1,7 +1,7 @@
 //! Looks through granted directories for what would block a guest that opens it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,15 +28,15 @@ impl Looks {
         Self { threads: Pool::new("sandhog-looks", LOOKS_MAX), under_way: Arc::default() }
     }
 
-    /// Whether a guest may be given a directory; for so long at the most.
+    /// Whether a guest may be given a directory, where others may be written to by plugins with these names; looks for so long at the most.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn look(&self, path: &Path, most: Duration) -> Result<(), String> {
-        self.with(path, most, check_directory)
+    pub(super) fn look(&self, path: &Path, written: Vec<(String, PathBuf)>, most: Duration) -> Result<(), String> {
+        self.with(path, most, move |path| check_place(path, &written).and_then(|()| check_directory(path)))
     }
 
-    fn with(&self, path: &Path, most: Duration, look: fn(&Path) -> Result<(), String>) -> Result<(), String> {
+    fn with(&self, path: &Path, most: Duration, look: impl FnOnce(&Path) -> Result<(), String> + Send + 'static) -> Result<(), String> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let found = Arc::clone(under_way.entry(path.to_owned()).or_insert_with(|| {
             let (found, path, under_way) = (Found::default(), path.to_owned(), Arc::clone(&self.under_way));
@@ -54,6 +54,24 @@ impl Looks {
         let (told, _) = found.1.wait_timeout_while(told, most, |told| told.is_none()).unwrap_or_else(PoisonError::into_inner);
         told.clone().unwrap_or_else(|| Err(format!("what is in it is not known after {most:?}: is it of a network that is gone?")))
     }
+}
+
+/// A directory that a guest may be given: one that no guest can put a link in the place of.
+fn check_place(path: &Path, written: &[(String, PathBuf)]) -> Result<(), String> {
+    let is_gone_through =
+        |ancestor: &&Path| path.strip_prefix(ancestor).is_ok_and(|rest| rest.components().next() != Some(Component::ParentDir));
+    for ancestor in path.ancestors().skip(1).filter(is_gone_through) {
+        let is_same = |other: &Path| {
+            other == ancestor || other.canonicalize().is_ok_and(|other| ancestor.canonicalize().is_ok_and(|real| real == other))
+        };
+        if let Some((name, other)) = written.iter().find(|(_, other)| is_same(other)) {
+            let other = other.display();
+            return Err(format!(
+                "it lies below {other}, where `{name}` may put a link to anywhere in its place: grant {other} itself, or one beside it"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A directory that a guest may be given: one in which opening a file never blocks.
@@ -93,7 +111,8 @@ mod tests {
             assert!(refused.contains("not known after 10ms"), "{refused}");
             assert_eq!(looks.under_way.lock().expect("whole").len(), 1);
         }
-        let refused = looks.look(folder.path(), Duration::from_mins(1)).expect_err("it has a FIFO");
+        let look = || looks.look(folder.path(), Vec::new(), Duration::from_mins(1));
+        let refused = look().expect_err("it has a FIFO");
         assert!(refused.ends_with("pipe is a FIFO, and a guest that opens it could wait without end"), "{refused}");
         // Whoever asks while it is being looked at is told what comes of that.
         let told = std::thread::scope(|scope| {
@@ -103,6 +122,24 @@ mod tests {
         });
         assert_eq!(told, Ok(()));
         std::fs::remove_file(&pipe).expect("removed");
-        assert_eq!(looks.look(folder.path(), Duration::from_mins(1)), Ok(()));
+        assert_eq!(look(), Ok(()));
+    }
+
+    #[test]
+    fn a_directory_below_one_that_a_guest_may_write_to_is_refused_by_any_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for path in ["rw/inner/most", "rwx"] {
+            std::fs::create_dir_all(at(path)).expect("made");
+        }
+        std::os::unix::fs::symlink("rw", at("alias")).expect("linked");
+        let written = [("writer".to_owned(), at("rw"))];
+        for path in ["rw/inner", "rw/inner/most", "alias/inner", "rw/inner/../inner/most"] {
+            let refused = check_place(&at(path), &written).expect_err(path);
+            assert!(refused.contains("`writer` may put a link"), "{refused}");
+        }
+        for path in ["rw", "rwx", "alias", "rw/../rwx"] {
+            assert_eq!(check_place(&at(path), &written), Ok(()), "{path}");
+        }
     }
 }

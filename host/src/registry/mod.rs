@@ -31,7 +31,7 @@ use crate::config::Settings;
 use crate::config::manifest::DATA_TODAY;
 use crate::model::limits::LimitsPatch;
 use crate::model::text::{did_you_mean, sanitize, shown};
-use crate::model::{Digest, Grant, Limits, Request, Secret, Snapshot};
+use crate::model::{Access, Digest, Grant, Limits, Request, Secret, Snapshot};
 use crate::runtime::{self, Kind, Plugin, Runtime};
 
 use cache::Cache;
@@ -530,8 +530,13 @@ impl Registry {
     /// given to a guest.
     pub fn grant(&self, entry: &Entry) -> Result<Grant, Error> {
         let effective = self.declared_grant(entry)?;
+        let settings = self.settings();
+        let granted = settings.grants.iter().flat_map(|(name, pinned)| pinned.grant.files.iter().map(move |file| (name, file)));
+        let written = granted.filter(|(_, file)| file.access == Access::ReadWrite).map(|(name, file)| (name.clone(), file.path.clone()));
+        let written: Vec<(String, PathBuf)> = written.collect();
         for directory in &effective.files {
-            self.looks.look(&directory.path, LOOK_MAX).map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
+            let looked = self.looks.look(&directory.path, written.clone(), LOOK_MAX);
+            looked.map_err(|reason| Error::Directory { path: directory.path.clone(), reason })?;
         }
         Ok(effective)
     }
