@@ -39,8 +39,8 @@ const OVERHEAD_BYTES: u64 = 64 << 20;
 const SLACK_BYTES: u64 = 160 << 20;
 /// How many descriptors an attack may take for as long as it lasts.
 const DESCRIPTORS_MAX: u64 = 400;
-/// And how many threads: 64 for files of guests, eight that read the journal, and some that load plugins.
-const THREADS_MAX: u64 = 80;
+/// And how many threads: 48 for files of guests, eight that read the journal, and some that load plugins.
+const THREADS_MAX: u64 = 64;
 /// How many descriptors may be there afterwards that were not before.
 const KEPT_DESCRIPTORS_MAX: u64 = 16;
 /// How much an attack may leave on the disk: what is kept of logs and answers, in the journal.

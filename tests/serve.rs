@@ -1010,7 +1010,7 @@ fn files_that_hang_hold_up_only_those_who_want_files() {
     assert_eq!(records.iter().filter(late).count(), 200, "{:?}", records.last());
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).expect("it lives").flatten();
     let of_guests = tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "sandhog-guest"));
-    assert_eq!(of_guests.count(), 2 + 64, "all that there are for files wait for this one");
+    assert_eq!(of_guests.count(), 2 + 48, "all that there are for files wait for this one");
     // A plugin that was never loaded, inputs that are read from the journal, and artifacts.
     let inputs: Vec<Value> = (0..9).map(|n| json!({ "name": format!("in/{n}"), "content": n.to_string().repeat(20_000) })).collect();
     let mut submission = wide(0);

@@ -56,15 +56,13 @@ impl Looks {
     }
 }
 
-/// A directory that a guest may be given: one that no guest can put a link in the place of.
+/// A directory that a guest may be given: one that no guest can put a link in the place of, nor of what leads to it.
 fn check_place(path: &Path, written: &[(String, PathBuf)]) -> Result<(), String> {
-    let is_gone_through =
-        |ancestor: &&Path| path.strip_prefix(ancestor).is_ok_and(|rest| rest.components().next() != Some(Component::ParentDir));
-    for ancestor in path.ancestors().skip(1).filter(is_gone_through) {
-        let is_same = |other: &Path| {
-            other == ancestor || other.canonicalize().is_ok_and(|other| ancestor.canonicalize().is_ok_and(|real| real == other))
-        };
-        if let Some((name, other)) = written.iter().find(|(_, other)| is_same(other)) {
+    let is_gone_through = |at: &&Path| path.strip_prefix(at).is_ok_and(|rest| rest.components().next() != Some(Component::ParentDir));
+    for at in path.ancestors().filter(is_gone_through) {
+        let Ok(found) = at.canonicalize() else { continue }; // what does not open is refused for that
+        let is_inside = |other: &Path| other.canonicalize().is_ok_and(|other| found.starts_with(&other) && (at != path || found != other));
+        if let Some((name, other)) = written.iter().find(|(_, other)| is_inside(other)) {
             let other = other.display();
             return Err(format!(
                 "it lies below {other}, where `{name}` may put a link to anywhere in its place: grant {other} itself, or one beside it"
@@ -132,9 +130,11 @@ mod tests {
         for path in ["rw/inner/most", "rwx"] {
             std::fs::create_dir_all(at(path)).expect("made");
         }
-        std::os::unix::fs::symlink("rw", at("alias")).expect("linked");
+        for (target, link) in [("rw", "alias"), ("rw/inner", "into")] {
+            std::os::unix::fs::symlink(target, at(link)).expect("linked");
+        }
         let written = [("writer".to_owned(), at("rw"))];
-        for path in ["rw/inner", "rw/inner/most", "alias/inner", "rw/inner/../inner/most"] {
+        for path in ["rw/inner", "rw/inner/most", "alias/inner", "into", "into/most", "rw/inner/../../rwx"] {
             let refused = check_place(&at(path), &written).expect_err(path);
             assert!(refused.contains("`writer` may put a link"), "{refused}");
         }

@@ -57,7 +57,7 @@ const MEMORY_PERMIT_BYTES: u64 = 64 * 1024;
 const DESCRIPTORS_MIN: u64 = 256;
 /// How many threads there are at most for guests' files. Files that hang (of a network that is gone, say) hold them; other guests' files wait then, for
 /// as long as their deadlines let them.
-const BLOCKING_MAX: usize = 64;
+const BLOCKING_MAX: usize = 48;
 /// How many threads there are at most for what the host has to wait for: attempts that want the same plugin wait for one of them to compile it.
 const ASIDE_MAX: usize = 512;
 /// How long a shutdown waits for host calls that block a thread (a file system that hangs), before it leaves them.
@@ -91,7 +91,7 @@ pub struct Settings {
     pub descriptors: Option<u32>,
     /// The guest's call stack, in bytes. Default: 512 KiB.
     pub stack_bytes: usize,
-    /// Threads for host calls that block, such as those for files. Default: as many as are needed, 64 at the most; where it is
+    /// Threads for host calls that block, such as those for files. Default: as many as are needed, 48 at the most; where it is
     /// set, they are started at once and kept.
     pub blocking_threads: Option<usize>,
     /// Where instances live.
