@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::machine::{Event, TaskKey};
-use crate::model::{Artifact, ArtifactRef, Digest, RunId};
+use crate::machine::{Event, TaskKey, Work, refusal};
+use crate::model::{Artifact, ArtifactRef, Digest, Finding, RunId};
 
 pub use chain::Damage;
 pub use floor::rewrite;
@@ -280,6 +280,31 @@ pub trait Store: Send + Sync + 'static {
     async fn made(&self, run: &RunId, version: u64) -> Result<Vec<ArtifactRef>, Error> {
         match self.read(run, version, 1).await?.pop().map(|record| record.event) {
             Some(Event::AttemptCompleted { artifacts, .. }) => Ok(artifacts),
+            Some(_) | None => Ok(Vec::new()),
+        }
+    }
+
+    /// What an attempt of a task that has not ended made.
+    ///
+    /// # Errors
+    /// As [`Store::made`].
+    async fn work(&self, run: &RunId, work: &Work) -> Result<Vec<ArtifactRef>, Error> {
+        match &work.at_hand {
+            Some(artifacts) => Ok(artifacts.clone()),
+            None => self.made(run, work.version).await,
+        }
+    }
+
+    /// What was found of a result, by a gate, a person or the reader of plans, by the run's version at its record; nothing where that is
+    /// another record.
+    ///
+    /// # Errors
+    /// [`Error::Medium`].
+    async fn found(&self, run: &RunId, version: u64) -> Result<Vec<Finding>, Error> {
+        match self.read(run, version, 1).await?.pop().map(|record| record.event) {
+            Some(Event::GateAnswered { verdict, .. }) => Ok(verdict.findings),
+            Some(Event::ApprovalRefused { comment, .. }) => Ok(vec![refusal(&comment)]),
+            Some(Event::PlanRejected { findings, .. }) => Ok(findings),
             Some(_) | None => Ok(Vec::new()),
         }
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::TaskKey;
-use super::run::{Effect, GateState, Run, RunStatus, StepState, TaskState};
+use super::live::{GateState, TaskState};
+use super::run::{Effect, Run, RunStatus, StepState};
 use crate::clock::Timestamp;
 use crate::model::Workflow;
 

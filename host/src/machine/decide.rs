@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::event::{Event, TaskKey, TaskReason};
+use super::live::{Approval, Feedback, First, Found, GateState, LiveTask, Reading, TaskState, refusal};
 use super::policy::{Judgement, backoff, judge};
-use super::run::{Approval, Effect, GateState, LiveTask, Reading, Run, RunStatus, StepState, TaskState, refusal};
+use super::run::{Effect, Run, RunStatus, StepState};
 use crate::clock::{Timestamp, after};
 use crate::model::workflow::STEPS_MAX;
 use crate::model::{ArtifactRef, Digest, Failure, Finding, Log, OnExhausted, Receipt, RetryPolicy, Severity, Step, Verdict};
@@ -127,10 +128,6 @@ pub struct Planned {
 const LOG_TAIL_BYTES: usize = 4 << 10;
 /// And of one that failed, whatever its `log` limit is.
 const FAILED_LOG_BYTES: usize = 1 << 20;
-/// How many findings the reason has why a task is given up: it is kept with those that are set aside, and shown in lists.
-const REASON_FINDINGS_MAX: usize = 100;
-/// How many bytes of them.
-const REASON_BYTES_MAX: u64 = 64 << 10;
 
 /// Why an input has no effect. The run is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -311,7 +308,9 @@ fn gate_ended(
     let ended = match result {
         Ok(verdict) => {
             let passed = judge(&verdict, uses.fail_on) == Judgement::Passes;
-            let state = GateState::Answered { passed, findings: verdict.findings.clone() };
+            let gates = run.workflow.steps[task.step as usize].gates.len();
+            let (found, first) = (Found::new(run.version + 1, &verdict.findings), First::new(&verdict.findings, gates));
+            let state = GateState::Answered { passed, found, first };
             events.push(Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, log: log.tail(LOG_TAIL_BYTES) });
             state
         }
@@ -328,7 +327,6 @@ fn gate_ended(
             }
         }
     };
-    // Not copied: a gate may have found a great deal.
     let mut states: Vec<&GateState> = gates.iter().collect();
     states[gate as usize] = &ended;
     events.extend(after_gates(run, task, live, &states));
@@ -344,7 +342,7 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[&GateState])
         return vec![Event::TaskCancelled { task }];
     }
     let mut rejected = false;
-    let mut found: Vec<(Option<u32>, &Finding)> = Vec::new();
+    let (mut found, mut parts) = (Vec::with_capacity(states.len()), Vec::with_capacity(states.len()));
     let mut failed = None;
     for (gate, state) in (0..).zip(states) {
         match state {
@@ -352,8 +350,9 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[&GateState])
             GateState::Faltered { failure, .. } => {
                 failed = failed.or(Some((gate, failure)));
             }
-            GateState::Answered { passed, findings } => {
-                found.extend(findings.iter().map(|finding| (Some(gate), finding)));
+            GateState::Answered { passed, found: of_gate, first } => {
+                found.push((Some(gate), of_gate));
+                parts.push(first);
                 rejected |= !passed;
             }
         }
@@ -365,7 +364,7 @@ fn after_gates(run: &Run, task: TaskKey, live: &LiveTask, states: &[&GateState])
     if !rejected {
         return vec![after_judgement(step, task)];
     }
-    sent_back(run, task, live, &found)
+    sent_back(run, task, live, &found, First::of_all(parts.into_iter()))
 }
 
 /// What follows when no gate has anything against a result, or there is none.
@@ -379,32 +378,17 @@ fn after_approval(step: &Step, task: TaskKey) -> Event {
 }
 
 /// What becomes of a result that was rejected: another round, as long as there is one left that could end differently.
-fn sent_back(run: &Run, task: TaskKey, live: &LiveTask, found: &[(Option<u32>, &Finding)]) -> Vec<Event> {
+fn sent_back(run: &Run, task: TaskKey, live: &LiveTask, found: &[(Option<u32>, &Found)], findings: Vec<Finding>) -> Vec<Event> {
     let step = &run.workflow.steps[task.step as usize];
-    let identities: BTreeSet<_> = found.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
-    let before: BTreeSet<_> = live.feedback.iter().map(|(gate, finding)| (*gate, finding.identity())).collect();
-    if live.revision > live.revision_base && identities == before {
-        let (findings, more) = first_of(found);
+    let feedback = Feedback::new(found.iter().copied());
+    let more = found.iter().map(|(_, found)| found.count).sum::<usize>().saturating_sub(findings.len()) as u64;
+    if live.revision > live.revision_base && live.feedback.as_ref().is_some_and(|before| before.says_the_same(&feedback)) {
         exhausted(run, task, live, TaskReason::RejectedAgain { findings, more })
     } else if live.revision - live.revision_base >= step.maximum_revisions {
-        let (findings, more) = first_of(found);
         exhausted(run, task, live, TaskReason::Rejected { findings, more })
     } else {
         vec![Event::RevisionRequested { task, revision: live.revision + 1 }]
     }
-}
-
-/// The first findings, as many as a reason has room for, and how many more there are.
-fn first_of(found: &[(Option<u32>, &Finding)]) -> (Vec<Finding>, u64) {
-    let mut room = REASON_BYTES_MAX;
-    let fit = |(_, finding): &&(Option<u32>, &Finding)| {
-        let fits = finding.cost_bytes() <= room;
-        room = room.saturating_sub(finding.cost_bytes());
-        fits
-    };
-    let first: Vec<Finding> = found.iter().take(REASON_FINDINGS_MAX).take_while(fit).map(|(_, finding)| (*finding).clone()).collect();
-    let more = (found.len() - first.len()) as u64;
-    (first, more)
 }
 
 fn plan_read(run: &Run, task: TaskKey, result: Result<Vec<Planned>, Vec<Finding>>) -> Result<Vec<Event>, Rejection> {
@@ -433,8 +417,8 @@ fn plan_read(run: &Run, task: TaskKey, result: Result<Vec<Planned>, Vec<Finding>
         }
         Err(findings) => findings,
     };
-    let found: Vec<_> = findings.iter().map(|finding| (None, finding)).collect();
-    let follows = sent_back(run, task, live, &found);
+    let (found, first) = (Found::new(run.version + 1, &findings), First::new(&findings, 1));
+    let follows = sent_back(run, task, live, &[(None, &found)], First::of_all([&first].into_iter()));
     Ok(std::iter::once(Event::PlanRejected { task, findings }).chain(follows).collect())
 }
 

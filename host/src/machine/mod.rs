@@ -14,6 +14,7 @@ mod decide;
 mod diagram;
 mod event;
 mod host;
+mod live;
 pub mod policy;
 mod run;
 mod schedule;
@@ -24,9 +25,7 @@ pub use decide::{Input, Planned, Rejection, decide};
 pub use diagram::{TRANSITIONS, diagram};
 pub use event::{Event, TaskKey, TaskReason};
 pub use host::{Balance, Breaker, BreakerPolicy, BreakerState, Counted, Host, Provider};
+pub use live::{Again, Approval, Feedback, First, Found, GateState, GivenUp, LiveTask, Reading, TaskState, Work, refusal};
 pub use policy::{Judgement, backoff, judge};
-pub use run::{
-    Again, Approval, Effect, GateState, GivenUp, IllegalTransition, LiveTask, Reading, Run, RunStatus, StepRun, StepState, Tally,
-    TaskState, refusal,
-};
+pub use run::{Effect, IllegalTransition, Run, RunStatus, StepRun, StepState, Tally};
 pub use schedule::{AHEAD_MAX, Turns, ahead};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::agenda::{Agenda, Who};
 use super::event::{Event, TaskKey, TaskReason};
+use super::live::{Again, Approval, First, Found, GateState, GivenUp, LiveTask, Reading, TaskState, Work, refusal};
 use crate::clock::Timestamp;
 use crate::model::workflow::STEPS_MAX;
-use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt, Step, Workflow};
+use crate::model::{Digest, Receipt, Step, Workflow};
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,212 +65,6 @@ pub struct Tally {
     pub revisions: u64,
     /// What its workers and gates used together.
     pub receipt: Receipt,
-}
-
-/// One gate's part in judging a task.
-#[derive(Debug, Clone, PartialEq)]
-pub enum GateState {
-    /// To be called.
-    Ready {
-        /// Which attempt that will be.
-        attempt: u32,
-        /// How often the host ended while it was executing.
-        lost: u32,
-        /// How often it could not answer.
-        failures: u32,
-    },
-    /// Being called.
-    Running {
-        /// Which attempt.
-        attempt: u32,
-        /// As before.
-        lost: u32,
-        /// As before.
-        failures: u32,
-    },
-    /// Could not answer; another event decides what follows.
-    Faltered {
-        /// Which attempt.
-        attempt: u32,
-        /// As before.
-        lost: u32,
-        /// How often it could not answer, this time included.
-        failures: u32,
-        /// How it failed.
-        failure: Failure,
-    },
-    /// Will be asked again.
-    Retrying {
-        /// Which attempt that will be.
-        attempt: u32,
-        /// As before.
-        lost: u32,
-        /// As before.
-        failures: u32,
-        /// When.
-        due_at: Timestamp,
-    },
-    /// Gave its verdict.
-    Answered {
-        /// Whether that lets the task through.
-        passed: bool,
-        /// What it found.
-        findings: Vec<Finding>,
-    },
-}
-
-/// What a person has said of a result.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the words say it")]
-pub enum Approval {
-    Awaited,
-    Given,
-    Refused { comment: String },
-}
-
-/// What the reader of plans has said of one.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reading {
-    /// Nothing yet.
-    Awaited,
-    /// It fits, and its steps are in the run.
-    Accepted,
-    /// It does not fit.
-    Rejected {
-        /// What is wrong with it.
-        findings: Vec<Finding>,
-    },
-}
-
-/// Why a task that has started is to be run again at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// Its work was sent back.
-    Revised,
-    /// Its attempt was taken back, or the host ended, before it began to execute.
-    Returned,
-    /// The host ended while its attempt was executing.
-    Lost,
-    /// The step's other worker takes it over.
-    FellBack,
-    /// A person asked for it.
-    Requeued,
-}
-
-/// Where a task that is alive stands. `PENDING` tasks are those from the step's cursor on; ended ones are counted.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TaskState {
-    /// To be run again: `REVISING`, or `PENDING`.
-    Ready {
-        /// Which attempt that will be.
-        attempt: u32,
-        /// Why.
-        again: Again,
-    },
-    /// Its worker is being called.
-    Running {
-        /// Which attempt.
-        attempt: u32,
-    },
-    /// Its attempt failed; another event of the same append decides what follows.
-    Faltered {
-        /// Which attempt.
-        attempt: u32,
-        /// How it failed.
-        failure: Failure,
-    },
-    /// Waits for another attempt.
-    Retrying {
-        /// Which attempt that will be.
-        attempt: u32,
-        /// When.
-        due_at: Timestamp,
-    },
-    /// Its result is being judged.
-    Validating {
-        /// Which attempt made it.
-        attempt: u32,
-        /// What is judged.
-        artifacts: Vec<ArtifactRef>,
-        /// What the judged attempt used.
-        receipt: Receipt,
-        /// The gates, in the order of the step.
-        gates: Vec<GateState>,
-    },
-    /// The gates let it through; a person is to say so too.
-    Approving {
-        /// Which attempt made it.
-        attempt: u32,
-        /// What is judged.
-        artifacts: Vec<ArtifactRef>,
-        /// What the person has said.
-        approval: Approval,
-    },
-    /// The gates let it through, and it is a plan, which is to be read.
-    Expanding {
-        /// Which attempt made it.
-        attempt: u32,
-        /// The plan, and what is beside it.
-        artifacts: Vec<ArtifactRef>,
-        /// What came of reading it.
-        reading: Reading,
-    },
-    /// Waits for the run to be resumed: `PAUSED`.
-    Held {
-        /// Which attempt there will be then.
-        attempt: u32,
-        /// Why.
-        reason: TaskReason,
-    },
-}
-
-impl TaskState {
-    /// The word shown.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Ready { again: Again::Revised | Again::FellBack, .. } => "REVISING",
-            Self::Ready { again: Again::Returned | Again::Lost | Again::Requeued, .. } => "PENDING",
-            Self::Running { .. } | Self::Faltered { .. } => "RUNNING",
-            Self::Retrying { .. } => "RETRYING",
-            Self::Validating { .. } => "VALIDATING",
-            Self::Approving { .. } => "APPROVING",
-            Self::Expanding { .. } => "EXPANDING",
-            Self::Held { .. } => "PAUSED",
-        }
-    }
-}
-
-/// A task that has started and not ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LiveTask {
-    /// Counts rounds, from 0.
-    pub revision: u32,
-    /// The round from which revisions count towards the policy: later ones follow when a person or a fallback starts anew.
-    pub revision_base: u32,
-    /// How many attempts failed in this round.
-    pub failures: u32,
-    /// How often the host ended while it was executing.
-    pub lost: u32,
-    /// Whether the step's other worker has it.
-    pub fallback: bool,
-    /// What each gate said in the round before; a person has no place among the gates.
-    pub feedback: Vec<(Option<u32>, Finding)>,
-    /// What was rejected in the round before.
-    pub previous: Vec<ArtifactRef>,
-    /// Where it stands.
-    pub state: TaskState,
-}
-
-/// A task that was given up, as far as it takes to run it once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GivenUp {
-    /// Its last attempt.
-    pub attempt: u32,
-    /// Its last round.
-    pub revision: u32,
-    /// Whether it is set aside for a person to deal with.
-    pub dead_letter: bool,
 }
 
 /// A step that has inputs.
@@ -519,6 +314,7 @@ impl Run {
     /// When the event does not fit the state; the state is then as it was.
     pub fn apply(&mut self, at: Timestamp, event: &Event) -> Result<(), IllegalTransition> {
         let _ = at; // every time that matters is in an event's own fields
+        let version = self.version + 1;
         let of_a_person = matches!(event, Event::RunReopened | Event::TaskDiscarded { .. });
         if self.status.is_final() && !of_a_person {
             return Err(self.illegal(event));
@@ -532,7 +328,7 @@ impl Run {
                 let live = self.running(event, *task, *attempt)?;
                 live.state = TaskState::Validating {
                     attempt: *attempt,
-                    artifacts: artifacts.clone(),
+                    work: Work::new(version, artifacts),
                     receipt: *receipt,
                     gates: vec![GateState::Ready { attempt: 1, lost: 0, failures: 0 }; gates],
                 };
@@ -561,8 +357,10 @@ impl Run {
             }
             Event::GateStarted { task, gate, attempt, .. } => self.gate_started(event, *task, *gate, *attempt)?,
             Event::GateAnswered { task, gate, attempt, verdict, passed, receipt, .. } => {
+                let gates = self.workflow.steps.get(task.step as usize).map_or(0, |step| step.gates.len());
                 let state = self.running_gate(event, *task, *gate, *attempt)?;
-                *state = GateState::Answered { passed: *passed, findings: verdict.findings.clone() };
+                let (found, first) = (Found::new(version, &verdict.findings), First::new(&verdict.findings, gates));
+                *state = GateState::Answered { passed: *passed, found, first };
                 self.tallies[task.step as usize].receipt.add(receipt);
             }
             Event::GateFailed { task, gate, attempt, failure, receipt, .. } => {
@@ -593,12 +391,13 @@ impl Run {
             Event::ApprovalRequested { task } => {
                 let illegal = self.illegal(event);
                 let live = self.passed(*task).ok_or(illegal)?;
-                let TaskState::Validating { attempt, artifacts, .. } = &mut live.state else { return Err(illegal) };
-                let (attempt, artifacts) = (*attempt, std::mem::take(artifacts));
-                live.state = TaskState::Approving { attempt, artifacts, approval: Approval::Awaited };
+                let TaskState::Validating { attempt, work, .. } = &live.state else { return Err(illegal) };
+                live.state = TaskState::Approving { attempt: *attempt, work: work.clone(), approval: Approval::Awaited };
             }
             Event::ApprovalGiven { task, .. } => self.approval(event, *task, Approval::Given)?,
-            Event::ApprovalRefused { task, comment } => self.approval(event, *task, Approval::Refused { comment: comment.clone() })?,
+            Event::ApprovalRefused { task, comment } => {
+                self.approval(event, *task, Approval::Refused { found: Found::new(version, &[refusal(comment)]) })?;
+            }
             Event::PlanSubmitted { task } => {
                 let illegal = self.illegal(event);
                 let expands = self.workflow.steps.get(task.step as usize).is_some_and(|step| step.expand.is_some());
@@ -610,17 +409,15 @@ impl Run {
                     false => self.passed(*task),
                 };
                 let live = live.ok_or(illegal)?;
-                let (TaskState::Validating { attempt, artifacts, .. } | TaskState::Approving { attempt, artifacts, .. }) = &mut live.state
-                else {
+                let (TaskState::Validating { attempt, work, .. } | TaskState::Approving { attempt, work, .. }) = &live.state else {
                     return Err(illegal);
                 };
-                let (attempt, artifacts) = (*attempt, std::mem::take(artifacts));
-                live.state = TaskState::Expanding { attempt, artifacts, reading: Reading::Awaited };
+                live.state = TaskState::Expanding { attempt: *attempt, work: work.clone(), reading: Reading::Awaited };
                 self.agenda.plans.insert(*task);
             }
             Event::PlanAccepted { task, steps, files } => self.plan_accepted(event, *task, steps, files)?,
             Event::PlanRejected { task, findings } => {
-                *self.awaited_plan(event, *task)? = Reading::Rejected { findings: findings.clone() };
+                *self.awaited_plan(event, *task)? = Reading::Rejected { found: Found::new(version, findings) };
                 self.agenda.plans.remove(task);
             }
             Event::RevisionRequested { task, revision } => {
@@ -1257,108 +1054,5 @@ impl Run {
         self.agenda.closable.clear();
         self.status = status;
         Ok(())
-    }
-}
-
-impl LiveTask {
-    fn new(revision: u32, state: TaskState) -> Self {
-        let (feedback, previous) = (Vec::new(), Vec::new());
-        Self { revision, revision_base: revision, failures: 0, lost: 0, fallback: false, feedback, previous, state }
-    }
-
-    /// The last attempt of this round, as far as it matters for counting on.
-    pub(super) fn attempt(&self) -> u32 {
-        match &self.state {
-            TaskState::Running { attempt }
-            | TaskState::Faltered { attempt, .. }
-            | TaskState::Validating { attempt, .. }
-            | TaskState::Approving { attempt, .. }
-            | TaskState::Expanding { attempt, .. } => *attempt,
-            TaskState::Ready { attempt, .. } | TaskState::Retrying { attempt, .. } | TaskState::Held { attempt, .. } => attempt - 1,
-        }
-    }
-
-    /// Attempts and revisions count anew.
-    fn start_anew(&mut self) {
-        (self.failures, self.lost, self.revision_base) = (0, 0, self.revision);
-    }
-
-    /// Keeps what was rejected, and why, for the next round; `false` where nothing was.
-    fn take_back(&mut self) -> bool {
-        match &mut self.state {
-            TaskState::Validating { artifacts, gates, .. } => {
-                let mut feedback = Vec::new();
-                for (gate, state) in (0..).zip(gates) {
-                    let GateState::Answered { findings, .. } = state else { return false };
-                    feedback.extend(findings.iter().map(|finding| (Some(gate), finding.clone())));
-                }
-                self.previous = std::mem::take(artifacts);
-                self.feedback = feedback;
-                true
-            }
-            TaskState::Approving { artifacts, approval: Approval::Refused { comment }, .. } => {
-                self.feedback = vec![(None, refusal(comment))];
-                self.previous = std::mem::take(artifacts);
-                true
-            }
-            TaskState::Expanding { artifacts, reading: Reading::Rejected { findings }, .. } => {
-                self.feedback = std::mem::take(findings).into_iter().map(|finding| (None, finding)).collect();
-                self.previous = std::mem::take(artifacts);
-                true
-            }
-            TaskState::Approving { .. }
-            | TaskState::Expanding { .. }
-            | TaskState::Ready { .. }
-            | TaskState::Running { .. }
-            | TaskState::Faltered { .. }
-            | TaskState::Retrying { .. }
-            | TaskState::Held { .. } => false,
-        }
-    }
-
-    /// Whether it can be given up for a reason, as it stands.
-    fn is_exhausted(&self, reason: &TaskReason) -> bool {
-        match (&self.state, reason) {
-            (TaskState::Faltered { .. }, TaskReason::Failed { .. })
-            | (
-                TaskState::Validating { .. },
-                TaskReason::GateFailed { .. } | TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. } | TaskReason::Lost { .. },
-            )
-            | (TaskState::Approving { approval: Approval::Refused { .. }, .. }, TaskReason::Rejected { .. })
-            | (
-                TaskState::Expanding { reading: Reading::Rejected { .. }, .. },
-                TaskReason::Rejected { .. } | TaskReason::RejectedAgain { .. },
-            )
-            | (TaskState::Ready { again: Again::Lost, .. }, TaskReason::Lost { .. }) => true,
-            (
-                TaskState::Faltered { .. }
-                | TaskState::Validating { .. }
-                | TaskState::Approving { .. }
-                | TaskState::Expanding { .. }
-                | TaskState::Ready { .. }
-                | TaskState::Running { .. }
-                | TaskState::Retrying { .. }
-                | TaskState::Held { .. },
-                TaskReason::Failed { .. }
-                | TaskReason::GateFailed { .. }
-                | TaskReason::Rejected { .. }
-                | TaskReason::RejectedAgain { .. }
-                | TaskReason::Lost { .. },
-            ) => false,
-        }
-    }
-}
-
-/// What a person said, as a worker is told it.
-#[must_use]
-pub fn refusal(comment: &str) -> Finding {
-    Finding {
-        rule: "approval".to_owned(),
-        severity: crate::model::Severity::High,
-        message: if comment.is_empty() { "refused, and not said why".to_owned() } else { comment.to_owned() },
-        location: None,
-        suggestion: None,
-        help_url: None,
-        fix: None,
     }
 }

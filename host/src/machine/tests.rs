@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    ArtifactRef, Decision, Digest, Expansion, Failure, FailureKind, Finding, GateUse, Log, Receipt, RetryPolicy, Severity, Step, Verdict,
-    Workflow,
+    Artifact, ArtifactRef, Decision, Digest, Expansion, Failure, FailureKind, Finding, GateUse, Log, Receipt, RetryPolicy, Severity, Step,
+    Verdict, Workflow,
 };
 
 fn gate(fail_on: Option<Severity>, attempts: u32) -> GateUse {
@@ -160,7 +160,7 @@ fn a_rejection_goes_back_with_all_findings_and_the_same_findings_twice_end_it() 
     let events = told.gate_ends(0, 1, Ok(verdict(Decision::Fail, &["wrong"])));
     assert_eq!(events[1].name(), "revision_requested");
     let live = told.run.live(TaskKey { step: 0, index: 0 }).expect("alive");
-    assert_eq!((live.revision, live.feedback.len()), (1, 2));
+    assert_eq!((live.revision, live.feedback.as_ref().map(|feedback| feedback.versions.len())), (1, Some(2)));
     told.start_all();
     told.worker_ends(0, 1, Ok(()));
     told.start_all();
@@ -185,6 +185,36 @@ fn a_reason_has_the_first_findings_and_says_how_many_more_there_are() {
         };
         assert_eq!((findings.len(), *more), (kept, (count - kept) as u64), "{count} of {bytes} bytes");
     }
+}
+
+#[test]
+fn a_task_that_waits_takes_no_more_memory_for_what_was_made_and_found() {
+    let mut told = Told::new(vec![Step { approval: true, ..step(0, vec![], 2, 5, 1) }]);
+    told.start_all();
+    told.start_all();
+    let task = TaskKey { step: 0, index: 0 };
+    // All of a task that is alive, as text.
+    let size = |told: &Told| format!("{:?}", told.run.live(task).expect("alive")).len();
+    let small = size(&told) + 2000;
+    let much: Vec<String> = (0..4000).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
+    let much: Vec<&str> = much.iter().map(String::as_str).collect();
+    let artifact =
+        |name: &&str| ArtifactRef::inline(Artifact { name: (*name).into(), media_type: String::new(), content: "x".repeat(1000).into() });
+    let made: Vec<ArtifactRef> = much.iter().map(artifact).collect();
+    for (attempt, decision) in [Decision::Fail, Decision::Pass].into_iter().enumerate() {
+        let (receipt, log) = (Receipt::default(), Log::default());
+        told.tell(Input::WorkerEnded { task, attempt: 1, result: Ok(made.clone()), receipt, log, chance: 0.5 });
+        told.start_all();
+        assert!(size(&told) < small, "judged: {}", size(&told));
+        told.gate_ends(0, 1, Ok(verdict(decision, &much)));
+        assert!(size(&told) < small + (64 << 10), "judged by one of two: {}", size(&told));
+        told.gate_ends(1, 1, Ok(verdict(Decision::Pass, &much[attempt..])));
+        assert!(size(&told) < small, "after {decision:?}: {}", size(&told));
+        told.start_all();
+    }
+    assert_eq!(told.run.live(task).expect("alive").state.as_str(), "APPROVING");
+    told.tell(Input::Approve { step: 0, index: None, approved: false, comment: "no".into() });
+    assert!(size(&told) < small, "refused: {}", size(&told));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::slots::Lane;
 use super::{Notice, journal};
 use crate::clock::Stopwatch;
 use crate::journal::{Executing, Store};
-use crate::machine::{Effect, Input, Provider, Run, TaskKey, TaskState};
-use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Finding, Log, Receipt, RunId, Step, Subject, Task, Verdict};
+use crate::machine::{Effect, Feedback, Input, Provider, Run, TaskKey, TaskState, Work};
+use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Log, Receipt, RunId, Step, Subject, Task, Verdict};
 
 /// What all calls for one step share.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ pub(super) struct Order {
     part: Option<(Arc<Part>, bool)>,
     task: TaskKey,
     revision: u32,
-    feedback: Vec<Finding>,
-    previous: Vec<ArtifactRef>,
+    feedback: Option<Feedback>,
+    previous: Option<Work>,
     call: Call,
 }
 
 enum Call {
     Worker { attempt: u32 },
-    Gate { gate: u32, attempt: u32, artifacts: Vec<ArtifactRef>, receipt: Receipt },
+    Gate { gate: u32, attempt: u32, work: Work, receipt: Receipt },
 }
 
 /// What orders are carried out with.
@@ -99,9 +99,7 @@ impl Order {
         let (task, call) = match effect {
             Effect::RunWorker { task, attempt, .. } => (task, Call::Worker { attempt }),
             Effect::RunGate { task, gate, attempt } => match &run.live(task)?.state {
-                TaskState::Validating { artifacts, receipt, .. } => {
-                    (task, Call::Gate { gate, attempt, artifacts: artifacts.clone(), receipt: *receipt })
-                }
+                TaskState::Validating { work, receipt, .. } => (task, Call::Gate { gate, attempt, work: work.clone(), receipt: *receipt }),
                 _ => return None,
             },
             Effect::ResolveInputs { .. } | Effect::ReadPlan { .. } | Effect::Settle => return None,
@@ -115,7 +113,7 @@ impl Order {
             context,
             task,
             revision: live.revision,
-            feedback: live.feedback.iter().map(|(_, finding)| finding.clone()).collect(),
+            feedback: live.feedback.clone(),
             previous: live.previous.clone(),
             call,
         })
@@ -162,9 +160,9 @@ impl Order {
                 let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
                 Input::WorkerEnded { task, attempt, result, receipt, log, chance }
             }
-            Call::Gate { gate, attempt, artifacts, receipt } => {
+            Call::Gate { gate, attempt, work, receipt } => {
                 let (gate, attempt) = (*gate, *attempt);
-                let ended = AssertUnwindSafe(self.call_gate(gate, part, artifacts, receipt, means)).catch_unwind().await;
+                let ended = AssertUnwindSafe(self.call_gate(gate, part, work, receipt, means)).catch_unwind().await;
                 let Attempt { result, receipt, log } = ended.unwrap_or_else(|_| failed(panicked()));
                 Input::GateEnded { task, gate, attempt, result, receipt, log, chance }
             }
@@ -191,16 +189,9 @@ impl Order {
         Attempt { result, receipt, log }
     }
 
-    async fn call_gate(
-        &self,
-        gate: u32,
-        part: Option<Arc<Part>>,
-        artifacts: &[ArtifactRef],
-        receipt: &Receipt,
-        means: &Means,
-    ) -> Attempt<Verdict> {
+    async fn call_gate(&self, gate: u32, part: Option<Arc<Part>>, work: &Work, receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
         let uses = &self.context.of().gates[gate as usize];
-        let (files, task) = match (means.store.artifacts(artifacts.to_vec()).await, self.task(1, part, &*means.store).await) {
+        let (files, task) = match (self.artifacts(&*means.store, work).await, self.task(1, part, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
@@ -222,6 +213,14 @@ impl Order {
             Some(part) => vec![self.context.inputs.one(store, self.task.index, &part).await?],
             None => self.context.inputs.all(store).await?,
         };
+        let mut feedback = Vec::new();
+        for version in self.feedback.iter().flat_map(|feedback| &feedback.versions) {
+            feedback.append(&mut store.found(&self.run, *version).await?);
+        }
+        let previous = match &self.previous {
+            Some(previous) => self.artifacts(store, previous).await?,
+            None => Vec::new(),
+        };
         let run = self.run.to_string();
         Ok(Task {
             id: format!("{run}/{}/{}", step.id, self.task.index),
@@ -232,9 +231,13 @@ impl Order {
             params: Arc::clone(&self.context.params),
             inputs: store.artifacts(inputs).await?,
             criteria: self.context.criteria.clone(),
-            feedback: self.feedback.clone(),
-            previous: store.artifacts(self.previous.clone()).await?,
+            feedback,
+            previous,
         })
+    }
+
+    async fn artifacts(&self, store: &dyn Store, work: &Work) -> Result<Vec<Artifact>, journal::Error> {
+        store.artifacts(store.work(&self.run, work).await?).await
     }
 
     fn tell_log(&self, notices: &broadcast::Sender<Notice>, gate: Option<u32>, log: &Log) {

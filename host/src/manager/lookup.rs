@@ -5,14 +5,14 @@ use std::fmt;
 use super::inputs::{Resolving, keep_list};
 use crate::config::plan::{self, PLAN_BYTES_MAX};
 use crate::journal::{self, Store};
-use crate::machine::{Effect, Input, Planned, Run, TaskKey, TaskState};
+use crate::machine::{Effect, Input, Planned, Run, TaskKey, TaskState, Work};
 use crate::model::workflow::PLAN_NAME;
 use crate::model::{ArtifactRef, Finding, Location, RunId, Severity, Step};
 
 /// Something to be read, of which the run is told when that is done.
 pub(super) enum Lookup {
     Inputs { step: u32, resolving: Resolving },
-    Plan { task: TaskKey, parent: Box<Step>, artifacts: Vec<ArtifactRef> },
+    Plan { id: RunId, task: TaskKey, parent: Box<Step>, work: Work },
 }
 
 impl Lookup {
@@ -21,9 +21,9 @@ impl Lookup {
         match effect {
             Effect::ResolveInputs { step } => Some(Self::Inputs { step, resolving: Resolving::new(id, run, step) }),
             Effect::ReadPlan { task } => {
-                let TaskState::Expanding { artifacts, .. } = &run.live(task)?.state else { return None };
+                let TaskState::Expanding { work, .. } = &run.live(task)?.state else { return None };
                 let parent = Box::new(run.workflow.steps[task.step as usize].clone());
-                Some(Self::Plan { task, parent, artifacts: artifacts.clone() })
+                Some(Self::Plan { id, task, parent, work: work.clone() })
             }
             Effect::RunWorker { .. } | Effect::RunGate { .. } | Effect::Settle => None,
         }
@@ -49,9 +49,9 @@ impl Lookup {
                     },
                 })
             }
-            Self::Plan { task, parent, artifacts } => {
+            Self::Plan { id, task, parent, work } => {
                 let prefix = if parent.foreach { format!("{}.{}", parent.id, task.index) } else { parent.id.clone() };
-                Ok(Input::PlanRead { task, result: read_plan(store, &parent, &prefix, artifacts).await? })
+                Ok(Input::PlanRead { task, result: read_plan(store, &parent, &prefix, store.work(&id, &work).await?).await? })
             }
         }
     }

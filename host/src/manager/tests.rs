@@ -104,11 +104,18 @@ async fn manage(script: Script, concurrency: usize) -> (Handle, Running, Arc<Scr
 
 #[tokio::test]
 async fn rejected_work_goes_back_with_findings_and_its_former_artifacts() {
-    let script = Script {
-        worker: Mutex::new(VecDeque::from([Ok("first"), Err(FailureKind::Transient), Ok("second")])),
-        gate: Mutex::new(VecDeque::from([Ok(Decision::Fail), Ok(Decision::Pass)])),
-        ..Script::default()
-    };
+    // What is small is at hand; what is not is read from its record.
+    for text in ["first", "first ".repeat(1000).leak()] {
+        let script = Script {
+            worker: Mutex::new(VecDeque::from([Ok(text), Err(FailureKind::Transient), Ok("second")])),
+            gate: Mutex::new(VecDeque::from([Ok(Decision::Fail), Ok(Decision::Pass)])),
+            ..Script::default()
+        };
+        goes_back(text, script).await;
+    }
+}
+
+async fn goes_back(text: &str, script: Script) {
     let (handle, running, script) = manage(script, 4).await;
     let (workflow, files) = workflow(vec![step("one", &[], 1), step("two", &["one"], 0)]);
     let run = handle.submit(workflow, files, None).await.expect("accepted");
@@ -116,7 +123,8 @@ async fn rejected_work_goes_back_with_findings_and_its_former_artifacts() {
     let tasks = script.tasks.lock().expect("no panic").clone();
     let seen: Vec<_> = tasks.iter().map(|task| (task.step.as_str(), task.revision, task.attempt)).collect();
     assert_eq!(seen, [("one", 0, 1), ("one", 1, 1), ("one", 1, 2), ("two", 0, 1)]);
-    assert_eq!((tasks[2].feedback[0].message.as_str(), &tasks[2].previous[0].content[..]), ("first", &b"first"[..]));
+    assert_eq!((tasks[2].feedback.len(), tasks[2].previous.len()), (1, 1));
+    assert_eq!((tasks[2].feedback[0].message.as_str(), &tasks[2].previous[0].content[..]), (text, text.as_bytes()));
     assert_eq!(tasks[2].id, tasks[0].id, "the key for effects stays the same");
     assert_eq!(tasks[3].inputs[0].name, "one/0/a");
     assert_eq!(&tasks[3].inputs[0].content[..], b"second");
