@@ -438,6 +438,19 @@ fn no_line_of_what_is_shown_is_a_guests_own() {
     assert!(told >= 3, "it is told, too: {told}");
 }
 
+/// What was to be written and is not must not pass for all there is.
+#[test]
+fn output_that_is_cut_is_told_once_and_is_no_success() {
+    let place = place();
+    for arguments in [&["plugins", "list"][..], &["plugins", "list", "--json"], &["completions", "bash"], &["config", "show"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("opens");
+        let output = sandhog(place.path()).args(arguments).stdout(full).output().expect("runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {told}");
+        assert_eq!(told.matches("standard output").count(), 1, "{arguments:?}: {told}");
+    }
+}
+
 #[test]
 fn more_inputs_than_one_task_may_have_end_the_run_before_they_are_listed() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -733,6 +733,27 @@ fn planned_steps_have_logs_and_dead_letters() {
     place.is_intact();
 }
 
+/// A run that was cancelled keeps its dead letters, and holds up nobody else's.
+#[test]
+fn letters_of_a_run_that_is_over_do_not_keep_others_from_being_requeued() {
+    let place = Place::new();
+    let dead = "[[step]]\nid = \"dead\"\nworker = \"spin\"\non_exhausted = \"dead_letter\"\nlimits = { fuel = \"1M\" }\n";
+    let waits = "[[step]]\nid = \"waits\"\nworker = \"echo\"\napproval = true\n";
+    place.write("w.toml", &format!("name = \"w\"\n{dead}"));
+    place.write("waits.toml", &format!("name = \"waits\"\n{dead}{waits}"));
+    place.run(&["run", "w.toml"], 1);
+    place.run(&["run", "waits.toml", "--detach"], 0);
+    while place.json(&["runs", "list", "--json"])["runs"][0]["approving"] != 1 {}
+    place.run(&["runs", "cancel", "latest"], 0);
+    while place.json(&["runs", "list", "--json"])["runs"][0]["status"] != "cancelled" {}
+    let letters = place.json(&["dead-letters", "list", "--json"])["dead_letters"].as_array().expect("a list").clone();
+    let [other, cancelled] = [0, 1].map(|at| letters[at]["letter"].as_str().expect("a name").to_owned());
+    let output = place.command(&["dead-letters", "requeue", "--all"]).output().expect("runs");
+    let (told, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && error.contains("cancelled"), "{output:?}");
+    assert!(told.contains(&other) && !told.contains(&cancelled), "{output:?}");
+}
+
 /// Read models can be damaged, deleted and made anew; what records name and is gone is found.
 #[test]
 fn what_is_folded_from_the_records_is_compared_and_can_be_made_anew() {

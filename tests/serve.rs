@@ -1108,3 +1108,44 @@ fn what_holds_is_shown_with_where_it_came_from() {
     let (code, _, said) = third.run(&["serve", "--check", "--listen", "127.0.0.1:0", "--plugins", "nowhere"]);
     assert!(code == 2 && said.contains("cannot be listed"), "{said}");
 }
+
+/// Connections that have become WebSockets are connections still: they take the places that one door has, and no more.
+#[test]
+fn open_websockets_are_counted_as_connections() {
+    let place = Place::new();
+    let serve = "ulimit -n 2048; exec \"$@\"";
+    let listen = place.command(&["serve", "--listen", "127.0.0.1:0", "--rate", "0", "--log-format", "json"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", serve, "sh"]).arg(listen.get_program()).args(listen.get_args()).current_dir(place.path()).stdin(Stdio::null());
+    let server = Server::listening(command.env("SANDHOG_GATES", ""));
+    let request = "GET /v1/live HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let mut open: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(request.as_bytes()).expect("sent");
+            stream
+        })
+        .collect();
+    // By the other door, of this machine's user, which has places of its own.
+    let following = || {
+        let mut door = std::os::unix::net::UnixStream::connect(place.path().join(".sandhog/socket")).expect("connects");
+        door.write_all(b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        door.read_to_string(&mut answer).expect("reads");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+        serde_json::from_str::<Value>(body).unwrap_or_else(|error| panic!("{error}: {body}"))["subscribers"].as_u64().expect("a count")
+    };
+    while following() < 256 {}
+    // Long enough for all others, if they were let in.
+    std::fs::write(place.path().join("w.toml"), wide(200)["workflow"].as_str().expect("text")).expect("written");
+    std::fs::write(place.path().join("a"), "a").expect("written");
+    place.run(&["run", "w.toml"]);
+    assert_eq!(following(), 256, "an eighth of the files that the process may open");
+    // Whoever goes makes place.
+    open.drain(..256).for_each(drop);
+    let mut last = open.pop().expect("one");
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).expect("is answered");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+}

@@ -5,10 +5,12 @@
 //! of cores, so that two machines judge alike.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::model::limits::show_bytes;
 use crate::model::snapshot::{Look, Looks};
 use crate::model::text::{counted, sanitize};
 use crate::model::{
@@ -60,6 +62,23 @@ pub enum Scope {
     File,
     /// By the gate itself, which names the units of each file.
     Unit,
+}
+
+/// How much the parts of one subject may find and write together, in bytes: they are put together in memory. An attempt has limits of its own,
+/// and parts may be as many as there are files and units.
+pub const ANSWERS_BYTES_MAX: u64 = 64 << 20;
+
+/// What a unit takes in memory beside its name, in bytes.
+const UNIT_BYTES: u64 = 256;
+
+/// Why a gate has no answer that found or wrote too much.
+#[must_use]
+pub fn too_much(bytes: u64) -> Failure {
+    let (bytes, most) = (show_bytes(bytes), show_bytes(ANSWERS_BYTES_MAX));
+    Failure::new(
+        FailureKind::OutputLimit,
+        format!("{bytes} were found and written over all files and units, and {most} is the most of one gate"),
+    )
 }
 
 /// A subject, judged in all its parts.
@@ -172,14 +191,21 @@ impl Judge {
                     let units = self.units(&gate, &subject, &call).await;
                     (file, subject, units)
                 });
-                let asked: Vec<_> = asked.buffered(self.parts_at_once).collect().await;
-                let mut parts = Vec::new();
-                for (file, subject, Attempt { result, receipt, log }) in asked {
+                let mut asked = std::pin::pin!(asked.buffered(self.parts_at_once));
+                let (mut parts, mut bytes) = (Vec::new(), 0_u64);
+                while let Some((file, subject, Attempt { result, receipt, log })) = asked.next().await {
+                    // What is not judged any more is told of, and not remembered.
+                    let result = result.and_then(|units| {
+                        bytes += units.iter().map(|unit| UNIT_BYTES + unit.len() as u64).sum::<u64>();
+                        if bytes <= ANSWERS_BYTES_MAX { Ok(units) } else { Err(too_much(bytes)) }
+                    });
+                    bytes += log.cost_bytes();
                     match result {
                         Ok(units) => {
                             parts.extend(units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })))
                         }
                         Err(failure) => {
+                            let log = if bytes <= ANSWERS_BYTES_MAX { log } else { Log::default() };
                             let attempt = Attempt { result: Err(failure), receipt, log };
                             failed.push(Part { name: file.clone(), file, attempt, kept: false });
                         }
@@ -192,8 +218,19 @@ impl Judge {
             }
         };
         told(Told::Parts(parts.len()));
+        let bytes = AtomicU64::new(0);
         let judged = futures_util::stream::iter(parts).map(|(name, subject)| async {
-            let part = self.part(&gate, name, subject, call.clone()).await;
+            let so_far = bytes.load(Ordering::Relaxed);
+            let mut part = match so_far > ANSWERS_BYTES_MAX {
+                true => Part { name, file: file_of(&subject), attempt: no_answer(too_much(so_far)), kept: false },
+                false => self.part(&gate, name, subject, call.clone()).await,
+            };
+            let answer = part.attempt.result.as_ref().map_or(0, Verdict::cost_bytes) + part.attempt.log.cost_bytes();
+            let so_far = bytes.fetch_add(answer, Ordering::Relaxed) + answer;
+            // A single answer has the limits of an attempt.
+            if so_far > ANSWERS_BYTES_MAX && scope != Scope::Tree {
+                part.attempt = Attempt { receipt: part.attempt.receipt, ..no_answer(too_much(so_far)) };
+            }
             told(Told::Done);
             part
         });

@@ -276,7 +276,7 @@ impl Hub {
     /// metrics, too.
     pub fn start(
         store: Arc<dyn Store>,
-        notices: broadcast::Receiver<Notice>,
+        notices: impl FnOnce() -> broadcast::Receiver<Notice> + Send + 'static,
         metrics: Metrics,
         at_once: bool,
         stop: CancellationToken,
@@ -300,11 +300,12 @@ impl Hub {
         (hub, task)
     }
 
-    async fn run(self, mut notices: broadcast::Receiver<Notice>, stop: CancellationToken) {
+    async fn run(self, notices: impl FnOnce() -> broadcast::Receiver<Notice> + Send, stop: CancellationToken) {
         tokio::select! {
             () = self.shared.wanted.notified() => {}
             () = stop.cancelled() => return,
         }
+        let mut notices = notices(); // not before: what nobody takes would be kept
         let mut grown = self.shared.store.head();
         let begin = *grown.borrow();
         self.at_hand().behind = begin;
@@ -402,7 +403,8 @@ impl Hub {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn page(&self, after: u64) -> Result<Page, journal::Error> {
-        if after >= *self.shared.head.borrow() {
+        let head = *self.shared.head.borrow();
+        if after >= head {
             return Ok(Page { chunks: Vec::new(), up_to: after });
         }
         if let Some(page) = self.page_at_hand(after) {
@@ -410,7 +412,8 @@ impl Hub {
         }
         let records = self.shared.store.after(after, CATCH_UP).await?;
         let chunks = self.chunks(records, 1).await?;
-        let up_to = chunks.last().and_then(|chunk| chunk.items.last()).map_or(after, |item| item.seq);
+        // Where there are none, all up to there were pruned.
+        let up_to = chunks.last().and_then(|chunk| chunk.items.last()).map_or(head, |item| item.seq);
         Ok(Page { chunks: chunks.into_iter().map(|chunk| (chunk, 0)).collect(), up_to })
     }
 
@@ -566,5 +569,30 @@ impl Hub {
         let text = told.to_string();
         let rest = text.strip_prefix('{').unwrap_or(&text).to_owned();
         let _ = self.shared.volatile.send(Arc::new(Item { about, seq: 0, kind, rest })); // nobody may be there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+    use crate::journal::{Append, Sqlite};
+    use crate::model::Workflow;
+
+    /// Numbers of records that were pruned are never given again: behind them is nothing to look for again and again.
+    #[tokio::test]
+    async fn who_is_behind_what_was_pruned_has_everything() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Sqlite::open(folder.path()).expect("opens"));
+        let (run, at) = (RunId(uuid::Uuid::now_v7()), SystemClock.now());
+        let workflow = Workflow { name: "w".into(), priority: 5, concurrency: None, steps: vec![] };
+        let events = vec![Event::RunStarted { workflow, files: vec![], idempotency_key: None }, Event::RunCompleted { degraded: vec![] }];
+        let appended = store.append(vec![Append { run, at, expected_version: 0, events }]).await;
+        assert!(appended.iter().all(Result::is_ok), "{appended:?}");
+        assert_eq!(store.prune(vec![run], at).await.expect("prunes").records, 2);
+        let (hub, task) = Hub::start(store, || broadcast::channel(1).1, Metrics::default(), true, CancellationToken::new());
+        let page = hub.page(0).await.expect("reads");
+        assert_eq!((page.up_to, page.items().count()), (2, 0));
+        task.abort();
     }
 }

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -157,7 +157,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_STALL));
         let router = router.clone();
+        let held = Held(Arc::new((place, peer_place)));
+        let of_requests = held.clone();
         let routes = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(of_requests.clone());
             if let Some(peer) = peer {
                 request.extensions_mut().insert(ConnectInfo(peer));
             }
@@ -179,12 +182,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended");
             }
-            drop((place, peer_place));
+            drop(held);
         });
     }
     open.close();
     let _ = tokio::time::timeout(CLOSING, open.wait()).await;
 }
+
+/// The places that a connection takes: whatever goes on with it, as a WebSocket does, holds them as long.
+#[derive(Clone)]
+pub struct Held(#[expect(dead_code, reason = "held, and let go of")] Arc<(OwnedSemaphorePermit, Entered)>);
 
 /// How many connections each address has.
 struct Peers {

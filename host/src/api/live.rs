@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
 use super::hub::{Filter, Hub, Item, Lag, Subscriber, Topic};
+use super::listener::Held;
 use super::problem::{Code, Problem};
 use super::routes::Query;
 use super::service::Service;
@@ -187,6 +189,7 @@ fn gap(names: &[&str], seq: u64, records: Option<(u64, u64)>, missed: Option<u64
 #[utoipa::path(get, path = "/v1/live", tag = "live", responses((status = 101, description = "A WebSocket")))]
 pub async fn socket(
     State(service): State<Service>,
+    Extension(held): Extension<Held>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -199,6 +202,7 @@ pub async fn socket(
         if let Err(error) = follow(&service, socket).await {
             tracing::debug!(%error, "a follower went away");
         }
+        drop(held);
     }))
 }
 

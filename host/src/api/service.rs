@@ -13,6 +13,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,8 @@ use super::metrics::{Metrics, Moment, process};
 use super::problem::{Code, Problem};
 use super::shapes::{
     Accepted, ArtifactView, Artifacts, AttemptView, BadView, BreakerView, Breakers, Command, Events, Head, InputFile, JournalUsage,
-    LetterCommand, LetterView, LetterWord, Letters, LettersDone, LettersQuery, LogView, PluginView, Plugins, Runs, RunsQuery, Sample,
-    Stats, Status, Submission, TaskName, TaskView, Verified, WorkflowView, Workflows,
+    LetterCommand, LetterView, LetterWord, Letters, LettersDone, LettersQuery, LettersRefused, LogView, PluginView, Plugins, Runs,
+    RunsQuery, Sample, Stats, Status, Submission, TaskName, TaskView, Verified, WorkflowView, Workflows,
 };
 use super::whereabouts::Whereabouts;
 use crate::client::Client;
@@ -127,6 +128,8 @@ struct Inner {
     followers: Arc<AtomicUsize>,
     samples: Mutex<VecDeque<Sample>>,
     growth: AtomicI64,
+    /// Taken by who reads the whole journal.
+    journal_reads: Semaphore,
     stop: CancellationToken,
 }
 
@@ -170,8 +173,8 @@ impl Service {
     pub fn start(parts: Parts, offer: Offer) -> (Self, Beside) {
         let stop = CancellationToken::new();
         let metrics = Metrics::default();
-        let store = Arc::clone(parts.handle.store());
-        let (hub, reading) = Hub::start(store, parts.handle.notices(), metrics.clone(), offer.watched, stop.clone());
+        let (store, handle) = (Arc::clone(parts.handle.store()), parts.handle.clone());
+        let (hub, reading) = Hub::start(store, move || handle.notices(), metrics.clone(), offer.watched, stop.clone());
         let inner = Inner {
             parts,
             offer,
@@ -182,6 +185,7 @@ impl Service {
             followers: Arc::default(),
             samples: Mutex::default(),
             growth: AtomicI64::new(0),
+            journal_reads: Semaphore::new(1),
             stop,
         };
         let service = Self { inner: Arc::new(inner) };
@@ -678,14 +682,27 @@ impl Service {
         for (_, run, task) in &chosen {
             by_run.entry(*run).or_default().push(*task);
         }
+        // What one run refuses is nothing to the others.
+        let (mut refused, mut first) = (BTreeMap::new(), None);
         for (run, tasks) in by_run {
             let input = match word {
                 LetterWord::Requeue => Input::Requeue { tasks },
                 LetterWord::Discard => Input::Discard { tasks },
             };
-            self.handle().command(run, input).await?;
+            match self.handle().command(run, input).await {
+                Ok(()) => {}
+                Err(error @ crate::manager::Error::Rejected(_)) => {
+                    refused.insert(run, error.to_string());
+                    first = first.or(Some(error));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(LettersDone { letters: chosen.into_iter().map(|(name, _, _)| name).collect() })
+        let letters: Vec<String> = chosen.into_iter().filter(|(_, run, _)| !refused.contains_key(run)).map(|(name, _, _)| name).collect();
+        match first {
+            Some(error) if letters.is_empty() => Err(error.into()),
+            _ => Ok(LettersDone { letters, refused: refused.into_iter().map(|(run, why)| LettersRefused { run, why }).collect() }),
+        }
     }
 
     /// What the plugin folders hold.
@@ -808,6 +825,8 @@ impl Service {
         let Some(file) = self.inner.parts.journal.clone() else {
             return Err(Problem::new(Code::NotFound, "the journal of this host is no file"));
         };
+        // Each reads the whole journal: one after another.
+        let _place = self.inner.journal_reads.acquire().await;
         let read = tokio::task::spawn_blocking(move || read(&file)).await;
         Ok(read.unwrap_or_else(|_| Err(crate::journal::Error::Medium("a panic while it was read".to_owned())))?)
     }

@@ -267,6 +267,19 @@ pub struct LetterCommand {
 pub struct LettersDone {
     /// Their names.
     pub letters: Vec<String>,
+    /// The runs that refused, of which nothing was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<LettersRefused>,
+}
+
+/// A run that refused what was wanted of its dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LettersRefused {
+    /// The run.
+    #[schema(value_type = String, format = "uuid")]
+    pub run: RunId,
+    /// Why.
+    pub why: String,
 }
 
 /// A workflow that the server offers.

@@ -51,9 +51,14 @@ pub async fn export(store: Arc<dyn Store>, stop: CancellationToken) {
         };
         for record in &records {
             seq = record.seq;
-            if record.event.ends_the_run()
-                && let Err(error) = send(&exporter, &*store, record.run).await
-            {
+            if !record.event.ends_the_run() {
+                continue;
+            }
+            let sent = tokio::select! {
+                sent = send(&exporter, &*store, record.run) => sent,
+                () = stop.cancelled() => return, // a collector that does not answer holds nobody up
+            };
+            if let Err(error) = sent {
                 tracing::warn!(%error, run = %record.run, "the trace of a run was not sent");
             }
         }

@@ -91,6 +91,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         let real = path.canonicalize().map_err(|error| not(path, error.to_string()))?;
         let inside = real.strip_prefix(&root).map_err(|_| not(path, format!("it is not inside {}", root.display())))?;
         asked.insert(inside.to_owned());
+        asked.insert(sanitize(&inside.to_string_lossy(), 400).into()); // as one that no gate can be shown is named
     }
     let found = Mutex::new(Found::default());
     let walker = WalkBuilder::new(&root)
@@ -244,6 +245,8 @@ mod tests {
         assert!(part.snapshot.node("linked/passwd").is_none(), "git tracks it by a name that leads out of the tree");
         assert_eq!(part.files.len(), 1);
         assert!(part.unjudged.is_empty(), "what was not asked for need not be judged");
+        let named = read(folder.path(), Some(&[folder.path().join("line\nbreak.py")]), &GlobSet::empty(), &[]).expect("reads");
+        assert_eq!((named.files.len(), named.unjudged.len()), (0, 1), "it was asked for, and cannot be judged");
         assert!(read(folder.path(), Some(&[PathBuf::from("/etc")]), &GlobSet::empty(), &[]).is_err(), "outside");
     }
 }

@@ -188,10 +188,9 @@ impl Common {
         let runtime = Runtime::new(RuntimeSettings {
             threads: self.threads.map_or(defaults.threads, |threads| threads as usize),
             in_flight: slots.or(settings.in_flight).unwrap_or(defaults.in_flight),
-            memory_total_bytes: settings
-                .memory_total
-                .unwrap_or(defaults.memory_total_bytes)
-                .max(settings.limits_ceiling.memory.saturating_add(settings.limits_ceiling.scratch)),
+            memory_total_bytes: settings.memory_total.unwrap_or_else(|| {
+                defaults.memory_total_bytes.max(settings.limits_ceiling.memory.saturating_add(settings.limits_ceiling.scratch))
+            }),
             memory_max_bytes: settings.limits_ceiling.memory,
             allocator: Allocator::Auto,
             isolate,

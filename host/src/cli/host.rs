@@ -266,13 +266,26 @@ pub fn journal_file(common: &Common) -> Result<Arc<Sqlite>, Error> {
     }
 }
 
-/// Has a run told something: by the process that holds the directory, or by this one where none does.
-pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<bool, Error> {
+/// What came of telling runs something.
+pub struct Told {
+    /// Whether somebody holds the directory, and goes on with them.
+    pub held: bool,
+    /// Those that refused, and why: that is nothing to the others.
+    pub refused: Vec<(RunId, Error)>,
+}
+
+/// Has runs told something: by the process that holds the directory, or by this one where none does.
+pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result<Told, Error> {
+    let mut refused = Vec::new();
     if let Some(client) = common.remote()? {
         for (run, command) in commands {
-            client.command(run, &command).await?;
+            match client.command(run, &command).await {
+                Ok(()) => {}
+                Err(error @ client::Error::Refused(_)) => refused.push((run, error.into())),
+                Err(error) => return Err(error.into()),
+            }
         }
-        return Ok(true);
+        return Ok(Told { held: true, refused });
     }
     let folder = common.state_folder()?;
     let watch = crate::clock::Stopwatch::start();
@@ -283,9 +296,13 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
             Opened::Theirs(client) => client,
         };
         loop {
-            let Some((run, command)) = commands.front() else { return Ok(true) };
+            let Some((run, command)) = commands.front() else { return Ok(Told { held: true, refused }) };
             match client.command(*run, command).await {
                 Ok(()) => drop(commands.pop_front()),
+                Err(error @ client::Error::Refused(_)) => {
+                    refused.push((*run, error.into()));
+                    commands.pop_front();
+                }
                 // It was ending, and was not asked: perhaps the next one can be, or nobody holds it now.
                 Err(client::Error::Nobody { .. }) if watch.elapsed() < SETTLING => break,
                 Err(error) => return Err(error.into()),
@@ -295,12 +312,15 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
     let options = Options { drives: false, ..Options::in_folder(1, &folder)? };
     let (handle, running) = manager::start(store, Arc::new(Nobody), Arc::new(SystemClock), options).await?;
     for (run, command) in commands {
-        if let Some(input) = as_input(&handle, run, command).await? {
-            handle.command(run, input).await?;
+        let Some(input) = as_input(&handle, run, command).await? else { continue };
+        match handle.command(run, input).await {
+            Ok(()) => {}
+            Err(error @ manager::Error::Rejected(_)) => refused.push((run, error.into())),
+            Err(error) => return Err(error.into()),
         }
     }
     running.shutdown().await?;
-    Ok(false)
+    Ok(Told { held: false, refused })
 }
 
 /// What a run is told, from what a person wants.

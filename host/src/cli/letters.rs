@@ -223,16 +223,26 @@ async fn deal(common: &Common, choice: Choice, done: &str, command: impl Fn(Vec<
         return Ok(Exit::Passed);
     }
     let runs: Vec<RunId> = by_run.keys().copied().collect();
+    let of_several = runs.len() > 1;
     let commands = by_run.into_iter().map(|(run, tasks)| (run, command(tasks))).collect();
-    let held = host::command(common, commands).await?;
-    for letter in &letters {
+    let host::Told { held, mut refused } = host::command(common, commands).await?;
+    let was_refused: Vec<RunId> = refused.iter().map(|(run, _)| *run).collect();
+    for letter in letters.iter().filter(|letter| !was_refused.contains(&letter.run)) {
         outln!("{}: {done}", name(letter));
     }
     let store = host::journal(common)?;
-    for run in runs {
+    for run in runs.into_iter().filter(|run| !was_refused.contains(run)) {
         if !held && store.run(&run).await?.is_some_and(|row| row.ended_at.is_none()) {
             errln!("nobody runs it: `sandhog runs resume {run}` goes on with it");
         }
     }
-    Ok(Exit::Passed)
+    if of_several {
+        for (run, error) in &refused {
+            errln!("{run}: {}", sanitize(&error.text(), 1000));
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(Exit::Passed),
+        false => Err(refused.swap_remove(0).1),
+    }
 }

@@ -64,6 +64,7 @@ mod trust;
 mod workflow;
 
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -269,6 +270,7 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     match result {
+        Ok(_) if CUT.load(Ordering::Relaxed) => Exit::Engine.into(),
         Ok(exit) => exit.into(),
         Err(error) => {
             error.print(json, colour(&std::io::stderr()));
@@ -285,9 +287,17 @@ fn raise_descriptors() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
+/// Whether something that was to be on standard output is not there.
+static CUT: AtomicBool = AtomicBool::new(false);
+
+/// Writes, until that fails: that is told once, and is how the program ends.
 fn write_out(text: &str) {
+    if CUT.load(Ordering::Relaxed) {
+        return;
+    }
     if let Err(error) = try_out(text) {
-        errln!("error: standard output: {error}");
+        CUT.store(true, Ordering::Relaxed);
+        errln!("error: standard output: {error}; what was written is not all");
     }
 }
 

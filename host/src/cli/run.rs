@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::Common;
@@ -187,6 +188,7 @@ pub async fn watch(seat: &Seat, run: RunId, known: u64, watching: &Watching, out
         }
     }
     if ended == Ended::Abandoned {
+        errln!("error: the process that held the state directory has ended, and the run has not");
         errln!("what is left is gone on with by: sandhog runs resume {run}");
     }
     let exit = match (ended, report.status) {
@@ -220,7 +222,12 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn until_it_ends(mut self, run: RunId, wait_timeout: Option<Duration>) -> Result<(RunReport, Ended), Error> {
-        let mut feed = self.seat.follow(run, 1);
+        // A stream keeps a read that is under way, whatever else comes meanwhile: begun anew for each notice, most reads would be for nothing.
+        let feed = futures_util::stream::unfold(self.seat.follow(run, 1), |mut feed| async {
+            let record = feed.next().await.transpose()?;
+            Some((record, feed))
+        });
+        tokio::pin!(feed);
         let mut notices = match self.seat {
             Seat::Ours(handle) => Some(handle.notices()),
             Seat::Theirs(..) => None,
@@ -243,7 +250,7 @@ impl Watch<'_> {
         loop {
             tokio::select! {
                 record = feed.next() => {
-                    let Some(record) = record? else { break };
+                    let Some(record) = record.transpose()? else { break };
                     over = record.event.ends_the_run();
                     match &mut report {
                         None => report = RunReport::begin(&record),

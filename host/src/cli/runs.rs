@@ -631,7 +631,10 @@ async fn tell(common: &Common, run: &str, command: Command, done: &str) -> Resul
 
 /// Tells a run something, and says what is to be done where nobody runs it.
 pub async fn tell_id(common: &Common, run: RunId, command: Command, done: &str) -> Result<Exit, Error> {
-    let held = host::command(common, vec![(run, command)]).await?;
+    let host::Told { held, refused } = host::command(common, vec![(run, command)]).await?;
+    if let Some((_, error)) = refused.into_iter().next() {
+        return Err(error);
+    }
     outln!("{run}: {done}");
     let row = host::journal(common)?.run(&run).await?;
     if !held && row.is_some_and(|row| row.ended_at.is_none()) {

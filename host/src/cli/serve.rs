@@ -202,7 +202,8 @@ async fn take_up(held: &Host) -> Result<usize, Error> {
             match held.handle.resume(row.run).await {
                 Ok(()) => taken_up += 1,
                 Err(ManagerError::Rejected(_)) => {} // it ended when what was executing was put on record
-                Err(error) => return Err(error.into()),
+                Err(error @ ManagerError::Stopped) => return Err(error.into()),
+                Err(error) => tracing::error!(run = %row.run, %error, "it is not gone on with"), // the others are
             }
         }
     }

@@ -324,8 +324,19 @@ impl<'t, 'i> Fields<'t, 'i> {
     }
 }
 
+/// How deep params may be nested: well below what reads them back from a record, or in a plugin, may refuse.
+const PARAMS_DEPTH_MAX: usize = 64;
+
 /// A TOML value as JSON, as params are handed to plugins. Dates become strings.
-pub(super) fn to_json(out: &mut Collector, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
+fn to_json(out: &mut Collector, value: &Spanned<DeValue<'_>>, depth: usize) -> serde_json::Value {
+    if depth > PARAMS_DEPTH_MAX {
+        out.push(
+            value.span(),
+            format!("params are nested {PARAMS_DEPTH_MAX} deep at the most"),
+            Some("put what is within into fewer levels".to_owned()),
+        );
+        return serde_json::Value::Null;
+    }
     match value.get_ref() {
         DeValue::String(text) => text.to_string().into(),
         DeValue::Integer(i) => match i64::from_str_radix(i.as_str(), i.radix()) {
@@ -344,11 +355,16 @@ pub(super) fn to_json(out: &mut Collector, value: &Spanned<DeValue<'_>>) -> serd
         },
         DeValue::Boolean(boolean) => (*boolean).into(),
         DeValue::Datetime(datetime) => datetime.to_string().into(),
-        DeValue::Array(list) => list.iter().map(|value| to_json(out, value)).collect(),
-        DeValue::Table(table) => serde_json::Value::Object(to_json_map(out, table)),
+        DeValue::Array(list) => list.iter().map(|value| to_json(out, value, depth + 1)).collect(),
+        DeValue::Table(table) => serde_json::Value::Object(within(out, table, depth)),
     }
 }
 
+/// A table of params as a JSON object.
 pub(super) fn to_json_map(out: &mut Collector, table: &DeTable<'_>) -> serde_json::Map<String, serde_json::Value> {
-    table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(out, value))).collect()
+    within(out, table, 0)
+}
+
+fn within(out: &mut Collector, table: &DeTable<'_>, depth: usize) -> serde_json::Map<String, serde_json::Value> {
+    table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(out, value, depth + 1))).collect()
 }

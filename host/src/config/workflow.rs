@@ -226,7 +226,10 @@ impl Reading {
 
     /// Reads the field `step`, and checks how its steps hang together.
     pub(super) fn all_steps(&mut self, fields: Fields<'_, '_>) {
-        if fields.get("step").is_none() {
+        let list = fields.get("step");
+        let is_empty = list.and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty());
+        // A plan may say that there is nothing to do.
+        if list.is_none() || (is_empty && !self.of_plan) {
             self.out.push(0..0, "there is no step", Some("add a table [[step]] with `id` and `worker`".to_owned()));
         }
         for value in fields.list(&mut self.out, "step") {
@@ -424,14 +427,15 @@ impl Reading {
             if let Some(name) = value.get_ref().as_str() {
                 self.plugins.push((Use::Gate(name.to_owned()), value.span()));
                 self.params.push((Use::Gate(name.to_owned()), serde_json::Map::new(), value.span()));
-                gates.push(GateUse {
+                let uses = GateUse {
                     gate: name.to_owned(),
                     fail_on: None,
                     params: serde_json::Map::new(),
                     usage: false,
                     retry: RetryPolicy::default(),
                     limits: BTreeMap::new(),
-                });
+                };
+                push_gate(out, &mut gates, uses, value.span());
                 continue;
             }
             let Some(table) = value.get_ref().as_table() else {
@@ -461,14 +465,15 @@ impl Reading {
             let params = gate.table(out, "params").map(|params| to_json_map(out, params)).unwrap_or_default();
             let span = gate.get("params").map_or_else(|| value.span(), toml::Spanned::span);
             self.params.push((Use::Gate(name.clone()), params.clone(), span));
-            gates.push(GateUse {
+            let uses = GateUse {
                 gate: name,
                 fail_on,
                 params,
                 usage: gate.boolean(out, "usage").unwrap_or(false),
                 retry: gate.table(out, "retry").map(|retry| read_retry(out, retry)).unwrap_or_default(),
                 limits: limits.0,
-            });
+            };
+            push_gate(out, &mut gates, uses, value.span());
         }
         gates
     }
@@ -563,6 +568,14 @@ fn check_id(out: &mut Collector, id: &str, span: Range<usize>) {
     }
 }
 
+/// Adds a gate that is not there yet: the same one with other params is another.
+fn push_gate(out: &mut Collector, gates: &mut Vec<GateUse>, uses: GateUse, span: Range<usize>) {
+    if gates.contains(&uses) {
+        out.push(span, format!("the gate `{}` is named twice", crate::model::text::sanitize(&uses.gate, 80)), None);
+    }
+    gates.push(uses);
+}
+
 type From = Vec<(String, Range<usize>)>;
 
 fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, From, Vec<Range<usize>>) {
@@ -572,7 +585,11 @@ fn inputs(out: &mut Collector, fields: Fields<'_, '_>) -> (Vec<InputSource>, Fro
     for value in fields.short_list(out, "inputs", INPUTS_MAX) {
         if let Some(glob) = value.get_ref().as_str() {
             check_glob(out, glob, value.span(), true);
-            inputs.push(InputSource::Files(glob.to_owned()));
+            let input = InputSource::Files(glob.to_owned());
+            if inputs.contains(&input) {
+                out.push(value.span(), format!("the files of `{}` are named twice", crate::model::text::sanitize(glob, 80)), None);
+            }
+            inputs.push(input);
             globs.push(value.span());
         } else if let Some(table) = value.get_ref().as_table() {
             let input = out.fields(table, INPUT_FIELDS);
@@ -697,14 +714,36 @@ mod tests {
 
     #[test]
     fn lists_have_bounds_and_nothing_is_named_twice() {
-        let gates = format!("gates = [{}]", "\"g\", ".repeat(GATES_MAX + 1));
-        assert_eq!(told(&step(&gates)), ["5:260: `gates` has 51 entries, and may have 50 at most"]);
-        let inputs = format!("inputs = [{}]", "\"*.md\",\n".repeat(INPUTS_MAX + 1));
-        assert_eq!(told(&step(&inputs)), ["1005:1: `inputs` has 1001 entries, and may have 1000 at most"]);
+        let gates: String = (0..=GATES_MAX).map(|n| format!("\"g{n:02}\", ")).collect();
+        assert_eq!(told(&step(&format!("gates = [{gates}]"))), ["5:360: `gates` has 51 entries, and may have 50 at most"]);
+        let inputs: String = (0..=INPUTS_MAX).map(|n| format!("\"{n}.md\",\n")).collect();
+        assert_eq!(told(&step(&format!("inputs = [{inputs}]"))), ["1005:1: `inputs` has 1001 entries, and may have 1000 at most"]);
         let twice = step("[[step]]\nid = \"b\"\nworker = \"w\"\nneeds = [\"a\"]\ninputs = [{ from = \"a\" }, { from = \"a\" }]");
         assert_eq!(told(&twice), ["9:36: these inputs from `a` are named twice"]);
+        assert_eq!(told(&step("gates = [\"g\", { gate = \"g\", fail_on = \"high\" }, \"g\"]")), ["5:48: the gate `g` is named twice"]);
+        assert_eq!(told(&step("inputs = [\"a\", \"b\", \"a\"]")), ["5:21: the files of `a` are named twice"]);
+        assert_eq!(told("name = \"w\"\nstep = []"), ["1:1: there is no step"]);
         let long = " ".repeat(FILE_BYTES_MAX as usize + 1);
         assert_eq!(told(&long), ["1:1: a workflow of 4194305 bytes is longer than the 4194304 that one may have"]);
+    }
+
+    /// What is deeper than what reads JSON goes could be written to a journal, and never be read again.
+    #[test]
+    fn params_that_are_accepted_can_be_read_back() {
+        // As deep as a header and a key of TOML go together: each by itself has a bound.
+        let nested = |depth: usize| {
+            let (header, key) = (depth.min(70), depth.saturating_sub(70));
+            step(&format!("[step.params.{}]\n{} = 1", vec!["a"; header].join("."), vec!["b"; key + 1].join(".")))
+        };
+        let accepted = read("w.toml", &nested(63)).expect("is accepted");
+        let text = serde_json::to_string(&accepted.workflow.steps).expect("is written");
+        assert_eq!(serde_json::from_str::<Vec<Step>>(&text).expect("is read back"), accepted.workflow.steps);
+        for depth in [64, 65, 140] {
+            let told = told(&nested(depth));
+            assert!(told.len() == 1 && told[0].ends_with("params are nested 64 deep at the most"), "{depth}: {told:?}");
+        }
+        let list = step(&format!("[step.params.{}]\nb = {}{}", vec!["a"; 60].join("."), "[".repeat(70), "]".repeat(70)));
+        assert!(told(&list)[0].ends_with("params are nested 64 deep at the most"));
     }
 
     /// By comparing all words with each other, each of these would take minutes.

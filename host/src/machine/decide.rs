@@ -21,6 +21,8 @@ pub enum Input {
         tasks: u32,
         /// The blob that lists them.
         inputs: Digest,
+        /// The run's version when they were asked for.
+        as_of: u64,
     },
     /// A plan was read.
     PlanRead {
@@ -168,8 +170,8 @@ pub fn decide(run: &Run, input: Input, now: Timestamp) -> Result<Vec<Event>, Rej
         return Err(Rejection::RunIsOver(run.status.as_str()));
     }
     match input {
-        Input::StepInputs { step, tasks, inputs } => {
-            let waits = matches!(run.steps.get(step as usize), Some(StepState::Starting));
+        Input::StepInputs { step, tasks, inputs, as_of } => {
+            let waits = matches!(run.steps.get(step as usize), Some(StepState::Starting { since_version }) if *since_version <= as_of);
             if waits && matches!(run.status, RunStatus::Running | RunStatus::Paused) {
                 Ok(vec![Event::StepStarted { step, tasks, inputs }])
             } else {
@@ -595,7 +597,7 @@ fn settle(run: &Run) -> Vec<Event> {
         let event = match &run.steps[step as usize] {
             StepState::Active(active) if run.is_enough(step, active) => Event::StepCompleted { step },
             StepState::Active(_) if run.tallies[step as usize].failed > 0 => Event::StepFailed { step },
-            StepState::Active(_) | StepState::Waiting { .. } | StepState::Starting => Event::StepCancelled { step },
+            StepState::Active(_) | StepState::Waiting { .. } | StepState::Starting { .. } => Event::StepCancelled { step },
             StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => {
                 broken.push(step); // closed before, and a step that needs it was opened again since
                 continue;

@@ -93,7 +93,10 @@ pub enum StepState {
         unmet: u32,
     },
     /// Its needs are completed; its inputs are to be resolved.
-    Starting,
+    Starting {
+        /// The run's version when they were: what was found before that may lack what a need made since.
+        since_version: u64,
+    },
     /// Its tasks are under way.
     Active(StepRun),
     /// Its tasks ended, and what they made is enough.
@@ -112,7 +115,7 @@ impl StepState {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Waiting { .. } => "waiting",
-            Self::Starting => "starting",
+            Self::Starting { .. } => "starting",
             Self::Active(_) => "active",
             Self::Completed(_) => "completed",
             Self::Failed(_) => "failed",
@@ -126,7 +129,7 @@ impl StepState {
     pub fn run(&self) -> Option<&StepRun> {
         match self {
             Self::Active(run) | Self::Completed(run) | Self::Failed(run) => Some(run),
-            Self::Waiting { .. } | Self::Starting | Self::Skipped | Self::Cancelled => None,
+            Self::Waiting { .. } | Self::Starting { .. } | Self::Skipped | Self::Cancelled => None,
         }
     }
 
@@ -134,7 +137,7 @@ impl StepState {
     fn is_broken(&self) -> bool {
         match self {
             Self::Failed(_) | Self::Skipped | Self::Cancelled => true,
-            Self::Waiting { .. } | Self::Starting | Self::Active(_) | Self::Completed(_) => false,
+            Self::Waiting { .. } | Self::Starting { .. } | Self::Active(_) | Self::Completed(_) => false,
         }
     }
 
@@ -142,7 +145,7 @@ impl StepState {
     fn is_closed(&self) -> bool {
         match self {
             Self::Completed(_) | Self::Failed(_) | Self::Skipped | Self::Cancelled => true,
-            Self::Waiting { .. } | Self::Starting | Self::Active(_) => false,
+            Self::Waiting { .. } | Self::Starting { .. } | Self::Active(_) => false,
         }
     }
 }
@@ -502,7 +505,7 @@ impl Run {
                 }
                 self.status = RunStatus::Cancelling;
                 let closable = (0..).zip(&self.steps).filter(|(_, state)| match state {
-                    StepState::Waiting { .. } | StepState::Starting => true,
+                    StepState::Waiting { .. } | StepState::Starting { .. } => true,
                     StepState::Active(active) => active.live.is_empty(),
                     StepState::Completed(_) | StepState::Failed(_) | StepState::Skipped | StepState::Cancelled => false,
                 });
@@ -546,7 +549,7 @@ impl Run {
         match self.steps.get(task.step as usize)? {
             StepState::Active(active) => active.live.get(&task.index),
             StepState::Waiting { .. }
-            | StepState::Starting
+            | StepState::Starting { .. }
             | StepState::Completed(_)
             | StepState::Failed(_)
             | StepState::Skipped
@@ -643,7 +646,7 @@ impl Run {
     fn step_run_mut(&mut self, step: u32) -> Option<&mut StepRun> {
         match self.steps.get_mut(step as usize)? {
             StepState::Active(run) | StepState::Completed(run) | StepState::Failed(run) => Some(run),
-            StepState::Waiting { .. } | StepState::Starting | StepState::Skipped | StepState::Cancelled => None,
+            StepState::Waiting { .. } | StepState::Starting { .. } | StepState::Skipped | StepState::Cancelled => None,
         }
     }
 
@@ -651,7 +654,7 @@ impl Run {
         match self.steps.get_mut(step as usize)? {
             StepState::Active(active) => Some(active),
             StepState::Waiting { .. }
-            | StepState::Starting
+            | StepState::Starting { .. }
             | StepState::Completed(_)
             | StepState::Failed(_)
             | StepState::Skipped
@@ -757,7 +760,11 @@ impl Run {
             match &mut self.steps[dependent as usize] {
                 StepState::Waiting { unmet } => *unmet += last.len() as u32,
                 StepState::Skipped => {} // on account of another; when it waits again, it waits for these too
-                StepState::Starting | StepState::Active(_) | StepState::Completed(_) | StepState::Failed(_) | StepState::Cancelled => {
+                StepState::Starting { .. }
+                | StepState::Active(_)
+                | StepState::Completed(_)
+                | StepState::Failed(_)
+                | StepState::Cancelled => {
                     continue; // it started without this task, which a person had run again
                 }
             }
@@ -775,7 +782,7 @@ impl Run {
             return StepState::Waiting { unmet };
         }
         self.agenda.starting.insert(step);
-        StepState::Starting
+        StepState::Starting { since_version: self.version }
     }
 
     fn approval(&mut self, event: &Event, task: TaskKey, said: Approval) -> Result<(), IllegalTransition> {
@@ -788,7 +795,7 @@ impl Run {
     }
 
     fn step_started(&mut self, event: &Event, step: u32, tasks: u32, inputs: Digest) -> Result<(), IllegalTransition> {
-        let starts = matches!(self.steps.get(step as usize), Some(StepState::Starting));
+        let starts = matches!(self.steps.get(step as usize), Some(StepState::Starting { .. }));
         if !starts || !matches!(self.status, RunStatus::Running | RunStatus::Paused) {
             return Err(self.illegal(event));
         }
@@ -960,7 +967,7 @@ impl Run {
             for below in self.graph.dependents[step as usize].clone() {
                 match &mut self.steps[below as usize] {
                     StepState::Waiting { unmet } => *unmet += 1,
-                    state @ StepState::Starting => {
+                    state @ StepState::Starting { .. } => {
                         *state = StepState::Waiting { unmet: 1 };
                         self.agenda.starting.remove(&below);
                     }
@@ -1000,7 +1007,7 @@ impl Run {
             Some(
                 StepState::Active(_)
                 | StepState::Waiting { .. }
-                | StepState::Starting
+                | StepState::Starting { .. }
                 | StepState::Completed(_)
                 | StepState::Failed(_)
                 | StepState::Skipped
@@ -1015,7 +1022,7 @@ impl Run {
             if let StepState::Waiting { unmet } = &mut self.steps[dependent as usize] {
                 *unmet -= 1;
                 if *unmet == 0 {
-                    self.steps[dependent as usize] = StepState::Starting;
+                    self.steps[dependent as usize] = StepState::Starting { since_version: self.version };
                     self.agenda.starting.insert(dependent);
                 }
             }
@@ -1027,11 +1034,11 @@ impl Run {
         let closed = match self.steps.get(step as usize) {
             Some(StepState::Active(run)) if run.live.is_empty() && !cancelled => StepState::Failed(run.clone()),
             Some(StepState::Active(run)) if run.live.is_empty() => StepState::Cancelled,
-            Some(StepState::Waiting { .. } | StepState::Starting) if cancelled => StepState::Cancelled,
+            Some(StepState::Waiting { .. } | StepState::Starting { .. }) if cancelled => StepState::Cancelled,
             Some(
                 StepState::Active(_)
                 | StepState::Waiting { .. }
-                | StepState::Starting
+                | StepState::Starting { .. }
                 | StepState::Completed(_)
                 | StepState::Failed(_)
                 | StepState::Skipped

@@ -92,7 +92,9 @@ impl Told {
         let due = self.due(1000);
         for effect in &due {
             match effect {
-                Effect::ResolveInputs { step } => self.tell(Input::StepInputs { step: *step, tasks: 1, inputs: Digest::of(b"") }),
+                Effect::ResolveInputs { step } => {
+                    self.tell(Input::StepInputs { step: *step, tasks: 1, inputs: Digest::of(b""), as_of: u64::MAX })
+                }
                 Effect::Settle => self.tell(Input::Settle),
                 Effect::RunGate { .. } | Effect::RunWorker { .. } => self.tell(Input::Start(*effect, None)),
                 Effect::ReadPlan { .. } => panic!("no plan was asked for"),
@@ -261,7 +263,7 @@ fn a_plugin_that_may_not_be_called_is_asked_for_once_however_many_steps_wait_for
     let mut told = Told::new(steps);
     for effect in told.run.due() {
         let Effect::ResolveInputs { step } = effect else { panic!("{effect:?}") };
-        told.tell(Input::StepInputs { step, tasks: 1, inputs: Digest::of(b"") });
+        told.tell(Input::StepInputs { step, tasks: 1, inputs: Digest::of(b""), as_of: u64::MAX });
     }
     // Half of its tasks have started before, and are to be tried again.
     for step in 0..50 {
@@ -302,8 +304,8 @@ fn what_was_skipped_starts_once_all_that_it_needs_has_completed_again() {
             let (receipt, log) = (Receipt::default(), Log::default());
             told.tell(Input::WorkerEnded { task: TaskKey { step, index }, attempt, result, receipt, log, chance: 0.0 });
         };
-        told.tell(Input::StepInputs { step: half, tasks: 2, inputs: Digest::of(b"") });
-        told.tell(Input::StepInputs { step: fails, tasks: 1, inputs: Digest::of(b"") });
+        told.tell(Input::StepInputs { step: half, tasks: 2, inputs: Digest::of(b""), as_of: u64::MAX });
+        told.tell(Input::StepInputs { step: fails, tasks: 1, inputs: Digest::of(b""), as_of: u64::MAX });
         told.start_all();
         end(&mut told, half, 0, 1, true);
         end(&mut told, half, 1, 1, false);
@@ -321,6 +323,30 @@ fn what_was_skipped_starts_once_all_that_it_needs_has_completed_again() {
         told.start_all();
         assert_eq!(told.run.status, RunStatus::Completed);
     }
+}
+
+/// What a step is to work on may be listed while what it needs is retried: the list lacks what that makes.
+#[test]
+fn inputs_that_were_listed_before_a_need_was_retried_are_not_taken() {
+    let mut told = Told::new(vec![Step { optional: true, ..step(0, vec![], 0, 0, 1) }, step(1, vec![0], 0, 0, 1)]);
+    let inputs = |step, tasks, as_of| Input::StepInputs { step, tasks, inputs: Digest::of(b""), as_of };
+    let version = told.run.version;
+    told.tell(inputs(0, 2, version));
+    told.start_all();
+    told.worker_ends(0, 1, Ok(()));
+    told.worker_ends(1, 1, Err(FailureKind::Permanent));
+    told.tell(Input::Settle);
+    assert_eq!(told.run.due(), [Effect::ResolveInputs { step: 1 }]);
+    let before = told.run.version;
+    told.tell(Input::Requeue { tasks: vec![TaskKey { step: 0, index: 1 }] });
+    assert_eq!(decide(&told.run, inputs(1, 1, before), at(0)), Err(Rejection::NotUnderWay), "it waits again");
+    told.start_all();
+    told.worker_ends(1, 2, Ok(()));
+    told.tell(Input::Settle);
+    assert_eq!(told.run.due(), [Effect::ResolveInputs { step: 1 }]);
+    assert_eq!(decide(&told.run, inputs(1, 1, before), at(0)), Err(Rejection::NotUnderWay), "they are older");
+    let now = told.run.version;
+    told.tell(inputs(1, 2, now));
 }
 
 #[test]
@@ -427,7 +453,7 @@ proptest! {
                 for effect in due {
                     match effect {
                         Effect::Settle => { told.tell(Input::Settle); }
-                        Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b"") }); }
+                        Effect::ResolveInputs { step } => { let tasks = draw() % 4; told.tell(Input::StepInputs { step, tasks, inputs: Digest::of(b""), as_of: u64::MAX }); }
                         Effect::ReadPlan { task } => {
                             let prefix = format!("{}.{}", told.run.workflow.steps[task.step as usize].id, task.index);
                             let plan: Vec<Step> = (0..draw() as usize % 4).map(|n| of_plan(&prefix, n, draw())).collect();

@@ -15,7 +15,7 @@ use super::{Notice, journal};
 use crate::clock::Stopwatch;
 use crate::journal::{Executing, Store};
 use crate::machine::{Effect, Feedback, Input, Provider, Run, TaskKey, TaskState, Work};
-use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Log, Receipt, RunId, Step, Subject, Task, Verdict};
+use crate::model::{Artifact, ArtifactRef, Attempt, Failure, FailureKind, Finding, Log, Receipt, RunId, Step, Subject, Task, Verdict};
 
 /// What all calls for one step share.
 #[derive(Debug)]
@@ -170,9 +170,9 @@ impl Order {
     }
 
     async fn call_worker(&self, attempt: u32, part: Option<Arc<Part>>, means: &Means) -> Attempt<Vec<ArtifactRef>> {
-        let task = match self.task(attempt, part, &*means.store).await {
+        let task = match self.handed_in(attempt, part, means).await {
             Ok(task) => task,
-            Err(error) => return failed(host(&error)),
+            Err(failure) => return failed(failure),
         };
         let (sender, run, key) = (means.notices.clone(), self.run, self.task);
         let progress = Arc::new(move |fraction: f64, note: &str| {
@@ -191,7 +191,7 @@ impl Order {
 
     async fn call_gate(&self, gate: u32, part: Option<Arc<Part>>, work: &Work, receipt: &Receipt, means: &Means) -> Attempt<Verdict> {
         let uses = &self.context.of().gates[gate as usize];
-        let (files, task) = match (self.artifacts(&*means.store, work).await, self.task(1, part, &*means.store).await) {
+        let (files, task) = match (self.artifacts(&*means.store, work).await, self.named(part, &*means.store).await) {
             (Ok(files), Ok(task)) => (files, task),
             (Err(error), _) | (_, Err(error)) => return failed(host(&error)),
         };
@@ -206,34 +206,67 @@ impl Order {
         Attempt { result: result.and_then(verdict_fits), receipt, log }
     }
 
-    /// What it is given. The part that its input is in is let go of then, for as long as the call takes.
-    async fn task(&self, attempt: u32, part: Option<Arc<Part>>, store: &dyn Store) -> Result<Task, journal::Error> {
-        let step = self.context.of();
-        let inputs = match part {
-            Some(part) => vec![self.context.inputs.one(store, self.task.index, &part).await?],
-            None => self.context.inputs.all(store).await?,
-        };
-        let mut feedback = Vec::new();
-        for version in self.feedback.iter().flat_map(|feedback| &feedback.versions) {
-            feedback.append(&mut store.found(&self.run, *version).await?);
+    /// What a worker is given. The part that its input is in is let go of then, for as long as the call takes. Nothing is read that it could
+    /// not be given.
+    async fn handed_in(&self, attempt: u32, part: Option<Arc<Part>>, means: &Means) -> Result<Task, Failure> {
+        let store = &*means.store;
+        let (inputs, previous) = self.files(part, store).await.map_err(|error| host(&error))?;
+        let bytes = inputs.iter().chain(&previous).map(ArtifactRef::cost_bytes).fold(0, u64::saturating_add);
+        if bytes > ASKED_BYTES_MIN
+            && let Some(refusal) = means.workers.refusal(&self.provider.name, self.context.of(), bytes)
+        {
+            return Err(refusal);
         }
-        let previous = match &self.previous {
-            Some(previous) => self.artifacts(store, previous).await?,
-            None => Vec::new(),
+        let read = async { Ok((store.artifacts(inputs).await?, store.artifacts(previous).await?)) };
+        let (inputs, previous) = read.await.map_err(|error| host(&error))?;
+        Ok(self.task(attempt, inputs, previous, self.feedback(store).await.map_err(|error| host(&error))?))
+    }
+
+    /// What a gate is told of the task: its files by their names alone.
+    async fn named(&self, part: Option<Arc<Part>>, store: &dyn Store) -> Result<Task, journal::Error> {
+        let (inputs, previous) = self.files(part, store).await?;
+        let named = |refs: Vec<ArtifactRef>| {
+            let named = |ArtifactRef { name, media_type, .. }| Artifact { name, media_type, content: bytes::Bytes::new() };
+            refs.into_iter().map(named).collect()
         };
-        let run = self.run.to_string();
-        Ok(Task {
+        Ok(self.task(1, named(inputs), named(previous), self.feedback(store).await?))
+    }
+
+    fn task(&self, attempt: u32, inputs: Vec<Artifact>, previous: Vec<Artifact>, feedback: Vec<Finding>) -> Task {
+        let (run, step) = (self.run.to_string(), self.context.of());
+        Task {
             id: format!("{run}/{}/{}", step.id, self.task.index),
             run,
             step: step.id.clone(),
             attempt,
             revision: self.revision,
             params: Arc::clone(&self.context.params),
-            inputs: store.artifacts(inputs).await?,
+            inputs,
             criteria: self.context.criteria.clone(),
             feedback,
             previous,
-        })
+        }
+    }
+
+    /// What it works on, and what it made in the round before.
+    async fn files(&self, part: Option<Arc<Part>>, store: &dyn Store) -> Result<(Vec<ArtifactRef>, Vec<ArtifactRef>), journal::Error> {
+        let inputs = match part {
+            Some(part) => vec![self.context.inputs.one(store, self.task.index, &part).await?],
+            None => self.context.inputs.all(store).await?,
+        };
+        let previous = match &self.previous {
+            Some(previous) => store.work(&self.run, previous).await?,
+            None => Vec::new(),
+        };
+        Ok((inputs, previous))
+    }
+
+    async fn feedback(&self, store: &dyn Store) -> Result<Vec<Finding>, journal::Error> {
+        let mut feedback = Vec::new();
+        for version in self.feedback.iter().flat_map(|feedback| &feedback.versions) {
+            feedback.append(&mut store.found(&self.run, *version).await?);
+        }
+        Ok(feedback)
     }
 
     async fn artifacts(&self, store: &dyn Store, work: &Work) -> Result<Vec<Artifact>, journal::Error> {
@@ -242,11 +275,15 @@ impl Order {
 
     fn tell_log(&self, notices: &broadcast::Sender<Notice>, gate: Option<u32>, log: &Log) {
         if !log.lines.is_empty() {
-            let _ = notices.send(Notice::Log { run: self.run, task: self.task, gate, log: log.clone() });
+            let _ = notices.send(Notice::Log { run: self.run, task: self.task, gate, log: log.clone().tail(LOG_TOLD_BYTES) });
         }
     }
 }
 
+/// So many bytes are handed in without asking for the limit first, which is looked at again by whoever makes the call.
+const ASKED_BYTES_MIN: u64 = 1 << 20;
+/// How many bytes of a log are told live, from its end.
+const LOG_TOLD_BYTES: usize = 64 << 10;
 /// How many bytes the record of an answer may have, beside content: everybody's records wait for it.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 /// What a reference to an artifact takes in a record beside its name and media type, in bytes.

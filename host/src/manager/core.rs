@@ -176,7 +176,11 @@ impl Core {
         }
         let mut turn = Turn::default();
         for (id, calls) in executing {
-            let Some(run) = load(&*self.store, id).await?.filter(|run| !run.status.is_final()) else { continue };
+            let loaded = load(&*self.store, id).await.unwrap_or_else(|error| {
+                tracing::error!(run = %id, %error, "what it was executing cannot be put on record"); // all others go on
+                None
+            });
+            let Some(run) = loaded.filter(|run| !run.status.is_final()) else { continue };
             self.adopt(id, run, false);
             let executing = calls.into_iter().map(|call| (call.task, call.gate)).collect();
             self.tell(id, Input::Recover { executing }, now, &mut turn)?;
@@ -234,25 +238,24 @@ impl Core {
         match message {
             Message::Submit { workflow, files, key, reply } => {
                 if let Some(key) = &key {
-                    let known = match turn.keys.get(key) {
-                        Some(run) => Some(*run),
-                        None => self.store.run_with_key(key).await?,
-                    };
-                    if let Some(run) = known {
-                        if !self.is_of(run, &workflow).await? {
-                            drop(reply.send(Err(Error::KeyIsTaken(run))));
+                    match self.accepted_with(key, &workflow, turn).await {
+                        Ok(None) => {}
+                        Ok(Some((run, is_over))) => {
+                            // It may be one that nobody runs since its host ended.
+                            if let Some(live) = self.runs.get_mut(&run) {
+                                live.driven = true;
+                                self.eager.insert(run);
+                            } else if !is_over {
+                                self.have_loaded(run, Message::Submit { workflow, files, key: Some(key.clone()), reply }, turn);
+                                return Ok(());
+                            }
+                            turn.submitted.push((run, reply));
                             return Ok(());
                         }
-                        // It may be one that nobody runs since its host ended.
-                        if let Some(live) = self.runs.get_mut(&run) {
-                            live.driven = true;
-                            self.eager.insert(run);
-                        } else if self.over(run).await?.is_none() {
-                            self.have_loaded(run, Message::Submit { workflow, files, key: Some(key.clone()), reply }, turn);
+                        Err(error) => {
+                            drop(reply.send(Err(error)));
                             return Ok(());
                         }
-                        turn.submitted.push((run, reply));
-                        return Ok(());
                     }
                 }
                 let id = fresh(now);
@@ -278,7 +281,9 @@ impl Core {
             Message::Loaded { run, loaded } => self.loaded(run, loaded, now, turn).await?,
             Message::Wait { run, reply } => {
                 if self.runs.contains_key(&run) {
-                    self.waiting.entry(run).or_default().push(reply);
+                    let waiting = self.waiting.entry(run).or_default();
+                    waiting.retain(|reply| !reply.is_closed());
+                    waiting.push(reply);
                 } else {
                     let answer = self.over(run).await.and_then(|over| over.map(|(status, _)| status).ok_or(Error::NoSuchRun(run)));
                     drop(reply.send(answer));
@@ -292,6 +297,7 @@ impl Core {
                 };
                 if let (Some(effect), Some(live)) = (answered, self.runs.get_mut(&run)) {
                     live.reading.remove(&effect);
+                    self.eager.insert(run); // what is older than what is to be read now is asked for again
                 }
                 if let Err(error) = self.tell(run, input, now, turn) {
                     tracing::debug!(%run, %error, "what was to be read is asked for no longer");
@@ -329,10 +335,26 @@ impl Core {
                 self.providers.clear();
                 self.eager.append(&mut self.held_up);
             }
-            Message::Idle { reply } => self.idle.push(reply),
+            Message::Idle { reply } => {
+                self.idle.retain(|reply| !reply.is_closed());
+                self.idle.push(reply);
+            }
             Message::Drain => self.draining = true,
         }
         Ok(())
+    }
+
+    /// The run that was accepted with a key, and whether it is over; none where the key is new.
+    async fn accepted_with(&self, key: &str, workflow: &Workflow, turn: &Turn) -> Result<Option<(RunId, bool)>, Error> {
+        let known = match turn.keys.get(key) {
+            Some(run) => Some(*run),
+            None => self.store.run_with_key(key).await?,
+        };
+        let Some(run) = known else { return Ok(None) };
+        if !self.is_of(run, workflow).await? {
+            return Err(Error::KeyIsTaken(run));
+        }
+        Ok(Some((run, !self.runs.contains_key(&run) && self.over(run).await?.is_some())))
     }
 
     /// Whether a run was accepted with a workflow.
@@ -424,12 +446,9 @@ impl Core {
 
     /// A person's command, to a run that is in memory.
     fn command(&mut self, id: RunId, input: Input, now: Timestamp, turn: &mut Turn) -> Result<(), Error> {
-        let cancels = matches!(input, Input::Cancel { .. });
         self.tell(id, input, now, turn)?;
-        let Some(live) = self.runs.get_mut(&id) else { return Ok(()) };
-        live.driven |= self.drives;
-        if cancels {
-            live.standing.cancel.cancel();
+        if let Some(live) = self.runs.get_mut(&id) {
+            live.driven |= self.drives;
         }
         Ok(())
     }
@@ -457,6 +476,9 @@ impl Core {
             live.run.apply(now, event).expect("a decided event fits the state that it was decided on");
             if let Event::StepCompleted { step } | Event::StepFailed { step } | Event::StepCancelled { step } = event {
                 live.steps.remove(step);
+            }
+            if let Event::CancelRequested { .. } = event {
+                live.standing.cancel.cancel();
             }
         }
         live.standing.paused.store(live.run.status == RunStatus::Paused, Ordering::Release);

@@ -14,10 +14,12 @@ use crate::model::{
     Artifact, Attempt, Decision, Digest, Failure, FailureKind, Finding, GateUse, Log, Receipt, Severity, Step, Subject, Task, Verdict,
 };
 use crate::registry::{self, Entry, Loaded, REPLACING, REPLACING_LOOK, Registry};
-use crate::runtime::{Call, Kind, Progress, Runtime};
+use crate::runtime::{Call, Kind, Progress, Runtime, input_refusal};
 
-/// How many parts of subjects (files, or units) are judged at once.
+/// How many parts of a subject (files, or units) are judged at once: nobody else's wait for them.
 const PARTS_AT_ONCE: usize = 8;
+/// How much gates of a set may find and write together, in bytes; see [`crate::judge::ANSWERS_BYTES_MAX`].
+const OF_A_SET_BYTES_MAX: u64 = crate::judge::ANSWERS_BYTES_MAX;
 
 /// Calls workers and gates.
 #[async_trait::async_trait]
@@ -32,6 +34,11 @@ pub trait Workers: Send + Sync + 'static {
         vec![Provider { name: name.into(), component: name.into(), concurrency: None }]
     }
 
+    /// Why a step's worker is not given so many bytes, if it is not, by a plugin that provides it.
+    fn refusal(&self, _worker: &str, _step: &Step, _bytes: u64) -> Option<Failure> {
+        None
+    }
+
     /// Runs a task of a step, by a plugin that provides its worker.
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>>;
 
@@ -43,14 +50,17 @@ pub trait Workers: Send + Sync + 'static {
 pub struct Crew {
     runtime: Runtime,
     registry: Arc<Registry>,
-    judge: Judge,
 }
 
 impl Crew {
     /// Workers and gates from a registry, run in a sandbox.
     #[must_use]
     pub fn new(runtime: Runtime, registry: Arc<Registry>) -> Self {
-        Self { judge: Judge::new(runtime.clone(), Arc::clone(&registry), PARTS_AT_ONCE, None), runtime, registry }
+        Self { runtime, registry }
+    }
+
+    fn judge(&self) -> Judge {
+        Judge::new(self.runtime.clone(), Arc::clone(&self.registry), PARTS_AT_ONCE, None)
     }
 
     /// A plugin that can be called, and what a call of it may use and touch.
@@ -115,16 +125,21 @@ impl Crew {
     /// Has every gate of a set judge what it is for, one after another: each judges its own parts side by side.
     async fn check_set(&self, members: &[Arc<Entry>], gate: &GateUse, subject: Subject, cancel: &CancellationToken) -> Attempt<Verdict> {
         let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
-        let (mut receipt, mut log, mut said) = (Receipt::default(), Log::default(), Vec::new());
+        let (mut receipt, mut log, mut said, mut bytes) = (Receipt::default(), Log::default(), Vec::new(), 0_u64);
         for entry in members {
             let Some(subject) = fitting(entry, subject.clone()) else { continue };
-            let Attempt { result, receipt: used, log: wrote } = match self.ready_entry(entry, &gate.limits, Kind::Gate, cancel).await {
-                Ok((loaded, call)) => self.judge.judge(&loaded.entry, subject, call, &|_| {}).await.whole(),
-                Err(not_ready) => failed(not_ready.into_failure()),
+            let Attempt { result, receipt: used, log: wrote } = match self.ready(&entry.name, &gate.limits, Kind::Gate, cancel).await {
+                Ok((loaded, call)) => self.judge().judge(&loaded.entry, subject, call, &|_| {}).await.whole(),
+                Err(failure) => failed(failure),
             };
             receipt.add(&used);
+            let written = wrote.cost_bytes();
             log.lines.extend(wrote.lines);
             log.dropped_bytes += wrote.dropped_bytes;
+            bytes += result.as_ref().map_or(0, Verdict::cost_bytes) + written;
+            if bytes > OF_A_SET_BYTES_MAX {
+                return Attempt { result: Err(crate::judge::too_much(bytes)), receipt, log: Log::default() };
+            }
             match result {
                 Ok(verdict) => {
                     if verdict.decision == Decision::Fail {
@@ -234,6 +249,15 @@ impl Workers for Crew {
         providers
     }
 
+    fn refusal(&self, worker: &str, step: &Step, bytes: u64) -> Option<Failure> {
+        let entry = self.registry.find(worker).ok()?;
+        let mut patch = LimitsPatch::default();
+        for (name, text) in &step.limits {
+            patch.set(name, text).ok()?;
+        }
+        input_refusal(bytes, &self.registry.limits(&entry, &patch).ok()?)
+    }
+
     async fn run(&self, worker: &str, step: &Step, task: Task, cancel: CancellationToken, progress: Progress) -> Attempt<Vec<Artifact>> {
         match self.ready(worker, &step.limits, Kind::Worker, &cancel).await {
             Ok((loaded, call)) => self.runtime.run(&loaded.plugin, task, Call { progress: Some(progress), ..call }).await,
@@ -254,6 +278,6 @@ impl Workers for Crew {
             let result = Ok(nothing_fits(plugin, &subject));
             return Attempt { result, receipt: Receipt::default(), log: Log::default() };
         };
-        self.judge.judge(&loaded.entry, fits, call, &|_| {}).await.whole()
+        self.judge().judge(&loaded.entry, fits, call, &|_| {}).await.whole()
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{ArtifactRef, Finding, Location, RunId, Severity, Step};
 
 /// Something to be read, of which the run is told when that is done.
 pub(super) enum Lookup {
-    Inputs { step: u32, resolving: Resolving },
+    Inputs { step: u32, as_of: u64, resolving: Resolving },
     Plan { id: RunId, task: TaskKey, parent: Box<Step>, work: Work },
 }
 
@@ -19,7 +19,7 @@ impl Lookup {
     /// What answers an effect; `None` for one that is not answered by reading.
     pub(super) fn new(id: RunId, run: &Run, effect: Effect) -> Option<Self> {
         match effect {
-            Effect::ResolveInputs { step } => Some(Self::Inputs { step, resolving: Resolving::new(id, run, step) }),
+            Effect::ResolveInputs { step } => Some(Self::Inputs { step, as_of: run.version, resolving: Resolving::new(id, run, step) }),
             Effect::ReadPlan { task } => {
                 let TaskState::Expanding { work, .. } = &run.live(task)?.state else { return None };
                 let parent = Box::new(run.workflow.steps[task.step as usize].clone());
@@ -40,10 +40,10 @@ impl Lookup {
     /// Reads it.
     pub(super) async fn answer(self, store: &dyn Store) -> Result<Input, journal::Error> {
         match self {
-            Self::Inputs { step, resolving } => {
+            Self::Inputs { step, as_of, resolving } => {
                 let id = resolving.id.clone();
                 Ok(match resolving.resolve(store).await? {
-                    Some((tasks, inputs)) => Input::StepInputs { step, tasks, inputs },
+                    Some((tasks, inputs)) => Input::StepInputs { step, tasks, inputs, as_of },
                     None => Input::Cancel {
                         reason: format!("`{id}` has more inputs than one task may have; give it `foreach`, or `inputs` that match fewer"),
                     },

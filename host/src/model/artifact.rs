@@ -149,6 +149,12 @@ impl ArtifactRef {
         let Artifact { name, media_type, content } = artifact;
         Self { name, media_type, digest: Digest::of(&content), size_bytes: content.len() as u64, content: Some(content) }
     }
+
+    /// As [`Artifact::cost_bytes`].
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        self.size_bytes.saturating_add((self.name.len() + self.media_type.len()) as u64)
+    }
 }
 
 /// Content within JSON: `text:` and the text, or `base64:` (RFC 4648) where it is not UTF-8.

@@ -183,6 +183,15 @@ pub struct Verdict {
     pub summary: String,
 }
 
+impl Verdict {
+    /// What this verdict counts towards the `output` limit, in bytes.
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        let metrics = self.metrics.iter().map(|m| (m.name.len() + m.unit.len() + 8) as u64).sum::<u64>();
+        self.findings.iter().map(Finding::cost_bytes).sum::<u64>() + metrics + self.summary.len() as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

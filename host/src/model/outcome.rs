@@ -275,6 +275,12 @@ impl Log {
         self.lines.is_empty() && self.dropped_bytes == 0
     }
 
+    /// What it takes in memory, in bytes, about.
+    #[must_use]
+    pub fn cost_bytes(&self) -> u64 {
+        self.lines.iter().map(|line| (line.text.len() + LINE_BYTES) as u64).sum()
+    }
+
     /// The last lines, as far as they fit into so many bytes; what is left out is counted as dropped.
     #[must_use]
     pub fn tail(mut self, bytes_max: usize) -> Self {

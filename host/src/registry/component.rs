@@ -17,6 +17,7 @@ const TYPES_MAX: usize = 200_000;
 const IMPORTS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 4 << 10;
 const DEPTH_MAX: usize = 64;
+const EMBEDDED_BYTES_MAX: usize = 256 << 10;
 /// All that its modules define, whether they are ever instantiated or not: of each, compiling may make an image of 16 MiB out of two bytes.
 const MEMORIES_MAX: usize = 8;
 /// The same of tables, whose elements are listed: one far behind stands for all before it.
@@ -148,7 +149,12 @@ pub fn read(bytes: &[u8]) -> Result<Component, Error> {
                 }
             }
             Payload::CodeSectionEntry(body) => bound("bytes in one function", body.range().len(), BODY_BYTES_MAX)?,
-            Payload::CustomSection(section) => component.custom(&section, depth),
+            Payload::CustomSection(section) => {
+                if [MANIFEST_SECTION, PARAMS_SECTION].contains(&section.name()) {
+                    bound("bytes in its embedded manifest or schema", section.data().len(), EMBEDDED_BYTES_MAX)?;
+                }
+                component.custom(&section, depth);
+            }
             _ => {}
         }
     }

@@ -498,7 +498,9 @@ async fn cancelled(cancel: &CancellationToken) {
 }
 
 /// What more input than is allowed comes to.
-pub(super) fn input_refusal(bytes_in: u64, limits: &Limits) -> Option<Failure> {
+/// Why so many bytes are not handed in, if they are not.
+#[must_use]
+pub fn input_refusal(bytes_in: u64, limits: &Limits) -> Option<Failure> {
     let refusal = || format!("{bytes_in} bytes are handed in, and the `input` limit is {}", show_bytes(limits.input));
     (bytes_in > limits.input).then(|| Failure::new(FailureKind::InvalidInput, refusal()))
 }
@@ -520,10 +522,7 @@ impl Answer {
     pub(super) fn cost_bytes(&self) -> u64 {
         match self {
             Self::Artifacts(artifacts) => artifacts.iter().map(Artifact::cost_bytes).sum(),
-            Self::Verdict(verdict) => {
-                let metrics = verdict.metrics.iter().map(|m| (m.name.len() + m.unit.len() + 8) as u64).sum::<u64>();
-                verdict.findings.iter().map(Finding::cost_bytes).sum::<u64>() + metrics + verdict.summary.len() as u64
-            }
+            Self::Verdict(verdict) => verdict.cost_bytes(),
             Self::Units(units) => units.iter().map(|u| u.len() as u64).sum(),
         }
     }

@@ -19,6 +19,8 @@ use crate::model::{
 
 /// How many findings the output of a command is read for.
 const FINDINGS_MAX: usize = 10_000;
+/// How many values a log of a tool has at the most: each takes some hundred bytes of the host's memory, and may be two bytes long.
+const VALUES_MAX: usize = 1_000_000;
 /// How many lines one that speaks in lines may write before its answer.
 const LINES_MAX: usize = 10_000;
 
@@ -345,6 +347,9 @@ fn line_finding(line: &str) -> Finding {
 
 /// The results of a SARIF log (OASIS SARIF 2.1.0) that are failures nobody suppressed.
 fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
+    if values(stdout) > VALUES_MAX {
+        return Err(too_many("values in its SARIF", VALUES_MAX));
+    }
     let log = Value::deserialize(&mut serde_json::Deserializer::from_slice(stdout));
     let log = log.map_err(|error| violation(format!("its output is no SARIF: {error}")))?;
     let runs = log.get("runs").and_then(Value::as_array).ok_or_else(|| violation("its output is no SARIF: it has no `runs`"))?;
@@ -378,6 +383,21 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
         return Err(Failure::new(FailureKind::Permanent, "its SARIF says that the tool failed, and nothing of what it found"));
     }
     Ok(findings)
+}
+
+/// How many values a text in JSON has, about: what comes behind one of `[{,:` outside of strings.
+fn values(json: &[u8]) -> usize {
+    let (mut within, mut escaped, mut count) = (false, false, 0);
+    for byte in json {
+        match (within, byte) {
+            (true, _) if std::mem::take(&mut escaped) => {}
+            (true, b'\\') => escaped = true,
+            (_, b'"') => within = !within,
+            (false, b'[' | b'{' | b',' | b':') => count += 1,
+            (true | false, _) => {}
+        }
+    }
+    count
 }
 
 fn sarif_finding(result: &Value, rules: &[Value], named: &HashMap<&str, &Value>) -> Finding {
@@ -443,8 +463,18 @@ mod tests {
     #[test]
     fn a_log_of_very_many_rules_is_read_soon() {
         let results = vec![json!({ "ruleId": "none", "message": { "text": "m" } }); FINDINGS_MAX];
-        let log = json!({ "runs": [{ "tool": { "driver": { "rules": vec![json!({ "id": "other" }); 500_000] } }, "results": results }] });
+        let log = json!({ "runs": [{ "tool": { "driver": { "rules": vec![json!({ "id": "other" }); 300_000] } }, "results": results }] });
         assert_eq!(sarif(log.to_string().as_bytes()).map(|found| found.len()).ok(), Some(FINDINGS_MAX));
+    }
+
+    #[test]
+    fn a_log_of_more_values_than_memory_should_hold_is_not_read() {
+        let log = format!("{{\"runs\": [], \"x\": [{}0]}}", "[0],".repeat(VALUES_MAX / 2));
+        let told = sarif(log.as_bytes()).expect_err("is refused");
+        assert_eq!((told.kind, told.message.contains("1000000")), (FailureKind::OutputLimit, true), "{told:?}");
+        // What is within strings is no value.
+        let log = json!({ "runs": [], "x": "[{,:\"\\".repeat(VALUES_MAX) });
+        assert_eq!(sarif(log.to_string().as_bytes()).map(|found| found.len()).ok(), Some(0));
     }
 
     #[test]

@@ -40,7 +40,7 @@ use wasmtime::component::Linker;
 use crate::model::{Grant, Limits};
 use crate::threads::Pool;
 
-pub use attempt::Call;
+pub use attempt::{Call, input_refusal};
 pub use floor::Floor;
 pub use isolation::{Trial, guest::serve as serve_isolated, trials};
 pub(crate) use limits::TABLE_ELEMENTS_MAX;
