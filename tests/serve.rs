@@ -1149,3 +1149,34 @@ fn open_websockets_are_counted_as_connections() {
     last.read_exact(&mut answer).expect("is answered");
     assert_eq!(&answer, b"HTTP/1.1 101");
 }
+
+/// One record that cannot be read is that run's trouble: the server starts, and all others go on.
+#[test]
+fn a_run_that_is_damaged_keeps_no_server_from_starting() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let waits = json!({ "workflow": "name = \"waits\"\n[[step]]\nid = \"s\"\nworker = \"echo\"\napproval = true\n" });
+    let submit = |key: &str| {
+        let body = waits.to_string();
+        let answer = server.ask("POST", "/v1/runs", &[("idempotency-key", key)], Some(&body)).is(202);
+        answer["run"].as_str().expect("a run").to_owned()
+    };
+    let [damaged, whole] = ["damaged", "whole"].map(submit);
+    for run in [&damaged, &whole] {
+        while server.get(&format!("/v1/runs/{run}")).is(200)["approving"] != 1 {}
+    }
+    drop(server);
+    let file = rusqlite::Connection::open(place.path().join(".sandhog/journal.sqlite")).expect("opens");
+    let name = damaged.replace('-', "");
+    let sql =
+        format!("UPDATE records SET event = '~' WHERE version < 3 AND stream = (SELECT id FROM streams WHERE hex(name) = upper('{name}'))");
+    assert_eq!(file.execute(&sql, []).expect("damaged"), 2);
+    drop(file);
+    let server = place.serve(&[]);
+    let approve = json!({ "command": "approve", "step": "s", "approved": true });
+    server.post(&format!("/v1/runs/{damaged}/commands"), &approve).refuses(500, "failed");
+    // Nor does the client who says again what he said before.
+    server.ask("POST", "/v1/runs", &[("idempotency-key", "damaged")], Some(&waits.to_string())).refuses(500, "failed");
+    server.post(&format!("/v1/runs/{whole}/commands"), &approve).is(202);
+    assert_eq!(server.ended(&whole)["status"], "completed");
+}

@@ -720,7 +720,7 @@ mod tests {
         assert_eq!(told(&step(&format!("inputs = [{inputs}]"))), ["1005:1: `inputs` has 1001 entries, and may have 1000 at most"]);
         let twice = step("[[step]]\nid = \"b\"\nworker = \"w\"\nneeds = [\"a\"]\ninputs = [{ from = \"a\" }, { from = \"a\" }]");
         assert_eq!(told(&twice), ["9:36: these inputs from `a` are named twice"]);
-        assert_eq!(told(&step("gates = [\"g\", { gate = \"g\", fail_on = \"high\" }, \"g\"]")), ["5:48: the gate `g` is named twice"]);
+        assert_eq!(told(&step("gates = [\"g\", { gate = \"g\", fail_on = \"high\" }, \"g\"]")), ["5:49: the gate `g` is named twice"]);
         assert_eq!(told(&step("inputs = [\"a\", \"b\", \"a\"]")), ["5:21: the files of `a` are named twice"]);
         assert_eq!(told("name = \"w\"\nstep = []"), ["1:1: there is no step"]);
         let long = " ".repeat(FILE_BYTES_MAX as usize + 1);
