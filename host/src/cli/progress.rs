@@ -9,9 +9,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::journal::Record;
 use crate::machine::{Event, TaskKey, TaskReason};
 use crate::manager::Notice;
-use crate::model::Finding;
 use crate::model::limits::show_fuel;
 use crate::model::text::{continued, counted, sanitize, sanitize_lines};
+use crate::model::{Decision, Finding};
 use crate::report::{RunReport, TaskStatus};
 
 /// How many running tasks have a line of their own at once.
@@ -194,7 +194,14 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
         Event::RunReopened => "opened again".to_owned(),
         Event::RetryScheduled { task, due_at } => format!("{}: to be tried again at {}", name(task), due_at.strftime("%H:%M:%S")),
         Event::GateAnswered { task, gate: g, verdict, passed, .. } => {
-            format!("{}: {} {}: {}", name(task), gate(task, g), if *passed { "passes" } else { "rejects" }, sanitize(&verdict.summary, 200))
+            let said = match (passed, verdict.decision) {
+                // Not by what it decided, which its summary tells of.
+                (false, Decision::Pass) => format!("rejects by `fail_on`: {}", counted(verdict.findings.len(), "finding")),
+                (true, Decision::Fail) => format!("passes by `fail_on`: {}", counted(verdict.findings.len(), "finding")),
+                (true, Decision::Pass) => format!("passes: {}", sanitize(&verdict.summary, 200)),
+                (false, Decision::Fail) => format!("rejects: {}", sanitize(&verdict.summary, 200)),
+            };
+            format!("{}: {} {said}", name(task), gate(task, g))
         }
         Event::GateFailed { task, gate: g, failure, .. } => {
             format!("{}: {} could not answer: {}: {}", name(task), gate(task, g), failure.kind, first_line(&failure.message))

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::model::{ArtifactRef, Digest, Failure, Finding, Receipt};
 
 /// How much of what an attempt made is here as well as in its record, in bytes: reading it back costs more than that takes.
-const AT_HAND_BYTES_MAX: usize = 1024;
+const AT_HAND_BYTES_MAX: usize = 4096;
 /// How many findings the reason has why a task is given up: it is kept with those that are set aside, and shown in lists.
 const REASON_FINDINGS_MAX: usize = 100;
 /// How many bytes those have at most.
@@ -27,7 +27,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Keeps artifacts at hand that take less than a kilobyte.
+    /// Keeps artifacts at hand that take a few kilobytes.
     pub(super) fn new(version: u64, artifacts: &[ArtifactRef]) -> Self {
         let bytes = |artifact: &ArtifactRef| {
             size_of::<ArtifactRef>()

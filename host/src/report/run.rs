@@ -305,7 +305,10 @@ impl RunReport {
             Event::TaskDeadLettered { task, reason } => self.given_up(*task, reason, TaskStatus::DeadLettered),
             Event::TaskHeld { task, reason } => self.given_up(*task, reason, TaskStatus::Paused),
             Event::FallbackStarted { task, reason } => self.given_up(*task, reason, TaskStatus::Revising),
-            Event::TaskRequeued { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Pending,
+            Event::TaskRequeued { task } => {
+                self.tasks.entry(*task).or_default().status = TaskStatus::Pending;
+                self.steps[task.step as usize].status = "active"; // again, if it had ended
+            }
             Event::TaskDiscarded { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Failed,
             Event::TaskCancelled { task } => self.tasks.entry(*task).or_default().status = TaskStatus::Cancelled,
             Event::StepCompleted { step } => self.close(*step, "completed", record.at),
