@@ -438,6 +438,17 @@ fn no_line_of_what_is_shown_is_a_guests_own() {
     assert!(told >= 3, "it is told, too: {told}");
 }
 
+#[test]
+fn wrong_arguments_are_told_in_json_where_that_is_asked_for() {
+    let place = place();
+    for arguments in
+        [&["call", "echo", "--json", "--bogus"][..], &["bench", "--json", "--tasks", "0"], &["runs", "list", "--json", "--limit", "x"]]
+    {
+        let told = run(place.path(), arguments).exits(2).json();
+        assert!(told["error"]["message"].as_str().is_some_and(|message| !message.starts_with("error")), "{told}");
+    }
+}
+
 /// What was to be written and is not must not pass for all there is.
 #[test]
 fn output_that_is_cut_is_told_once_and_is_no_success() {

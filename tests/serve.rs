@@ -340,8 +340,11 @@ fn each_mistake_has_its_own_clear_answer() {
     let allowed = server.ask("DELETE", "/v1/runs", &[], None);
     assert!(allowed.head.to_lowercase().contains("allow: "), "{}", allowed.head);
     allowed.refuses(405, "method_not_allowed");
-    // Bodies.
+    // Bodies. A list is no object whose fields come in their order.
     server.ask("POST", "/v1/runs", &[], Some("{")).refuses(400, "malformed");
+    server.ask("POST", "/v1/runs", &[], Some("\n [null, \"name = 'w'\"]")).refuses(400, "malformed");
+    server.ask("POST", &format!("/v1/runs/{none}/commands"), &[], Some("[\"cancel\", \"x\"]")).refuses(400, "malformed");
+    assert_eq!(server.live().ask(&json!(["a"]))["type"], "problem");
     server.ask("POST", "/v1/runs", &[("content-type", "text/plain")], Some("{}")).refuses(415, "unsupported_media_type");
     server.ask("POST", "/v1/runs", &[], Some(&("[".repeat(10_000) + &"]".repeat(10_000)))).refuses(422, "invalid");
     let told = server.post("/v1/runs", &json!({ "worker": "w" })).refuses(422, "invalid");

@@ -5,7 +5,6 @@
 //! of cores, so that two machines judge alike.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 use tokio::sync::{OnceCell, Semaphore};
@@ -64,21 +63,33 @@ pub enum Scope {
     Unit,
 }
 
-/// How much the parts of one subject may find and write together, in bytes: they are put together in memory. An attempt has limits of its own,
-/// and parts may be as many as there are files and units.
+/// How much the parts of one subject may find together, in bytes: that is put together in memory. An attempt has limits of its own, and parts
+/// may be as many as there are files and units.
 pub const ANSWERS_BYTES_MAX: u64 = 64 << 20;
-
+/// How much of what they wrote is kept together, in bytes.
+const LOGS_BYTES_MAX: u64 = 16 << 20;
 /// What a unit takes in memory beside its name, in bytes.
 const UNIT_BYTES: u64 = 256;
 
-/// Why a gate has no answer that found or wrote too much.
+/// Why a gate has no answer that found too much.
 #[must_use]
-pub fn too_much(bytes: u64) -> Failure {
-    let (bytes, most) = (show_bytes(bytes), show_bytes(ANSWERS_BYTES_MAX));
-    Failure::new(
-        FailureKind::OutputLimit,
-        format!("{bytes} were found and written over all files and units, and {most} is the most of one gate"),
-    )
+pub fn too_much() -> Failure {
+    let message = format!("more than {} were found over all files and units, which is the most of one gate", show_bytes(ANSWERS_BYTES_MAX));
+    Failure::new(FailureKind::OutputLimit, message)
+}
+
+/// What parts wrote, as far as there is room.
+#[derive(Default)]
+struct Logs {
+    bytes: u64,
+}
+
+impl Logs {
+    /// The log of a part: whole, or as one that was dropped.
+    fn of(&mut self, log: Log) -> Log {
+        self.bytes += log.cost_bytes();
+        if self.bytes <= LOGS_BYTES_MAX { log } else { log.tail(0) }
+    }
 }
 
 /// A subject, judged in all its parts.
@@ -181,7 +192,7 @@ impl Judge {
             let part = |file: &SubjectFile| (file.path.clone(), Subject { files: vec![file.clone()], ..bare.clone() });
             files.iter().map(part).collect()
         };
-        let mut failed = Vec::new();
+        let (mut failed, mut kept) = (Vec::new(), Logs::default());
         let parts: Vec<(String, Subject)> = match scope {
             Scope::Tree => vec![(String::new(), subject)],
             Scope::File => by_file(subject),
@@ -192,20 +203,19 @@ impl Judge {
                     (file, subject, units)
                 });
                 let mut asked = std::pin::pin!(asked.buffered(self.parts_at_once));
-                let (mut parts, mut bytes) = (Vec::new(), 0_u64);
+                let (mut parts, mut bytes, mut spent) = (Vec::new(), 0_u64, Receipt::default());
                 while let Some((file, subject, Attempt { result, receipt, log })) = asked.next().await {
-                    // What is not judged any more is told of, and not remembered.
-                    let result = result.and_then(|units| {
-                        bytes += units.iter().map(|unit| UNIT_BYTES + unit.len() as u64).sum::<u64>();
-                        if bytes <= ANSWERS_BYTES_MAX { Ok(units) } else { Err(too_much(bytes)) }
-                    });
-                    bytes += log.cost_bytes();
+                    spent.add(&receipt);
+                    bytes += result.as_ref().map_or(0, |units| units.iter().map(|unit| UNIT_BYTES + unit.len() as u64).sum());
+                    if bytes > ANSWERS_BYTES_MAX {
+                        return Judged::failed(Attempt { receipt: spent, ..no_answer(too_much()) });
+                    }
+                    let log = kept.of(log);
                     match result {
                         Ok(units) => {
                             parts.extend(units.into_iter().map(|unit| (unit.clone(), Subject { unit: Some(unit), ..subject.clone() })))
                         }
                         Err(failure) => {
-                            let log = if bytes <= ANSWERS_BYTES_MAX { log } else { Log::default() };
                             let attempt = Attempt { result: Err(failure), receipt, log };
                             failed.push(Part { name: file.clone(), file, attempt, kept: false });
                         }
@@ -218,23 +228,25 @@ impl Judge {
             }
         };
         told(Told::Parts(parts.len()));
-        let bytes = AtomicU64::new(0);
         let judged = futures_util::stream::iter(parts).map(|(name, subject)| async {
-            let so_far = bytes.load(Ordering::Relaxed);
-            let mut part = match so_far > ANSWERS_BYTES_MAX {
-                true => Part { name, file: file_of(&subject), attempt: no_answer(too_much(so_far)), kept: false },
-                false => self.part(&gate, name, subject, call.clone()).await,
-            };
-            let answer = part.attempt.result.as_ref().map_or(0, Verdict::cost_bytes) + part.attempt.log.cost_bytes();
-            let so_far = bytes.fetch_add(answer, Ordering::Relaxed) + answer;
-            // A single answer has the limits of an attempt.
-            if so_far > ANSWERS_BYTES_MAX && scope != Scope::Tree {
-                part.attempt = Attempt { receipt: part.attempt.receipt, ..no_answer(too_much(so_far)) };
-            }
+            let part = self.part(&gate, name, subject, call.clone()).await;
             told(Told::Done);
             part
         });
-        let mut parts: Vec<Part> = judged.buffered(self.parts_at_once).collect().await;
+        let mut judged = std::pin::pin!(judged.buffered(self.parts_at_once));
+        let (mut parts, mut bytes, mut spent) = (Vec::new(), 0_u64, Receipt::default());
+        while let Some(mut part) = judged.next().await {
+            if scope != Scope::Tree {
+                spent.add(&part.attempt.receipt);
+                bytes += part.attempt.result.as_ref().map_or(0, Verdict::cost_bytes);
+                // The gate has no answer then: it says nothing about what it judged.
+                if bytes > ANSWERS_BYTES_MAX {
+                    return Judged::failed(Attempt { receipt: spent, ..no_answer(too_much()) });
+                }
+                part.attempt.log = kept.of(part.attempt.log);
+            }
+            parts.push(part);
+        }
         parts.extend(failed);
         if scope == Scope::Unit && parts.iter().all(Part::is_skipped) {
             let first = parts.first();

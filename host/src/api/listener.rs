@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -140,7 +140,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let peers = Arc::new(Peers { most: (most / PEER_PART).max(1), open: Mutex::default() });
     let open = TaskTracker::new();
     loop {
-        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { break };
+        let place = tokio::select! {
+            place = Arc::clone(&connections).acquire_owned() => place,
+            () = stop.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
         let (stream, peer) = match accept(&stop).await {
             None => break,
             Some(Ok(accepted)) => accepted,
@@ -157,8 +161,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_STALL));
         let router = router.clone();
-        let held = Held(Arc::new((place, peer_place)));
-        let of_requests = held.clone();
+        let held = Arc::new((place, peer_place));
+        let of_requests = Held(Arc::downgrade(&held));
         let routes = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(of_requests.clone());
             if let Some(peer) = peer {
@@ -191,7 +195,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 /// The places that a connection takes: whatever goes on with it, as a WebSocket does, holds them as long.
 #[derive(Clone)]
-pub struct Held(#[expect(dead_code, reason = "held, and let go of")] Arc<(OwnedSemaphorePermit, Entered)>);
+pub struct Held(Weak<(OwnedSemaphorePermit, Entered)>);
+
+impl Held {
+    /// Holds them, as long as what this returns is there; none where the connection is not any more.
+    pub(super) fn hold(&self) -> Option<impl Send + use<>> {
+        self.0.upgrade()
+    }
+}
 
 /// How many connections each address has.
 struct Peers {

@@ -138,6 +138,9 @@ impl Following {
 
     fn ask(&mut self, text: &str, newest: u64) -> Result<Value, Problem> {
         let help = r#"such as {"subscribe": "a", "runs": [], "plugins": [], "topics": ["runs"], "after": 0} or {"unsubscribe": "a"}"#;
+        if text.trim_start().starts_with('[') {
+            return Err(Problem::new(Code::Malformed, "this message is no question: it is a list, and not an object").help(help));
+        }
         let ask: Ask = serde_json::from_str(text)
             .map_err(|error| Problem::new(Code::Malformed, format!("this message is no question: {error}")).help(help))?;
         match (ask.subscribe, ask.unsubscribe) {
@@ -198,6 +201,7 @@ pub async fn socket(
     })?;
     let upgrade = upgrade.read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    let held = held.hold();
     Ok(upgrade.on_upgrade(move |socket| async move {
         if let Err(error) = follow(&service, socket).await {
             tracing::debug!(%error, "a follower went away");

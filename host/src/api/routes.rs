@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -37,10 +38,25 @@ const SUBMISSION_BYTES_MAX: usize = 64 << 20;
 /// How much of an artifact is written at once, in bytes.
 const PART_BYTES: usize = 64 << 10;
 
-/// A body that is JSON; what is wrong with one is told as everything else is.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
+/// A body that is a JSON object; what is wrong with one is told as everything else is.
 pub struct Json<T>(pub T);
+
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await.map_err(JsonRejection::from)?;
+        // What reads it would take the values of a list for the fields of an object, in their order.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(
+                Problem::new(Code::Malformed, "expected a JSON object, found a list").help("send an object, such as {\"name\": \"…\"}")
+            );
+        }
+        let axum::Json(value) = axum::Json::from_request(Request::from_parts(parts, Body::from(bytes)), state).await?;
+        Ok(Self(value))
+    }
+}
 
 impl<T: serde::Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {

@@ -52,6 +52,8 @@ const SEQ_MAX: u64 = i64::MAX as u64 - 1;
 const KEY_BYTES_MAX: usize = 200;
 /// How much a person may say with a command, in bytes: it is kept with each task that it is about.
 const SAID_BYTES_MAX: usize = 4096;
+/// How many runs are folded into reports at once.
+const REPORTS_AT_ONCE: usize = 4;
 /// How much that may be of all tasks that one command is about, in bytes: it is recorded at once, and others wait for that.
 const SAID_BYTES_MAX_OF_ALL: u64 = 4 << 20;
 
@@ -128,8 +130,10 @@ struct Inner {
     followers: Arc<AtomicUsize>,
     samples: Mutex<VecDeque<Sample>>,
     growth: AtomicI64,
-    /// Taken by who reads the whole journal.
-    journal_reads: Semaphore,
+    /// Taken by who verifies the journal.
+    verifying: Arc<Semaphore>,
+    /// Taken by who folds a whole run.
+    reports: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -185,7 +189,8 @@ impl Service {
             followers: Arc::default(),
             samples: Mutex::default(),
             growth: AtomicI64::new(0),
-            journal_reads: Semaphore::new(1),
+            verifying: Arc::new(Semaphore::new(1)),
+            reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
             stop,
         };
         let service = Self { inner: Arc::new(inner) };
@@ -431,10 +436,16 @@ impl Service {
         if let Some(wait) = wait {
             self.ended_within(run, wait).await?;
         }
+        // It is as large as the run: not many at once, and not where others are waited for.
+        let place = Arc::clone(&self.inner.reports).acquire_owned().await;
         let mut report = self.folded(run).await?;
         let breakers = report::breakers(self.store()).await?;
         report::mark_blocked(&mut report, &breakers, SystemClock.now());
-        Ok(report.to_json())
+        reading(move || {
+            let _place = place;
+            Ok(report.to_json())
+        })
+        .await
     }
 
     async fn folded(&self, run: RunId) -> Result<RunReport, Problem> {
@@ -518,6 +529,7 @@ impl Service {
     /// # Errors
     /// When there is no such run.
     pub async fn artifacts(&self, run: RunId) -> Result<Artifacts, Problem> {
+        let _place = self.inner.reports.acquire().await;
         let report = self.folded(run).await?;
         let of_task = |(key, task): (&TaskKey, &crate::report::TaskReport)| {
             let step = report.workflow.steps[key.step as usize].id.clone();
@@ -601,9 +613,11 @@ impl Service {
     }
 
     async fn inputs(&self, list: &Digest, foreach: bool, index: u32) -> Result<Vec<ArtifactView>, Problem> {
-        let listed = manager::inputs_of(self.store(), list).await?;
-        let own = |(place, _): &(usize, &ArtifactRef)| !foreach || *place == index as usize;
-        Ok(listed.iter().enumerate().filter(own).map(|(_, artifact)| artifact_view(artifact)).collect())
+        let listed = match foreach {
+            true => manager::input_at(self.store(), list, index).await?.into_iter().collect(),
+            false => manager::inputs_of(self.store(), list).await?,
+        };
+        Ok(listed.iter().map(artifact_view).collect())
     }
 
     /// A page of dead letters.
@@ -691,11 +705,11 @@ impl Service {
             };
             match self.handle().command(run, input).await {
                 Ok(()) => {}
-                Err(error @ crate::manager::Error::Rejected(_)) => {
+                Err(error @ crate::manager::Error::Stopped) => return Err(error.into()),
+                Err(error) => {
                     refused.insert(run, error.to_string());
                     first = first.or(Some(error));
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         let letters: Vec<String> = chosen.into_iter().filter(|(_, run, _)| !refused.contains_key(run)).map(|(name, _, _)| name).collect();
@@ -814,7 +828,13 @@ impl Service {
     /// # Errors
     /// When it cannot be read.
     pub async fn journal_verify(&self) -> Result<Verified, Problem> {
-        let damages = self.on_file(|file| file.verify()).await?;
+        // One after another, also where nobody waits any more: each reads all there is.
+        let place = Arc::clone(&self.inner.verifying).acquire_owned().await;
+        let verify = move |file: &Sqlite| {
+            let _place = place;
+            file.verify()
+        };
+        let damages = self.on_file(verify).await?;
         Ok(Verified { intact: damages.is_empty(), damages: damages.iter().map(|damage| json!(damage)).collect() })
     }
 
@@ -825,8 +845,6 @@ impl Service {
         let Some(file) = self.inner.parts.journal.clone() else {
             return Err(Problem::new(Code::NotFound, "the journal of this host is no file"));
         };
-        // Each reads the whole journal: one after another.
-        let _place = self.inner.journal_reads.acquire().await;
         let read = tokio::task::spawn_blocking(move || read(&file)).await;
         Ok(read.unwrap_or_else(|_| Err(crate::journal::Error::Medium("a panic while it was read".to_owned())))?)
     }

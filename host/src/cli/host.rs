@@ -315,8 +315,8 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
         let Some(input) = as_input(&handle, run, command).await? else { continue };
         match handle.command(run, input).await {
             Ok(()) => {}
-            Err(error @ manager::Error::Rejected(_)) => refused.push((run, error.into())),
-            Err(error) => return Err(error.into()),
+            Err(error @ manager::Error::Stopped) => return Err(error.into()),
+            Err(error) => refused.push((run, error.into())),
         }
     }
     running.shutdown().await?;

@@ -207,6 +207,12 @@ pub fn main() -> std::process::ExitCode {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
+            // As every other error, where that was asked for.
+            if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+                let text = error.render().to_string();
+                exit::Error::usage(text.trim().strip_prefix("error: ").unwrap_or(&text)).print(true, false);
+                return Exit::Usage.into();
+            }
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Passed.into() };
         }

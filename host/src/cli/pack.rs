@@ -7,12 +7,13 @@ use super::output::replace;
 use crate::config::{Manifest, manifest};
 use crate::model::limits::show_bytes;
 use crate::model::text::sanitize;
+use crate::registry::component::EMBEDDED_BYTES_MAX;
 use crate::registry::intake::{self, COMPONENT_BYTES_MAX};
 use crate::registry::pack::{About, pack as make};
 use crate::registry::params;
 
 /// The largest manifest or schema that is read, in bytes.
-const TEXT_BYTES_MAX: u64 = 1 << 20;
+const TEXT_BYTES_MAX: u64 = EMBEDDED_BYTES_MAX as u64;
 
 /// Arguments of `pack`.
 #[derive(Debug, clap::Args)]

@@ -55,7 +55,7 @@ pub struct RunArguments {
     /// Cancel the run, and exit with 124, when it has not ended after this long
     #[arg(long, value_name = "SPAN", env = "SANDHOG_WAIT_TIMEOUT", conflicts_with = "detach")]
     wait_timeout: Option<String>,
-    /// Show what every plugin writes, not only those that fail
+    /// Show what every plugin writes, not only those that fail: of each attempt the last 64 KiB
     #[arg(long, conflicts_with = "detach")]
     logs: bool,
 }

@@ -674,9 +674,11 @@ async fn resume(common: &Common, run: Option<&str>, open: bool, json: bool) -> R
             let run = find(&*store, run).await?;
             let row = store.run(&run).await?;
             if let Some(row) = row.as_ref().filter(|row| row.ended_at.is_some()) {
-                return Err(
-                    Error::usage(format!("the run is {} already", row.status)).help("`sandhog runs retry` runs again what was given up")
-                );
+                let error = Error::usage(format!("the run is {} already", row.status));
+                return Err(match row.status == RunStatus::Cancelled.as_str() {
+                    true => error,
+                    false => error.help("`sandhog runs retry` runs again what was given up"),
+                });
             }
             vec![(run, row.map_or(0, |row| row.version))]
         }

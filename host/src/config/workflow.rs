@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::reader::{Collector, FILE_BYTES_MAX, Fields, Problems, to_json_map};
 use crate::model::limits::{LIMIT_NAMES, LimitsPatch, parse_duration};
+use crate::model::text::is_bidirectional_control;
 use crate::model::workflow::{PRIORITY, STEPS_MAX};
 use crate::model::{Expansion, FailureKind, GateUse, InputSource, OnExhausted, RetryPolicy, Severity, Step, Workflow};
 
@@ -109,7 +110,9 @@ pub fn read_all(file: &str, text: &str) -> (Source, Option<Problems>) {
     let table = out.parse(text);
     let fields = out.fields(&table, WORKFLOW_FIELDS);
     let name = match fields.string(&mut out, "name") {
-        Some((name, span)) if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) => {
+        Some((name, span))
+            if name.is_empty() || name.len() > 200 || name.chars().any(|c| c.is_control() || is_bidirectional_control(c)) =>
+        {
             out.push(span, "expected `name` to be 1 to 200 printable characters", None);
             String::new()
         }

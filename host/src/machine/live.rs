@@ -102,7 +102,18 @@ impl First {
 
     /// What gates found, one after another.
     pub(super) fn of_all<'a>(parts: impl Iterator<Item = &'a Self>) -> Vec<Finding> {
-        parts.flat_map(|part| &part.0).take(REASON_FINDINGS_MAX).cloned().collect()
+        let parts: Vec<&[Finding]> = parts.map(|part| part.0.as_slice()).collect();
+        // In turns, so that there is something of each.
+        let mut counts = vec![0; parts.len()];
+        for round in 1..=REASON_FINDINGS_MAX {
+            for (part, count) in parts.iter().zip(&mut counts).filter(|(part, _)| part.len() >= round) {
+                *count = round.min(part.len());
+            }
+            if counts.iter().sum::<usize>() >= REASON_FINDINGS_MAX {
+                break;
+            }
+        }
+        parts.iter().zip(counts).flat_map(|(part, count)| &part[..count]).take(REASON_FINDINGS_MAX).cloned().collect()
     }
 }
 

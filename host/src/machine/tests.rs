@@ -190,6 +190,22 @@ fn a_reason_has_the_first_findings_and_says_how_many_more_there_are() {
 }
 
 #[test]
+fn a_reason_has_something_of_each_gate() {
+    let mut told = Told::new(vec![step(0, vec![], 2, 0, 1)]);
+    told.start_all();
+    told.start_all();
+    told.worker_ends(0, 1, Ok(()));
+    told.start_all();
+    let found = |of: &str, count: usize| (0..count).map(|n| format!("{of}{n}")).collect::<Vec<_>>();
+    let verdict = |of, count| verdict(Decision::Fail, &found(of, count).iter().map(String::as_str).collect::<Vec<_>>());
+    told.gate_ends(0, 1, Ok(verdict("a", 150)));
+    let events = told.gate_ends(1, 1, Ok(verdict("b", 30)));
+    let Event::TaskFailed { reason: TaskReason::Rejected { findings, more: 80 }, .. } = &events[1] else { panic!("{:?}", events[1]) };
+    let kept: Vec<String> = findings.iter().map(|finding| finding.message.clone()).collect();
+    assert_eq!(kept, [found("a", 70), found("b", 30)].concat());
+}
+
+#[test]
 fn a_task_that_waits_takes_no_more_memory_for_what_was_made_and_found() {
     let mut told = Told::new(vec![Step { approval: true, ..step(0, vec![], 2, 5, 1) }]);
     told.start_all();

@@ -176,10 +176,13 @@ impl Core {
         }
         let mut turn = Turn::default();
         for (id, calls) in executing {
-            let loaded = load(&*self.store, id).await.unwrap_or_else(|error| {
-                tracing::error!(run = %id, %error, "what it was executing cannot be put on record"); // all others go on
-                None
-            });
+            let loaded = match load(&*self.store, id).await {
+                Err(error @ journal::Error::Damaged { .. }) => {
+                    tracing::error!(run = %id, %error, "what it was executing cannot be put on record"); // all others go on
+                    continue;
+                }
+                loaded => loaded?,
+            };
             let Some(run) = loaded.filter(|run| !run.status.is_final()) else { continue };
             self.adopt(id, run, false);
             let executing = calls.into_iter().map(|call| (call.task, call.gate)).collect();

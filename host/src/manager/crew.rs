@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Stopwatch;
 use crate::config::check::globs;
-use crate::judge::{Judge, refusal};
+use crate::judge::{ANSWERS_BYTES_MAX, Judge, refusal, too_much};
 use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
 use crate::model::{
@@ -18,8 +18,6 @@ use crate::runtime::{Call, Kind, Progress, Runtime, input_refusal};
 
 /// How many parts of a subject (files, or units) are judged at once: nobody else's wait for them.
 const PARTS_AT_ONCE: usize = 8;
-/// How much gates of a set may find and write together, in bytes; see [`crate::judge::ANSWERS_BYTES_MAX`].
-const OF_A_SET_BYTES_MAX: u64 = crate::judge::ANSWERS_BYTES_MAX;
 
 /// Calls workers and gates.
 #[async_trait::async_trait]
@@ -137,8 +135,8 @@ impl Crew {
             log.lines.extend(wrote.lines);
             log.dropped_bytes += wrote.dropped_bytes;
             bytes += result.as_ref().map_or(0, Verdict::cost_bytes) + written;
-            if bytes > OF_A_SET_BYTES_MAX {
-                return Attempt { result: Err(crate::judge::too_much(bytes)), receipt, log: Log::default() };
+            if bytes > ANSWERS_BYTES_MAX {
+                return Attempt { result: Err(too_much()), receipt, log: Log::default() };
             }
             match result {
                 Ok(verdict) => {

@@ -178,6 +178,15 @@ pub(super) async fn described(store: &dyn Store, list: &Digest) -> Result<Vec<Ar
     Ok(inputs)
 }
 
+/// The input of a list at a place, without content; none behind its end.
+pub(super) async fn described_at(store: &dyn Store, list: &Digest, place: u32) -> Result<Option<ArtifactRef>, journal::Error> {
+    let manifest: Manifest = read(store, list).await?;
+    let place = place as usize;
+    let Some(chunk) = manifest.chunks.get(place / CHUNK) else { return Ok(None) };
+    let found = read::<Vec<ArtifactRef>>(store, chunk).await?.into_iter().nth(place % CHUNK);
+    Ok(found.map(|input| ArtifactRef { content: None, ..input }))
+}
+
 /// The input of a list that has a digest, with its content where that is small.
 pub(super) async fn find(store: &dyn Store, list: &Digest, digest: &Digest) -> Result<Option<ArtifactRef>, journal::Error> {
     let manifest: Manifest = read(store, list).await?;

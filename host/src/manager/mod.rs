@@ -447,6 +447,14 @@ pub async fn inputs_of(store: &dyn Store, list: &Digest) -> Result<Vec<ArtifactR
     inputs::described(store, list).await
 }
 
+/// The input of a step that has started at a place, without content, by the digest of the list in its event; none behind its end.
+///
+/// # Errors
+/// When the journal fails.
+pub async fn input_at(store: &dyn Store, list: &Digest, place: u32) -> Result<Option<ArtifactRef>, journal::Error> {
+    inputs::described_at(store, list, place).await
+}
+
 /// The input of a step that has started which has a digest, by the digest of the list in its event.
 ///
 /// # Errors

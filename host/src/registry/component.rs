@@ -17,7 +17,8 @@ const TYPES_MAX: usize = 200_000;
 const IMPORTS_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 4 << 10;
 const DEPTH_MAX: usize = 64;
-const EMBEDDED_BYTES_MAX: usize = 256 << 10;
+/// How large a manifest or schema inside a component may be, in bytes.
+pub const EMBEDDED_BYTES_MAX: usize = 256 << 10;
 /// All that its modules define, whether they are ever instantiated or not: of each, compiling may make an image of 16 MiB out of two bytes.
 const MEMORIES_MAX: usize = 8;
 /// The same of tables, whose elements are listed: one far behind stands for all before it.

@@ -19,7 +19,7 @@ pub mod signature;
 pub mod verdicts;
 pub mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -410,6 +410,14 @@ impl Registry {
     }
 
     fn replace(&self, next: Shelf) {
+        // Code of files that are gone stays as long as something runs on it; of those that are named by their paths, it is read again.
+        let there: HashSet<&Path> = next.plugins.values().map(|entry| entry.path.as_path()).collect();
+        self.loaded().retain(|path, all| {
+            if !there.contains(path.as_path()) {
+                all.retain(|loaded| Arc::strong_count(&loaded.plugin) > 1);
+            }
+            !all.is_empty()
+        });
         *self.shelf.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         self.data.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

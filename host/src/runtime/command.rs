@@ -385,7 +385,7 @@ fn sarif(stdout: &[u8]) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// How many values a text in JSON has, about: what comes behind one of `[{,:` outside of strings.
+/// How many values a text in JSON has, about: what comes behind one of `[{,` outside of strings.
 fn values(json: &[u8]) -> usize {
     let (mut within, mut escaped, mut count) = (false, false, 0);
     for byte in json {
@@ -393,7 +393,7 @@ fn values(json: &[u8]) -> usize {
             (true, _) if std::mem::take(&mut escaped) => {}
             (true, b'\\') => escaped = true,
             (_, b'"') => within = !within,
-            (false, b'[' | b'{' | b',' | b':') => count += 1,
+            (false, b'[' | b'{' | b',') => count += 1,
             (true | false, _) => {}
         }
     }

@@ -139,7 +139,8 @@ export function showLetters(main) {
     const body = h("p", null, isRequeue ? "These tasks are run again, with the same input, and the runs that they belong to go on." : "Nobody wants more of these tasks: they stay failed. What they were is still in the history of their runs.");
     const done = await dialog({ title: `${isRequeue ? "Requeue" : "Discard"} ${what}?`, body, action: isRequeue ? "Requeue" : "Discard", danger: !isRequeue, testid: `confirm-${command}`, submit: () => post("/v1/dead-letters/commands", { command, ...which }) });
     if (!done) return;
-    notice(`${counted(done.letters?.length ?? 0, "dead letter")} ${isRequeue ? "requeued" : "discarded"}.`, "info");
+    const refused = (done.refused ?? []).map((run) => ` ${short(run.run)} refused: ${run.why}.`).join("");
+    notice(`${counted(done.letters?.length ?? 0, "dead letter")} ${isRequeue ? "requeued" : "discarded"}.${refused}`, "info");
     selected.clear();
     load(null);
   }
