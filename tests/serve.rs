@@ -342,8 +342,8 @@ fn each_mistake_has_its_own_clear_answer() {
     allowed.refuses(405, "method_not_allowed");
     // Bodies. A list is no object whose fields come in their order.
     server.ask("POST", "/v1/runs", &[], Some("{")).refuses(400, "malformed");
-    server.ask("POST", "/v1/runs", &[], Some("\n [null, \"name = 'w'\"]")).refuses(400, "malformed");
-    server.ask("POST", &format!("/v1/runs/{none}/commands"), &[], Some("[\"cancel\", \"x\"]")).refuses(400, "malformed");
+    server.ask("POST", "/v1/runs", &[], Some("\n [null, \"name = 'w'\"]")).refuses(422, "invalid");
+    server.ask("POST", &format!("/v1/runs/{none}/commands"), &[], Some("[\"cancel\", \"x\"]")).refuses(422, "invalid");
     assert_eq!(server.live().ask(&json!(["a"]))["type"], "problem");
     server.ask("POST", "/v1/runs", &[("content-type", "text/plain")], Some("{}")).refuses(415, "unsupported_media_type");
     server.ask("POST", "/v1/runs", &[], Some(&("[".repeat(10_000) + &"]".repeat(10_000)))).refuses(422, "invalid");

@@ -50,7 +50,7 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> 
         // What reads it would take the values of a list for the fields of an object, in their order.
         if bytes.trim_ascii_start().first() == Some(&b'[') {
             return Err(
-                Problem::new(Code::Malformed, "expected a JSON object, found a list").help("send an object, such as {\"name\": \"…\"}")
+                Problem::new(Code::Invalid, "expected a JSON object, found a list").help("send an object, such as {\"name\": \"…\"}")
             );
         }
         let axum::Json(value) = axum::Json::from_request(Request::from_parts(parts, Body::from(bytes)), state).await?;
