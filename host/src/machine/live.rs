@@ -22,7 +22,7 @@ const REASON_BYTES_MAX: u64 = 64 << 10;
 pub struct Work {
     /// The run's version at the record that has it.
     pub version: u64,
-    /// The artifacts, where they are small: see [`Work::new`].
+    /// The artifacts, where they take a few kilobytes at the most.
     pub at_hand: Option<Vec<ArtifactRef>>,
 }
 
