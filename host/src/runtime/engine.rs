@@ -16,6 +16,9 @@ use super::{Allocator, Error, Settings};
 
 /// How often guests are made to yield, so that one that spins never owns a thread.
 pub(super) const TICK: Duration = Duration::from_millis(1);
+/// How often it is where nobody waits for its thread but the timer of its own deadline. A thread that wakes each millisecond in each of some
+/// busy processes was seen to make Linux hold up others for seconds.
+const TICK_ALONE: Duration = Duration::from_millis(10);
 /// How many ticks the ticker goes on with nothing to tick for, before it sleeps: waking it costs a system call.
 const IDLE_TICKS: u32 = 100;
 /// How much of a memory and of a table stays resident in the pool for the next instance.
@@ -130,14 +133,15 @@ pub(super) struct Ticker {
 }
 
 impl Ticker {
-    /// Starts ticking for an engine.
-    pub(super) fn start(engine: &Engine) -> Result<Self, Error> {
+    /// Starts ticking for an engine, whose guests share threads or have at most one each.
+    pub(super) fn start(engine: &Engine, is_shared: bool) -> Result<Self, Error> {
+        let pause = if is_shared { TICK } else { TICK_ALONE };
         let gauge = Arc::new(Gauge { live: AtomicUsize::new(0), asleep: AtomicBool::new(false), ticker: std::sync::OnceLock::new() });
         let stop = Arc::new(AtomicBool::new(false));
         let (engine, gauge_there, stop_there) = (engine.weak(), Arc::clone(&gauge), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
             .name("sandhog-ticker".to_owned())
-            .spawn(move || tick(&engine, &gauge_there, &stop_there))
+            .spawn(move || tick(&engine, pause, &gauge_there, &stop_there))
             .map_err(Error::Thread)?;
         let _ = gauge.ticker.set(thread.thread().clone());
         Ok(Self { gauge, stop, thread: Some(thread) })
@@ -148,10 +152,10 @@ impl Ticker {
     }
 }
 
-fn tick(engine: &wasmtime::EngineWeak, gauge: &Gauge, stop: &AtomicBool) {
+fn tick(engine: &wasmtime::EngineWeak, pause: Duration, gauge: &Gauge, stop: &AtomicBool) {
     let mut idle = 0;
     while !stop.load(Ordering::SeqCst) {
-        std::thread::park_timeout(TICK);
+        std::thread::park_timeout(pause);
         let Some(engine) = engine.upgrade() else { return };
         engine.increment_epoch();
         idle = if gauge.live() == 0 { idle + 1 } else { 0 };

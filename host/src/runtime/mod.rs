@@ -200,7 +200,7 @@ impl Runtime {
     fn assemble(settings: &Settings, engine: Engine, pooled: bool, outbound: outbound::Outbound) -> Result<Self, Error> {
         let processes = settings.isolate.clone().map(isolation::Processes::new).transpose()?;
         let linker = linker::linker(&engine).map_err(Error::engine)?;
-        let ticker = engine::Ticker::start(&engine)?;
+        let ticker = engine::Ticker::start(&engine, settings.in_flight > 1 && processes.is_none())?;
         let mut guests = tokio::runtime::Builder::new_multi_thread();
         guests
             .worker_threads(settings.threads.max(1))
