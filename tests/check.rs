@@ -621,6 +621,26 @@ fn a_hostile_tree_brings_nothing_of_its_own() {
 }
 
 #[test]
+fn what_all_parts_of_a_gate_find_together_has_a_bound() {
+    let world = World::new();
+    let floods = std::fs::read(root().join("dist/guests/floods_verdict.wasm")).expect("run scripts/guests first");
+    world.write("gates/floods.wasm", floods);
+    world.write("gates/floods.toml", "name = \"floods\"\nset = \"lint\"\nscope = \"file\"\nfiles = [\"*.txt\"]\n");
+    // Nine MiB for each file, each within its own limits.
+    world.write("sandhog.toml", "plugins = [\"gates\"]\n[check]\n[[gate]]\ngate = \"floods\"\nparams = { bytes = 9437184 }\n");
+    world.run(&["trust"], 0);
+    for number in 0..7 {
+        world.write(&format!("{number}.txt"), "x");
+    }
+    let within = world.run(&["check", "--format", "text"], 0);
+    assert!(within.out.contains("floods passed"), "{}", within.out.chars().take(2000).collect::<String>());
+    world.write("7.txt", "x");
+    let failure = &world.json(&[], 2)["gates"][0]["failure"];
+    assert_eq!(failure["kind"], "output_limit", "{failure}");
+    assert!(failure["message"].as_str().expect("a message").starts_with("more than 64 MiB were found"), "{failure}");
+}
+
+#[test]
 fn a_configuration_that_does_not_fit_is_told_once_with_its_place() {
     let world = World::new();
     world.write("a.py", BAD);

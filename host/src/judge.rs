@@ -79,14 +79,14 @@ pub fn too_much() -> Failure {
 }
 
 /// What parts wrote, as far as there is room.
-#[derive(Default)]
-struct Logs {
+#[derive(Debug, Default)]
+pub(crate) struct Logs {
     bytes: u64,
 }
 
 impl Logs {
     /// The log of a part: whole, or as one that was dropped.
-    fn of(&mut self, log: Log) -> Log {
+    pub(crate) fn of(&mut self, log: Log) -> Log {
         self.bytes += log.cost_bytes();
         if self.bytes <= LOGS_BYTES_MAX { log } else { log.tail(0) }
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Stopwatch;
 use crate::config::check::globs;
-use crate::judge::{ANSWERS_BYTES_MAX, Judge, refusal, too_much};
+use crate::judge::{ANSWERS_BYTES_MAX, Judge, Logs, refusal, too_much};
 use crate::machine::Provider;
 use crate::model::limits::LimitsPatch;
 use crate::model::{
@@ -124,6 +124,7 @@ impl Crew {
     async fn check_set(&self, members: &[Arc<Entry>], gate: &GateUse, subject: Subject, cancel: &CancellationToken) -> Attempt<Verdict> {
         let mut whole = Verdict { decision: Decision::Pass, findings: Vec::new(), metrics: Vec::new(), summary: String::new() };
         let (mut receipt, mut log, mut said, mut bytes) = (Receipt::default(), Log::default(), Vec::new(), 0_u64);
+        let mut kept = Logs::default();
         for entry in members {
             let Some(subject) = fitting(entry, subject.clone()) else { continue };
             let Attempt { result, receipt: used, log: wrote } = match self.ready(&entry.name, &gate.limits, Kind::Gate, cancel).await {
@@ -131,10 +132,10 @@ impl Crew {
                 Err(failure) => failed(failure),
             };
             receipt.add(&used);
-            let written = wrote.cost_bytes();
+            let wrote = kept.of(wrote);
             log.lines.extend(wrote.lines);
             log.dropped_bytes += wrote.dropped_bytes;
-            bytes += result.as_ref().map_or(0, Verdict::cost_bytes) + written;
+            bytes += result.as_ref().map_or(0, Verdict::cost_bytes);
             if bytes > ANSWERS_BYTES_MAX {
                 return Attempt { result: Err(too_much()), receipt, log: Log::default() };
             }
