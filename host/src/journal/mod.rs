@@ -242,8 +242,8 @@ pub trait Store: Send + Sync + 'static {
         refs.into_iter().map(with_content).collect()
     }
 
-    /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. Content that
-    /// is not small is left out, so that a wide step is not in memory as a whole: [`Store::made`] has it.
+    /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. What takes more than half a
+    /// kilobyte is not at hand, so that a wide step is not in memory as a whole: [`Store::work`] has it.
     ///
     /// # Errors
     /// [`Error::Medium`].
@@ -257,11 +257,9 @@ pub trait Store: Send + Sync + 'static {
             version = end.version + 1;
             for record in records {
                 match record.event {
-                    Event::AttemptCompleted { task, mut artifacts, .. } if task.step == step => {
-                        for artifact in &mut artifacts {
-                            artifact.content = artifact.content.take().filter(|content| content.len() <= AT_HAND_BYTES_MAX);
-                        }
-                        last.insert(task.index, Made { index: task.index, version: record.version, artifacts });
+                    Event::AttemptCompleted { task, artifacts, .. } if task.step == step => {
+                        let work = Work::within(record.version, &artifacts, AT_HAND_BYTES_MAX);
+                        last.insert(task.index, Made { index: task.index, work });
                     }
                     Event::TaskCompleted { task } if task.step == step => {
                         completed.extend(last.remove(&task.index).map(|made| (task.index, made)));
@@ -284,7 +282,7 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// What an attempt of a task that has not ended made.
+    /// What an attempt made, at hand or from its record.
     ///
     /// # Errors
     /// As [`Store::made`].
@@ -332,14 +330,12 @@ pub async fn each_dead_letter(store: &dyn Store, run: Option<RunId>, mut take: i
 pub struct Made {
     /// The task's place in its step.
     pub index: u32,
-    /// The run's version at the record that says so.
-    pub version: u64,
-    /// The artifacts; content is left out unless it is small.
-    pub artifacts: Vec<ArtifactRef>,
+    /// What that is, and where.
+    pub work: Work,
 }
 
-/// The largest content that is listed with the results of a step, in bytes.
-const AT_HAND_BYTES_MAX: usize = 256;
+/// How much of what a task made is listed with the results of its step, in bytes: the artifacts of most.
+const AT_HAND_BYTES_MAX: usize = 512;
 
 /// How many records are read at a time: a few hundred kilobytes of ordinary events.
 pub const READ_MAX: usize = 1024;
@@ -469,19 +465,21 @@ mod tests {
         };
         let blob = |name: &str| ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None };
         let made = |name: &str| vec![blob(name), inline(3), inline(300)];
-        let listed = |name: &str| vec![blob(name), inline(3), ArtifactRef { content: None, ..inline(300) }];
         let attempt = |index, name| Event::AttemptCompleted {
             task: task(index),
             attempt: 1,
-            artifacts: made(name),
+            artifacts: if name == "one" { made(name) } else { vec![blob(name)] },
             receipt: Receipt::default(),
             log: Log::default(),
         };
         let events = vec![attempt(1, "old"), attempt(0, "zero"), attempt(1, "one"), attempt(2, "two")];
         let ends = vec![Event::TaskCompleted { task: task(1) }, Event::TaskCompleted { task: task(0) }];
         assert_eq!(store.append(vec![append(2, 1, [events, ends].concat())]).await, [Ok(7)]);
-        let expected = [(0, 3, "zero"), (1, 4, "one")].map(|(index, version, name)| Made { index, version, artifacts: listed(name) });
+        let expected = [(0, 3, Some(vec![blob("zero")])), (1, 4, None)]
+            .map(|(index, version, at_hand)| Made { index, work: Work { version, at_hand } });
         assert_eq!(store.results(&id(2), 0, 1).await, Ok(expected.to_vec()));
+        assert_eq!(store.work(&id(2), &expected[0].work).await, Ok(vec![blob("zero")]));
+        assert_eq!(store.work(&id(2), &expected[1].work).await, Ok(made("one")));
         assert_eq!(store.made(&id(2), 4).await, Ok(made("one")));
         assert_eq!(store.made(&id(2), 7).await, Ok(vec![]));
         assert_eq!(store.results(&id(2), 1, 1).await, Ok(vec![]));

@@ -29,13 +29,18 @@ pub struct Work {
 impl Work {
     /// Keeps artifacts at hand that take a few kilobytes.
     pub(super) fn new(version: u64, artifacts: &[ArtifactRef]) -> Self {
+        Self::within(version, artifacts, AT_HAND_BYTES_MAX)
+    }
+
+    /// Keeps artifacts at hand that take so many bytes at the most.
+    pub(crate) fn within(version: u64, artifacts: &[ArtifactRef], bytes_max: usize) -> Self {
         let bytes = |artifact: &ArtifactRef| {
             size_of::<ArtifactRef>()
                 + artifact.name.len()
                 + artifact.media_type.len()
                 + artifact.content.as_ref().map_or(0, bytes::Bytes::len)
         };
-        let is_small = artifacts.iter().map(bytes).sum::<usize>() <= AT_HAND_BYTES_MAX;
+        let is_small = artifacts.iter().map(bytes).sum::<usize>() <= bytes_max;
         Self { version, at_hand: is_small.then(|| artifacts.to_vec()) }
     }
 }

@@ -389,11 +389,8 @@ impl Resolving {
             // A glob that was read with the workflow parses.
             let matcher = glob.as_deref().and_then(|glob| GlobBuilder::new(glob).literal_separator(true).build().ok());
             let matcher = matcher.map(|glob| glob.compile_matcher());
-            for Made { index, version, mut artifacts } in store.results(&self.run, *place, *since).await? {
-                if artifacts.iter().any(|artifact| artifact.content.is_none() && artifact.size_bytes <= INLINE_BYTES_MAX as u64) {
-                    artifacts = store.made(&self.run, version).await?;
-                }
-                for artifact in artifacts {
+            for Made { index, work } in store.results(&self.run, *place, *since).await? {
+                for artifact in store.work(&self.run, &work).await? {
                     if matcher.as_ref().is_none_or(|matcher| matcher.is_match(&artifact.name)) {
                         if !self.foreach && list.count == OF_ONE_TASK_MAX {
                             return Ok(None);
