@@ -181,6 +181,9 @@ impl Common {
     /// As [`Common::open`], with these settings.
     pub fn open_with(&self, slots: Option<u32>, mut settings: Settings) -> Result<Context, Error> {
         self.complete(&mut settings);
+        for folder in self.plugins.iter().filter(|folder| !folder.is_dir()) {
+            tracing::warn!(folder = %folder.display(), "there is no such plugin folder");
+        }
         let defaults = RuntimeSettings::default();
         let cache_folder = self.cache_folder();
         let program = this_program()?;

@@ -44,9 +44,10 @@ rewrite the whole file can compute the chain anew. The last hash of a run is pri
         run: Option<String>,
     },
     /// Remove runs that have ended, and contents that nothing names any more
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"]))]
     Prune {
         /// Those that ended longer ago, such as 30d or 12h
-        #[arg(long, value_name = "SPAN", required_unless_present = "keep")]
+        #[arg(long, value_name = "SPAN")]
         older_than: Option<String>,
         /// Those beyond the latest N
         #[arg(long, value_name = "N")]

@@ -60,14 +60,15 @@ pub struct Filter {
 
 /// One, or those that a filter names.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["letter", "run", "workflow", "step", "reason", "all"]))]
 pub struct Choice {
     /// Which, as `list` prints it: RUN/STEP/TASK
-    #[arg(required_unless_present_any = ["run", "workflow", "step", "reason", "all"])]
+    #[arg(conflicts_with_all = ["run", "workflow", "step", "reason", "all"])]
     letter: Option<String>,
     #[command(flatten)]
     filter: Filter,
     /// Every one
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["run", "workflow", "step", "reason"])]
     all: bool,
 }
 

@@ -27,6 +27,9 @@ impl OutFolder {
             Error::usage(format!("the output folder {} cannot be written: {error}", folder.display()))
                 .help("name another with --out FOLDER")
         };
+        if folder.metadata().is_ok_and(|there| !there.is_dir()) {
+            return Err(cannot(std::io::Error::other("it is there already, and no folder")));
+        }
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let dir = Dir::open_ambient_dir(folder, ambient_authority()).map_err(cannot)?;
         let staging = tempfile::Builder::new().prefix(".sandhog-").tempdir_in(folder).map_err(cannot)?;

@@ -100,21 +100,21 @@ impl Progress {
             _ => {}
         }
         // What somebody would want to read later stays above the bars.
-        if let (
-            Some(line),
+        let stays = matches!(
+            record.event,
             Event::AttemptFailed { .. }
-            | Event::RevisionRequested { .. }
-            | Event::TaskFailed { .. }
-            | Event::TaskDeadLettered { .. }
-            | Event::TaskHeld { .. }
-            | Event::FallbackStarted { .. }
-            | Event::ApprovalRequested { .. }
-            | Event::PlanAccepted { .. }
-            | Event::PlanRejected { .. }
-            | Event::RunPaused { .. }
-            | Event::GateFailed { .. },
-        ) = (line, &record.event)
-        {
+                | Event::RevisionRequested { .. }
+                | Event::TaskFailed { .. }
+                | Event::TaskDeadLettered { .. }
+                | Event::TaskHeld { .. }
+                | Event::FallbackStarted { .. }
+                | Event::ApprovalRequested { .. }
+                | Event::PlanAccepted { .. }
+                | Event::PlanRejected { .. }
+                | Event::RunPaused { .. }
+                | Event::GateFailed { .. }
+        );
+        if let Some(line) = line.filter(|_| stays || record.version == self.known) {
             let _ = bars.all.println(line);
         }
     }
@@ -155,7 +155,16 @@ fn style(template: &str) -> ProgressStyle {
 fn goes_on(report: &RunReport) -> String {
     let tasks: u64 = report.steps.iter().filter_map(|step| step.tasks).map(u64::from).sum();
     let completed = report.tasks.values().filter(|task| task.status == TaskStatus::Completed).count();
-    format!("run {} of {} goes on: {completed} of {tasks} tasks known so far had completed", report.run, report.workflow.name)
+    let mut text =
+        format!("run {} of {} goes on: {completed} of {tasks} tasks known so far had completed", report.run, report.workflow.name);
+    for (key, _) in report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Approving) {
+        text.push_str(&format!("\n{}", waits_for_approval(*key, report)));
+    }
+    text
+}
+
+fn waits_for_approval(task: TaskKey, report: &RunReport) -> String {
+    format!("{}: waits for approval: sandhog runs approve {}", report.name(task), report.run)
 }
 
 /// An event as a line; `None` for those that say nothing to a person.
@@ -186,7 +195,7 @@ pub fn line(record: &Record, report: &RunReport) -> Option<String> {
             let what = if *executing { "was lost: the host ended while it was executing" } else { "was taken back, and does not count" };
             format!("{}: {} {what}", name(task), gate(task, g))
         }
-        Event::ApprovalRequested { task } => format!("{}: waits for approval: sandhog runs approve {}", name(task), record.run),
+        Event::ApprovalRequested { task } => waits_for_approval(*task, report),
         Event::ApprovalGiven { task, comment } => format!("{}: approved{}", name(task), said(comment)),
         Event::ApprovalRefused { task, comment } => format!("{}: refused{}", name(task), said(comment)),
         Event::RunPaused { reason } => format!("paused: {}", lines(reason)),

@@ -378,7 +378,8 @@ fn rounds(report: &RunReport) -> String {
 /// What of a run waits, for what, and until when.
 fn waits(report: &RunReport, now: Timestamp, held: bool) -> String {
     let mut text = String::new();
-    if report.status == "running" && !held {
+    let goes_on = matches!(report.status, "running" | "cancelling");
+    if goes_on && !held {
         text.push_str(&format!("nobody runs it: `sandhog runs resume {}` goes on with it\n", report.run));
     }
     if let Some(reason) = report.paused_because.as_ref().filter(|_| report.status == "paused") {
@@ -396,7 +397,7 @@ fn waits(report: &RunReport, now: Timestamp, held: bool) -> String {
             (TaskStatus::Paused, _) => "waits for the run to be resumed".to_owned(),
             (TaskStatus::DeadLettered, _) => "is a dead letter: `sandhog dead-letters list` shows what can be done".to_owned(),
             (TaskStatus::Pending | TaskStatus::Revising, _) => "waits for a free place".to_owned(),
-            (TaskStatus::Running | TaskStatus::Validating | TaskStatus::Expanding, _) if report.status == "running" => {
+            (TaskStatus::Running | TaskStatus::Validating | TaskStatus::Expanding, _) if goes_on => {
                 if held {
                     "is under way".to_owned()
                 } else {

@@ -315,7 +315,10 @@ impl RunReport {
             Event::StepFailed { step } => self.close(*step, "failed", record.at),
             Event::StepSkipped { step, .. } => self.close(*step, "skipped", record.at),
             Event::StepCancelled { step } => self.close(*step, "cancelled", record.at),
-            Event::CancelRequested { reason } => self.cancelled_because = Some(reason.clone()),
+            Event::CancelRequested { reason } => {
+                self.status = "cancelling";
+                self.cancelled_because = Some(reason.clone());
+            }
             Event::RunPaused { reason } => {
                 self.status = "paused";
                 self.paused_because = Some(reason.clone());
