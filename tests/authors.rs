@@ -848,6 +848,18 @@ fn plugins_are_added_from_where_they_are_kept_all_or_none() {
     world.run(&["plugins", "add", "made", "--to", "plugins"], 2);
     assert_eq!(world.read("plugins/counts.toml"), "# mine\n");
     std::fs::remove_file(world.path().join("made/some.toml")).expect("removes");
+    // What lies beside it is read as it is, or nothing is added: a manifest that cannot be read would be missed.
+    for ending in ["toml", "wasm.minisig", "toml.minisig"] {
+        let beside = world.path().join(format!("made/some.{ending}"));
+        std::os::unix::fs::symlink("/dev/zero", &beside).expect("links");
+        let refused = world.run(&["plugins", "add", "made/some.wasm", "--to", "other"], 2).err;
+        assert!(refused.contains(&format!("made/some.{ending}: it is a link")) || refused.contains("nothing was added"), "{refused}");
+        std::fs::remove_file(&beside).expect("removes");
+        rustix::fs::mknodat(rustix::fs::CWD, &beside, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+        assert!(world.run(&["plugins", "add", "made", "--to", "other"], 2).err.contains("only regular files are read"));
+        std::fs::remove_file(&beside).expect("removes");
+    }
+    assert!(!world.path().join("other").exists());
     world.write("outside.wasm", "kept");
     std::fs::create_dir(world.path().join("linked")).expect("makes");
     std::os::unix::fs::symlink("../outside.wasm", world.path().join("linked/counts.wasm")).expect("links");

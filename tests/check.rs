@@ -620,6 +620,37 @@ fn a_hostile_tree_brings_nothing_of_its_own() {
     assert!(changed["notes"][0].as_str().expect("a note").contains("changed since it was trusted"), "{}", changed["notes"]);
 }
 
+/// Those that are not read (links, which may lead to devices and to others' files; FIFOs; what is too large) leave nothing out, and hold up nothing.
+#[test]
+fn patterns_of_a_hostile_tree_are_read_as_its_files_are() {
+    let world = World::new();
+    std::fs::write(world.home.path().join("patterns"), "a.py\n").expect("written");
+    for name in ["a.py", "zero/b.py", "pipe/c.py", "large/d.py", "real/e.py", "real/f.py"] {
+        world.write(name, BAD);
+    }
+    let link = |to: &std::path::Path, name: &str| std::os::unix::fs::symlink(to, world.path().join(name)).expect("linked");
+    link(&world.home.path().join("patterns"), ".gitignore");
+    link(std::path::Path::new("/dev/zero"), "zero/.gitignore");
+    let pipe = world.path().join("pipe/.gitignore");
+    rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a FIFO");
+    std::fs::File::create(world.path().join("large/.gitignore")).and_then(|file| file.set_len(1 << 40)).expect("a sparse giant");
+    world.write("real/.gitignore", "f.py\n");
+    let report = world.json(&["--gate", "lint-python"], 1);
+    let found: Vec<String> = findings(&report).into_iter().filter(|found| found.ends_with("F401")).collect();
+    assert_eq!(found, ["a.py:1:8 F401", "large/d.py:1:8 F401", "pipe/c.py:1:8 F401", "real/e.py:1:8 F401", "zero/b.py:1:8 F401"]);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("the patterns of large/.gitignore do not count: it is larger than"), "{notes}");
+}
+
+/// What is no character in XML is none in what a report shows.
+#[test]
+fn a_report_is_xml_whatever_files_are_called() {
+    let world = World::new();
+    world.write("a\u{fffe}b\u{ffff}.py", BAD);
+    let report = world.run(&["check", "--gate", "lint-python", "--format", "junit"], 1).out;
+    assert!(report.contains("a\\u{fffe}b\\u{ffff}.py") && !report.contains(['\u{fffe}', '\u{ffff}']), "{report}");
+}
+
 #[test]
 fn what_all_parts_of_a_gate_find_together_has_a_bound() {
     let world = World::new();
@@ -632,12 +663,12 @@ fn what_all_parts_of_a_gate_find_together_has_a_bound() {
     for number in 0..7 {
         world.write(&format!("{number}.txt"), "x");
     }
-    let within = world.run(&["check", "--format", "text"], 0);
+    let within = world.run(&["check", "--format", "human"], 0);
     assert!(within.out.contains("floods passed"), "{}", within.out.chars().take(2000).collect::<String>());
     world.write("7.txt", "x");
-    let failure = &world.json(&[], 2)["gates"][0]["failure"];
+    let failure = &world.json(&[], 1)["gates"][0]["failure"];
     assert_eq!(failure["kind"], "output_limit", "{failure}");
-    assert!(failure["message"].as_str().expect("a message").starts_with("more than 64 MiB were found"), "{failure}");
+    assert!(failure["message"].as_str().expect("a message").starts_with("more than 64MiB were found"), "{failure}");
 }
 
 #[test]

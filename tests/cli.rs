@@ -402,6 +402,21 @@ fn guests() -> PathBuf {
     folder
 }
 
+/// Whoever names a repository, or the folder of a configuration, to be written into does not have its programs told what to do.
+#[test]
+fn what_programs_obey_is_not_written_by_a_plugin() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let writer = guests().join("names_badly.wasm");
+    let writer = writer.to_str().expect("UTF-8");
+    for name in [".git/config", "a/.GIT/hooks/x", ".sandhog/x", "sandhog.toml"] {
+        let params = serde_json::json!({ "names": ["a.txt", name] }).to_string();
+        let ran = run(folder.path(), &["call", writer, "--params", &params, "--out", "."]).exits(2);
+        ran.complains(&[name, "is obeyed by git, or by sandhog itself"]);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0, "all or nothing");
+    run(folder.path(), &["call", writer, "--params", r#"{"names":["a.txt",".github/x"]}"#, "--out", "."]).exits(0);
+}
+
 #[test]
 fn no_line_of_what_is_shown_is_a_guests_own() {
     let folder = tempfile::tempdir().expect("a folder");

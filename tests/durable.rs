@@ -664,9 +664,13 @@ fn people_approve_refuse_pause_retry_and_prune() {
     place.run(&["runs", "reject", &run, "--comment", "shorter"], 0);
     assert!(started.until("refused: shorter").is_some());
     assert!(started.until("waits for approval").is_some());
+    place.run(&["runs", "pause", &run], 0);
+    let mut beside = place.spawn(&["runs", "resume", &run]);
+    assert!(beside.until("waits for approval").is_some(), "who comes later is told so, too");
     place.run(&["runs", "approve", &run, "--step", "none"], 2);
     place.run(&["runs", "approve", &run], 0);
     told(&started.ends(), 0);
+    told(&beside.ends(), 0);
     place.run(&["runs", "approve", &run], 2);
 
     // What was given up is run again, when somebody says so, and only that.
@@ -681,6 +685,8 @@ fn people_approve_refuse_pause_retry_and_prune() {
     place.run(&["dead-letters", "discard", "--workflow", "f"], 0);
     assert_eq!(place.run(&["dead-letters", "list"], 0), "no dead letters\n");
     place.run(&["dead-letters", "requeue", "nothing"], 2);
+    place.run(&["dead-letters", "requeue", "--all", "--step", "s"], 2);
+    place.run(&["dead-letters", "requeue"], 2);
     assert!(place.run(&["runs", "logs", "latest"], 0).is_empty());
 
     place.run(&["journal", "prune", "--keep", "1"], 0);

@@ -588,6 +588,33 @@ fn pages_of_another_site_may_ask_where_that_is_named() {
     server.ask("OPTIONS", "/v1/runs", &[("origin", "https://evil.example")], None).refuses(403, "forbidden");
 }
 
+/// Those who send large bodies, or say that they will, have to share so much room; whoever sends little needs none.
+#[test]
+fn bodies_that_are_on_their_way_have_a_bound_together() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let head = |bytes: usize| {
+        format!(
+            "POST /v1/runs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n\r\n"
+        )
+    };
+    let large = json!({ "workflow": "x", "inputs": [], "idempotency_key": "k", "padding": "x".repeat(80 << 10) }).to_string();
+    let sent = |body: &str| server.ask("POST", "/v1/runs", &[], Some(body)).status;
+    let holds = |bytes: usize| {
+        let mut stream = TcpStream::connect(server.address).expect("connects");
+        stream.write_all(head(bytes).as_bytes()).expect("sent");
+        stream
+    };
+    let mut held: Vec<TcpStream> = Vec::new();
+    while sent(&large) != 503 {
+        held.push(holds(64 << 20)); // eight have room, but not while what was sent above is being answered
+    }
+    server.ask("POST", "/v1/runs", &[], Some("{}")).refuses(422, "invalid");
+    assert_eq!(server.raw(head(100_000_000_000).as_bytes()).status, 413, "at once");
+    drop(held);
+    while sent(&large) == 503 {}
+}
+
 #[test]
 fn a_peer_that_stops_in_the_middle_is_let_go() {
     let place = Place::new();
@@ -812,6 +839,8 @@ fn every_command_works_against_a_server() {
         out
     };
     says(&["plan", "w.toml"], 0, "w: hybrid, 2 steps in 2 levels");
+    let (code, _, err) = place.run(&["runs", "list", "--server", &url.replace("http:", "https:")]);
+    assert!(code == 2 && err.contains("does not speak TLS: one on plain HTTP is named by http://"), "{code}: {err}");
     says(&["run", "w.toml", "--out", "out"], 0, "wrote 6 files");
     assert_eq!(std::fs::read_to_string(place.path().join("out/s/1/in/1")).expect("written"), "1");
     says(&["run", "w.toml", "--json", "--idempotency-key", "k"], 0, "\"status\":\"completed\"");
@@ -944,6 +973,15 @@ fn plugins_are_uploaded_where_that_is_on_and_are_granted_nothing() {
     let (code, said, err) = place.run(&["plugins", "add", "phi.wasm", "--server", &server.url()]);
     assert_eq!(code, 0, "{said}{err}");
     assert_eq!(server.get("/v1/plugins/phi").is(200)["state"], "serves");
+    // One that another folder's plugin of its name comes before is told of as that.
+    let other = Place::new();
+    let of_two = "plugins = [\"plugins\", \"up\"]\n[serve]\nupload = \"up\"\n";
+    std::fs::create_dir(other.path().join("up")).and_then(|()| std::fs::write(other.path().join("sandhog.toml"), of_two)).expect("made");
+    let server_of_two = other.serve(&[]);
+    let echo = std::fs::read(other.path().join("plugins/echo.wasm")).expect("reads");
+    std::fs::write(other.path().join("echo.wasm"), [&echo[..], &[0, 3, 1, b'v', 1]].concat()).expect("written");
+    let (code, said, err) = other.run(&["plugins", "add", "echo.wasm", "--server", &server_of_two.url()]);
+    assert!(code == 0 && said.contains("which shadowed"), "{said}{err}");
     for (name, body, status, code) in [("x", "no wasm", 422, "invalid"), ("..%2fx", "", 400, "malformed")] {
         server.ask("PUT", &format!("/v1/plugins/{name}"), &[("content-type", "application/wasm")], Some(body)).refuses(status, code);
     }

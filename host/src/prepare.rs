@@ -126,7 +126,7 @@ pub fn match_inputs(
                 return Err(source.input_problem(glob, format!("no file matches `{glob}`"), Some(help)).into());
             }
             for name in matched {
-                if !known.insert(name) {
+                if !known.insert(name.as_str()) {
                     continue;
                 }
                 count += 1;
@@ -143,6 +143,11 @@ pub fn match_inputs(
                     .map_err(|reason| InputError::Refused(format!("the file name {name:?} is refused: {reason}")))?;
                 of_step.push(file);
             }
+        }
+        let parent_of =
+            |name: &&str| name.match_indices('/').map(|(at, _)| &name[..at]).find(|parent| known.contains(parent)).map(str::to_owned);
+        if let Some((name, parent)) = known.iter().find_map(|name| Some((name, parent_of(name)?))) {
+            return Err(InputError::Refused(format!("{parent:?} is an input, and cannot be a folder of {name:?} too")));
         }
         files.push(of_step);
     }

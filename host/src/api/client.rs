@@ -38,6 +38,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How large one event may be, in bytes.
 const EVENT_BYTES_MAX: usize = 64 << 20;
+/// How large an answer may be, in bytes: a page of events ends with one that may be the largest.
+const ANSWER_BYTES_MAX: usize = 2 * EVENT_BYTES_MAX;
+/// How large content may be, in bytes.
+const CONTENT_BYTES_MAX: usize = 1 << 30;
 
 /// Why the server did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +226,7 @@ impl Client {
         loop {
             let answered = async {
                 let response = self.send(self.request(Method::GET, path)?, ANSWER).await?;
-                response.bytes().await.map_err(|error| self.gone(&error))
+                self.read(response, CONTENT_BYTES_MAX).await.map(bytes::Bytes::from)
             };
             match answered.await {
                 Err(error) if self.is_remote() && error.is_away() && pauses.next().await => {}
@@ -268,7 +272,8 @@ impl Client {
     }
 
     async fn once<T: DeserializeOwned>(&self, request: RequestBuilder, within: Duration) -> Result<T, Error> {
-        let answer = self.send(request, within).await?.bytes().await.map_err(|error| self.gone(&error))?;
+        let response = self.send(request, within).await?;
+        let answer = self.read(response, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&answer).map_err(|error| self.gone(&error))
     }
 
@@ -285,15 +290,23 @@ impl Client {
     async fn send(&self, request: RequestBuilder, within: Duration) -> Result<reqwest::Response, Error> {
         let sent = tokio::time::timeout(within, request.send()).await;
         let sent = sent.map_err(|_| Error::Gone { place: self.place(), reason: format!("no answer within {within:?}") })?;
-        let response = sent.map_err(|error| match error.is_connect() {
-            true => Error::Nobody { place: self.place(), reason: innermost(&error) },
-            false => self.gone(&error),
+        let response = sent.map_err(|error| match (error.is_connect(), tls_error(&error)) {
+            (true, Some(rustls::Error::InvalidMessage(_))) => {
+                Error::Place(format!("the server at {} does not speak TLS: one on plain HTTP is named by http://", self.place()))
+            }
+            (true, Some(refused)) => Error::Place(format!("no secure connection to {}: {refused}", self.place())),
+            (true, None) => Error::Nobody { place: self.place(), reason: innermost(&error) },
+            (false, _) => self.gone(&error),
         })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let said = response.bytes().await.unwrap_or_default();
+        if let Some(elsewhere) = response.headers().get(http::header::LOCATION).filter(|_| status.is_redirection()) {
+            let elsewhere = crate::model::text::sanitize(&String::from_utf8_lossy(elsewhere.as_bytes()), 400);
+            return Err(Error::Place(format!("the server at {} is at {elsewhere} now: name that one", self.place())));
+        }
+        let said = self.read(response, ANSWER_BYTES_MAX).await.unwrap_or_default();
         let problem = serde_json::from_slice(&said).unwrap_or_else(|_| Problem::of_response(status, &String::from_utf8_lossy(&said)));
         Err(match status {
             StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Error::Gone { place: self.place(), reason: problem.detail },
@@ -301,9 +314,28 @@ impl Client {
         })
     }
 
+    /// The body of an answer, which may have so many bytes.
+    async fn read(&self, mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(|error| self.gone(&error))? {
+            if all.len() + part.len() > bytes_max {
+                return Err(Error::Place(format!("the server at {} answers with more than {bytes_max} bytes", self.place())));
+            }
+            all.extend_from_slice(&part);
+        }
+        Ok(all)
+    }
+
     fn gone(&self, error: &(dyn std::error::Error + 'static)) -> Error {
         Error::Gone { place: self.place(), reason: innermost(error) }
     }
+}
+
+/// What the other side did wrong on the way to a secure connection, if that is what an error is about.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let inner = |error: &'e std::io::Error| error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+    let next = |error: &&'e (dyn std::error::Error + 'static)| error.downcast_ref().and_then(inner).or_else(|| error.source());
+    std::iter::successors(Some(error), next).find_map(|error| error.downcast_ref())
 }
 
 fn builder() -> reqwest::ClientBuilder {

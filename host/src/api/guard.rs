@@ -18,12 +18,19 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{FutureExt as _, StreamExt as _};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::BodyExt as _;
+use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use super::problem::{Code, Problem};
 
 /// How long a peer may take for the next part of a request's body.
 const BODY_STALL: Duration = Duration::from_secs(30);
+/// How long all of a body may take.
+const BODY_WHOLE: Duration = Duration::from_mins(10);
+/// A body up to so many bytes is taken whatever else is under way.
+const BODY_SMALL_BYTES: usize = 64 << 10;
+/// How many KiB of larger ones may be under way at once: from their head, which says how long they are, to the answer.
+const BODIES_KIB_MAX: usize = 512 << 10;
 /// How much of another's error is told on, in bytes.
 const ERROR_BYTES_MAX: usize = 4096;
 /// After so many requests, peers that were quiet are forgotten.
@@ -65,6 +72,7 @@ pub struct Guard {
     rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
     requests: AtomicUsize,
     metrics: Metrics,
+    bodies: Arc<Semaphore>,
 }
 
 /// A token, as it is compared: in constant time.
@@ -84,7 +92,16 @@ impl Guard {
         });
         let rate = std::num::NonZeroU32::new(rate).map(|rate| RateLimiter::keyed(Quota::per_second(rate)));
         let lower = |list: Vec<String>| list.into_iter().map(|text| text.to_ascii_lowercase()).collect();
-        Self { door, token, hosts: lower(hosts), origins: lower(origins), rate, requests: AtomicUsize::new(0), metrics }
+        Self {
+            door,
+            token,
+            hosts: lower(hosts),
+            origins: lower(origins),
+            rate,
+            requests: AtomicUsize::new(0),
+            metrics,
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+        }
     }
 
     /// The value of the session's cookie, for who gives the right token; an empty one where none is asked for.
@@ -230,6 +247,30 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
     response
 }
 
+/// Around routes that take large bodies, of so many bytes at the most: they have to have room together, from their heads on.
+pub async fn with_room(guard: &Guard, bytes_max: usize, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let says_none = !headers.contains_key(header::TRANSFER_ENCODING);
+    let bytes = match length {
+        Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        None if says_none => 0,
+        None => bytes_max,
+    };
+    if bytes > bytes_max {
+        let detail = format!("a body of {bytes} bytes, and at most {bytes_max} are taken here");
+        return Problem::new(Code::PayloadTooLarge, detail).help("send less at once").into_response();
+    }
+    let kib = if bytes > BODY_SMALL_BYTES { bytes.div_ceil(1024) } else { 0 };
+    match Arc::clone(&guard.bodies).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)) {
+        Ok(_room) => next.run(request).await,
+        Err(_) => {
+            let detail = "more is on its way to this server than it has room for at once";
+            Problem::new(Code::Unavailable, detail).help("try again, or send bodies of at most 64 KiB, which need no room").into_response()
+        }
+    }
+}
+
 /// The request's name: the caller's own, where it is a plain one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -239,9 +280,11 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// A body whose next part does not come fails, instead of being waited for.
 fn without_stalls(body: Body) -> Body {
-    let parts = futures_util::stream::unfold(Some(body.into_data_stream()), |parts| async {
+    let whole = tokio::time::Instant::now() + BODY_WHOLE;
+    let parts = futures_util::stream::unfold(Some(body.into_data_stream()), move |parts| async move {
         let mut parts = parts?;
-        match tokio::time::timeout(BODY_STALL, parts.next()).await {
+        let soon = tokio::time::Instant::now() + BODY_STALL;
+        match tokio::time::timeout_at(whole.min(soon), parts.next()).await {
             Ok(part) => part.map(|part| (part, Some(parts))),
             Err(_) => Some((Err(axum::Error::new(std::io::Error::from(std::io::ErrorKind::TimedOut))), None)),
         }

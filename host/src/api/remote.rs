@@ -35,6 +35,7 @@ fn failed(error: Error) -> journal::Error {
             let token = (problem.code == Code::Unauthorized).then(|| "give it with --token-file, or in SANDHOG_TOKEN".to_owned());
             journal::Error::ServerRefused { message: problem.detail, help: token.or(problem.help) }
         }
+        Error::Place(message) => journal::Error::ServerRefused { message, help: None },
         error => journal::Error::Away(error.to_string()),
     }
 }

@@ -755,11 +755,16 @@ impl Service {
             return Err(missing());
         }
         let entry = registry.find_newest(name).map_err(|_| missing())?;
-        let mut told = report::plugin_json(registry, &entry);
+        Ok(self.told(&entry))
+    }
+
+    /// A plugin with all that is known of it.
+    fn told(&self, entry: &Arc<Entry>) -> Value {
+        let mut told = report::plugin_json(&self.inner.parts.registry, entry);
         if let Some(told) = told.as_object_mut() {
             told.remove("grant"); // has the values of variables
         }
-        Ok(told)
+        told
     }
 
     /// Takes a component into the plugin folder, where the server takes any. It serves once it has been compiled, with what its name and
@@ -790,7 +795,12 @@ impl Service {
             std::fs::set_permissions(&file, permissions).map_err(failed)?;
             std::fs::rename(&file, folder.join(format!("{name}.wasm"))).map_err(failed)?;
             service.registry().look_again();
-            service.plugin(&name)
+            // Where another folder has one of its name, that one serves, and it is not the one to be told of.
+            let shelf = service.registry().shelf();
+            match shelf.shadowed.iter().find(|one| one.name == name && one.digest == entry.digest) {
+                Some(shadowed) => Ok(service.told(shadowed)),
+                None => service.plugin(&name),
+            }
         };
         let told = tokio::task::spawn_blocking(work).await;
         told.unwrap_or_else(|_| Err(Problem::new(Code::Failed, "a panic while the plugin was read")))

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Report;
 use super::tree::{Tree, is_without_links};
-use crate::model::Fix;
+use crate::model::{Edit, Fix};
 
 /// What came of fixing.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,14 @@ pub fn fix(report: &Report, tree: &Tree, also_unsafe: bool) -> Fixed {
         });
         let fixes: Vec<&Fix> = fixes.into_iter().map(|(_, fix)| fix).collect();
         let (after, made) = apply(&before, &fixes);
+        let text = std::str::from_utf8(&before).ok();
+        let unfit = fixes.iter().filter(|fix| edits_of(fix, &before, text).is_none()).count();
+        if unfit > 0 {
+            fixed.failed.push((
+                path.to_owned(),
+                format!("{} not made for this text", if unfit == 1 { "a fix was".to_owned() } else { format!("{unfit} fixes were") }),
+            ));
+        }
         if made == 0 {
             continue;
         }
@@ -61,22 +69,11 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
     let mut made = 0;
     let text = std::str::from_utf8(before).ok();
     for fix in fixes {
-        let mut edits: Vec<(usize, usize, &str)> = Vec::new();
-        for edit in &fix.edits {
-            let (Ok(start), Ok(end)) = (usize::try_from(edit.start), usize::try_from(edit.end)) else { break };
-            edits.push((start, end, &edit.replacement));
-        }
-        edits.sort();
-        // Within the file, and not within a character: an edit there was not made for this text.
-        let inside = |(start, end, _): &(usize, usize, &str)| {
-            let is_whole = |at: usize| text.is_none_or(|text| text.is_char_boundary(at));
-            start <= end && *end <= before.len() && is_whole(*start) && is_whole(*end)
-        };
-        let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+        let Some(edits) = edits_of(fix, before, text) else { continue };
         // Of those taken the ends are in the order of the beginnings: the last that begins before an edit's end is the one to look at.
         let before_end = |end: usize| taken.range(..=(end, usize::MAX, usize::MAX)).next_back();
         let clear = edits.iter().all(|(start, end, _)| before_end(*end).is_none_or(|((_, other_end, _), _)| other_end < start));
-        if edits.len() == fix.edits.len() && !edits.is_empty() && edits.iter().all(inside) && in_order && clear {
+        if clear {
             let first = taken.len();
             taken.extend((first..).zip(edits).map(|(number, (start, end, replacement))| ((start, end, number), replacement)));
             made += 1;
@@ -90,6 +87,17 @@ fn apply(before: &[u8], fixes: &[&Fix]) -> (Vec<u8>, usize) {
     }
     after.extend_from_slice(before.get(at..).unwrap_or_default());
     (after, made)
+}
+
+/// The edits of a fix in their order, where they are for a text: within it, not within a character, and none over another.
+fn edits_of<'f>(fix: &'f Fix, before: &[u8], text: Option<&str>) -> Option<Vec<(usize, usize, &'f str)>> {
+    let edit = |edit: &'f Edit| Some((usize::try_from(edit.start).ok()?, usize::try_from(edit.end).ok()?, edit.replacement.as_str()));
+    let mut edits = fix.edits.iter().map(edit).collect::<Option<Vec<_>>>()?;
+    edits.sort_unstable();
+    let is_whole = |at: usize| text.is_none_or(|text| text.is_char_boundary(at));
+    let inside = |(start, end, _): &(usize, usize, &str)| start <= end && *end <= before.len() && is_whole(*start) && is_whole(*end);
+    let in_order = edits.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+    (!edits.is_empty() && edits.iter().all(inside) && in_order).then_some(edits)
 }
 
 /// Puts new content in the place of a file that is still what was judged: whole or not at all, with its permissions.
@@ -113,7 +121,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::Edit;
 
     fn fix(edits: &[(u64, u64, &str)]) -> Fix {
         let edit = |&(start, end, text): &(u64, u64, &str)| Edit { start, end, replacement: text.into() };

@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod fix;
+mod ignored;
 pub mod mask;
 pub mod tree;
 

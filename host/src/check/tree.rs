@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use globset::GlobSet;
 use ignore::{DirEntry, WalkBuilder, WalkState};
 
+use super::ignored::Ignored;
 use crate::model::text::sanitize;
 use crate::model::{Snapshot, artifact};
 use crate::registry::intake;
@@ -34,6 +35,8 @@ pub struct Tree {
     pub unjudged: Vec<(String, String)>,
     /// How many links there are.
     pub links: usize,
+    /// What is to be said of each `.gitignore` whose patterns do not count.
+    pub uncounted: Vec<String>,
     /// Of the files without an ending, those that name an interpreter: looked for once, when it is first asked.
     interpreters: OnceLock<BTreeMap<usize, String>>,
 }
@@ -94,16 +97,14 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         asked.insert(sanitize(&inside.to_string_lossy(), 400).into()); // as one that no gate can be shown is named
     }
     let found = Mutex::new(Found::default());
-    let walker = WalkBuilder::new(&root)
-        .hidden(false)
-        .ignore(false)
-        .git_global(false)
-        .git_exclude(false)
-        .parents(true)
-        .require_git(false)
-        .follow_links(false)
-        .filter_entry(|entry| entry.depth() == 0 || !NEVER.iter().any(|name| entry.file_name() == *name))
-        .build_parallel();
+    let ignored = Arc::new(Ignored::new(&root));
+    let patterns = Arc::clone(&ignored);
+    let is_part = move |entry: &DirEntry| {
+        let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+        let is_left_out = || NEVER.iter().any(|name| entry.file_name() == *name) || patterns.leaves_out(entry.path(), is_folder);
+        entry.depth() == 0 || !is_left_out()
+    };
+    let walker = WalkBuilder::new(&root).standard_filters(false).follow_links(false).filter_entry(is_part).build_parallel();
     walker.run(|| {
         Box::new(|entry| {
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +119,11 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         })
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let told = |(path, reason): (PathBuf, String)| {
+        let inside = path.strip_prefix(&root).unwrap_or(&path);
+        format!("the patterns of {} do not count: {reason}", sanitize(&inside.to_string_lossy(), 400))
+    };
+    let uncounted = ignored.refused().into_iter().map(told).collect();
     let walked: BTreeSet<PathBuf> = found.files.iter().map(|(_, _, path)| path.clone()).collect();
     for path in also.iter().map(|path| root.join(path)).filter(|path| !walked.contains(path)) {
         if let Ok(metadata) = std::fs::symlink_metadata(&path)
@@ -151,7 +157,7 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         }
     }
     unjudged.retain(|(name, _)| !exclude.is_match(name) && wanted(name));
-    Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links, interpreters: OnceLock::new() })
+    Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links, uncounted, interpreters: OnceLock::new() })
 }
 
 /// The path that an error of the walk is about.

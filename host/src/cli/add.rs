@@ -17,7 +17,7 @@ use crate::model::Digest;
 use crate::model::text::{counted, sanitize};
 use crate::registry::intake::{self, COMPONENT_BYTES_MAX};
 use crate::registry::pack::{About, pack};
-use crate::registry::{Entry, examine};
+use crate::registry::{Entry, MANIFEST_BYTES_MAX, examine};
 
 /// The file in a plugin folder that says where its plugins came from.
 pub const ORIGINS: &str = "origins.toml";
@@ -161,7 +161,8 @@ fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<
         if entry.name == ORIGINS.trim_end_matches(".toml") {
             return Err(Error::usage(format!("{}: no plugin may be named `{}`; nothing was added", found.origin, entry.name)));
         }
-        let is_other_manifest = found.manifest.as_ref().is_some_and(|new| std::fs::read(&beside).is_ok_and(|old| old != *new));
+        let is_other_manifest =
+            found.manifest.as_ref().is_some_and(|new| intake::read(&beside, MANIFEST_BYTES_MAX).is_ok_and(|old| old != *new));
         if (is_other || is_other_manifest) && !arguments.replace {
             let message = format!("{} is there already, and is another plugin or has another manifest; nothing was added", there.display());
             return Err(Error::usage(message).help("--replace puts this one in its place"));
@@ -236,7 +237,7 @@ fn found_in(source: &Path) -> Result<Vec<Found>, Error> {
     if !source.exists() {
         return Err(failed(&"there is no such file or folder"));
     }
-    if source.is_file() {
+    if !source.is_dir() {
         return Ok(vec![file(source)?]);
     }
     if source.join("oci-layout").is_file() {
@@ -252,11 +253,23 @@ fn found_in(source: &Path) -> Result<Vec<Found>, Error> {
 fn file(path: &Path) -> Result<Found, Error> {
     let bytes =
         intake::read(path, COMPONENT_BYTES_MAX).map_err(|error| Error::usage(format!("{}: {error}; nothing was added", path.display())))?;
-    let manifest = std::fs::read(path.with_extension("toml")).ok();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let signature = |ending: &'static str| Some((ending, std::fs::read(path.with_extension(ending)).ok()?));
-    let signatures = SIGNATURES.into_iter().filter_map(signature).collect();
+    let manifest = beside(path, "toml")?;
+    let mut signatures = Vec::new();
+    for ending in SIGNATURES {
+        signatures.extend(beside(path, ending)?.map(|signature| (ending, signature)));
+    }
     Ok(Found { bytes, manifest, signatures, stem, origin: format!("file:{}", path.display()) })
+}
+
+/// What lies beside a component under another ending, where something does: a file, as the component is.
+fn beside(component: &Path, ending: &str) -> Result<Option<Vec<u8>>, Error> {
+    let path = component.with_extension(ending);
+    match intake::read(&path, MANIFEST_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(intake::Error::NotReadable(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::usage(format!("{}: {error}; nothing was added", path.display()))),
+    }
 }
 
 /// The components of an OCI image layout, each the one layer of a manifest, held to its digest.

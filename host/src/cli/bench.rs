@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::context::{Common, Context, Isolate};
@@ -89,6 +90,8 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
             Error::usage("processor time is measured of this process, and with --isolate process tasks take that of others").help(help)
         );
     }
+    let kinds = 5;
+    let bar = bar(2 * kinds * (1 + arguments.blocks.unwrap_or(BLOCKS)));
     let mut by_threads = Vec::new();
     let mut digest = String::new();
     for threads in [1, 2] {
@@ -96,8 +99,9 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
         let context = common.open(None)?;
         let loaded = try_out(&context, &arguments.plugin, INPUT_BYTES)?;
         digest = loaded.entry.digest.to_string();
-        by_threads.push(measure(&context, &loaded, threads as usize, &arguments)?);
+        by_threads.push(measure(&context, &loaded, threads as usize, &arguments, &bar)?);
     }
+    bar.finish_and_clear();
     let ratio = |name: &str| by_threads.iter().map(|measured| measured.ratio(name)).fold(0.0, f64::max);
     let report = json!({
         "schema_version": SCHEMA_VERSION,
@@ -115,6 +119,11 @@ pub fn bench(common: &Common, mut arguments: BenchArguments) -> Result<Exit, Err
         out!("{}", text(&by_threads, &report));
     }
     Ok(Exit::Passed)
+}
+
+/// How many blocks are done, on a terminal. It is drawn between two of them and never meanwhile: that would be measured.
+pub fn bar(blocks: u32) -> ProgressBar {
+    if super::is_live() { ProgressBar::new(blocks.into()) } else { ProgressBar::hidden() }
 }
 
 /// Blocks of one kind: processor and wall time for one task, in microseconds.
@@ -218,7 +227,7 @@ pub fn try_out(context: &Context, plugin: &str, input_bytes: u32) -> Result<Load
     }
 }
 
-fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &BenchArguments) -> Result<Measured, Error> {
+fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &BenchArguments, bar: &ProgressBar) -> Result<Measured, Error> {
     let bytes = intake::read(&loaded.entry.path, intake::COMPONENT_BYTES_MAX).map_err(Error::usage)?;
     let floor = Floor::new(&context.runtime, &context.runtime.compile(&bytes)?)?;
     let mut measured = Measured {
@@ -238,18 +247,18 @@ fn measure(context: &Context, loaded: &Loaded, threads: usize, arguments: &Bench
     let reused_block = || super::block_on(library(context, loaded, REUSE_MAX, &task, tasks as usize, threads))?;
     let across_block = || super::block_on(across(context, loaded, &task, tasks as usize, threads))?;
     let run_block = || super::block_on(workflow_run(context, arguments, &input, tasks))?;
-    // The first of each warms the pool and the caches, and does not count.
-    floor_block()?;
-    library_block()?;
-    across_block()?;
-    reused_block()?;
-    run_block()?;
-    for _ in 0..arguments.blocks.unwrap_or(BLOCKS) {
-        measured.wasmtime.add(tasks, floor_block)?;
-        measured.library.add(tasks, library_block)?;
-        measured.across.add(tasks, across_block)?;
-        measured.reused.add(tasks, reused_block)?;
-        measured.run.add(tasks, run_block)?;
+    for round in 0..=arguments.blocks.unwrap_or(BLOCKS) {
+        let add = |blocks: &mut Blocks, block: &dyn Fn() -> Result<(), Error>| {
+            // The first of each warms the pool and the caches, and does not count.
+            let done = if round == 0 { block() } else { blocks.add(tasks, block) };
+            bar.inc(1);
+            done
+        };
+        add(&mut measured.wasmtime, &floor_block)?;
+        add(&mut measured.library, &library_block)?;
+        add(&mut measured.across, &across_block)?;
+        add(&mut measured.reused, &reused_block)?;
+        add(&mut measured.run, &run_block)?;
     }
     Ok(measured)
 }

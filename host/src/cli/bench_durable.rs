@@ -55,8 +55,10 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
     let sync_ms = sync_ms(folder.path())?;
     let mut measured = Measured::default();
     let (mut usage, mut commits) = (Usage::default(), 0);
+    let bar = bench::bar(3 * rounds + 2);
     for round in 0..rounds {
         measured.memory.push(block(&context, Arc::new(Memory::default()), None, fan_out(plugin, arguments))?);
+        bar.inc(1);
         let (own, alone) = (folder.path().join("fan-out"), folder.path().join("alone"));
         for folder in [&own, &alone] {
             if folder.exists() {
@@ -67,14 +69,18 @@ pub fn measure(common: &Common, plugin: &str, arguments: &BenchArguments) -> Res
         measured.durable.push(block(&context, Arc::<Sqlite>::clone(&store), Some(&own), fan_out(plugin, arguments))?);
         commits = store.commits();
         drop(store);
+        bar.inc(1);
         measured.alone.push(journal::rewrite(&own, &alone, commits)?.as_secs_f64());
+        bar.inc(1);
         if round + 1 == rounds {
             usage = Sqlite::open(&own)?.usage()?;
         }
     }
     let chain_folder = folder.path().join("chain");
     let chained = block(&context, Arc::new(Sqlite::open(&chain_folder)?), Some(&chain_folder), chain(plugin, arguments.input_bytes))?;
+    bar.inc(1);
     let recovery = super::block_on(recover(&folder.path().join("fan-out")))??;
+    bar.finish_and_clear();
     let report = json!({
         "schema_version": SCHEMA_VERSION,
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get),

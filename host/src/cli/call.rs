@@ -58,7 +58,7 @@ pub struct CallArguments {
     /// Any other limit: input, output, log, handles or scratch; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     limit: Vec<String>,
-    /// Write the artifacts into this folder
+    /// Write the artifacts into this folder, in the place of files of their names: best one of its own
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Show each call that the guest makes into the host, on standard error

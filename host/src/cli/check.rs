@@ -389,6 +389,9 @@ fn only_rejected(report: &Report) -> bool {
     !report.gates.iter().any(|gate| matches!(gate.outcome, check::GateOutcome::Failed { allowed: false, .. }))
 }
 
+/// How many files of patterns that do not count are told of by name.
+const UNCOUNTED_TOLD: usize = 5;
+
 /// The tree, with what git tracks in it. That git's index cannot be read is told as a file that nobody judged: what is hidden there
 /// would pass.
 pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], notes: &mut Vec<String>) -> Result<Tree, Error> {
@@ -405,6 +408,9 @@ pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], note
             notes.push("there is no git here: files that .gitignore names are not judged, though the repository may track them".to_owned());
         }
     }
+    let more = tree.uncounted.len().saturating_sub(UNCOUNTED_TOLD);
+    notes.extend(tree.uncounted.iter().take(UNCOUNTED_TOLD).cloned());
+    notes.extend((more > 0).then(|| format!("nor do those of {} more", counted(more, ".gitignore"))));
     Ok(tree)
 }
 

@@ -8,6 +8,10 @@ use cap_std::fs::Dir;
 use tempfile::TempDir;
 
 use super::exit::Error;
+use crate::model::text::sanitize;
+
+/// Names of files and folders that programs obey which find them: those that a plugin does not get to write, wherever the folder is.
+const OBEYED: [&str; 6] = [".git", ".hg", ".jj", ".svn", ".sandhog", "sandhog.toml"];
 
 /// A folder that will take the artifacts of a run: known to be writable before the run starts.
 ///
@@ -38,6 +42,13 @@ impl OutFolder {
 
     /// Adds a file; nothing of it is seen before [`OutFolder::finish`]. The name was checked when the artifact was taken.
     pub fn add(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
+        if let Some(part) = name.split('/').find(|part| OBEYED.iter().any(|obeyed| part.eq_ignore_ascii_case(obeyed))) {
+            let message = format!(
+                "{} is not written, nor is anything else: what is named `{part}` is obeyed by git, or by sandhog itself",
+                sanitize(name, 400)
+            );
+            return Err(Error::usage(message).help("--json prints what there is"));
+        }
         let path = self.staging.path().join(name);
         let write = || {
             if let Some(parent) = path.parent() {

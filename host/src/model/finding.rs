@@ -58,6 +58,15 @@ pub struct Span {
     pub end_column: u32,
 }
 
+impl Span {
+    /// The same, where a column counts from 1 and the end is not before the beginning.
+    fn in_order(self) -> Self {
+        let (start_line, start_column) = (self.start_line, self.start_column.max(1));
+        let (end_line, end_column) = (self.end_line, self.end_column.max(1)).max((start_line, start_column));
+        Self { start_line, start_column, end_line, end_column }
+    }
+}
+
 /// Where a finding is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
@@ -125,6 +134,7 @@ impl Finding {
     #[must_use]
     pub fn within_subject(mut self) -> Self {
         let Some(location) = &mut self.location else { return self };
+        location.span = location.span.filter(|span| span.start_line > 0).map(Span::in_order);
         let path = location.path.strip_prefix("/subject/").unwrap_or(&location.path);
         let path = path.trim_start_matches("./");
         if !path.is_empty() && path.split('/').all(|part| !["", ".", ".."].contains(&part)) {

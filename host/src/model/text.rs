@@ -69,7 +69,8 @@ fn escape(text: &str, bytes_max: usize, keep_line_feeds: bool) -> String {
             '\n' if keep_line_feeds => out.push(c),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() || is_bidirectional_control(c) => {
+            // The last two are no characters at all, and no XML has them.
+            c if c.is_control() || is_bidirectional_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {
                 let _ = write!(out, "{}", c.escape_unicode());
             }
             c => out.push(c),
@@ -139,7 +140,8 @@ mod tests {
         #[test]
         fn nothing_unprintable_survives(text in hostile(), max in 0_usize..64) {
             let safe = sanitize(&text, max);
-            prop_assert!(safe.chars().all(|c| c == '\t' || !(c.is_control() || is_bidirectional_control(c))));
+            let is_harmless = |c: char| !(c.is_control() || is_bidirectional_control(c) || matches!(c, '\u{fffe}' | '\u{ffff}'));
+            prop_assert!(safe.chars().all(|c| c == '\t' || is_harmless(c)));
             prop_assert!(safe.len() <= max + 40);
         }
     }

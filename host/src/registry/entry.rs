@@ -15,7 +15,7 @@ use crate::model::{Digest, Request};
 use crate::runtime::Kind;
 
 /// The largest manifest that is read, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 256 << 10;
+pub const MANIFEST_BYTES_MAX: u64 = 256 << 10;
 
 /// A plugin that was found: what it is, but not its code.
 #[derive(Debug, Clone, PartialEq)]

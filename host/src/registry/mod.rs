@@ -41,7 +41,7 @@ use intake::COMPONENT_BYTES_MAX;
 use kept::Kept;
 use looks::Looks;
 
-pub use entry::{BadPlugin, Entry, examine};
+pub use entry::{BadPlugin, Entry, MANIFEST_BYTES_MAX, examine};
 pub use shelf::{Held, Shelf};
 
 /// How long a call waits for a plugin whose file is being replaced, where no version of it was loaded before.
