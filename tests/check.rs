@@ -642,6 +642,77 @@ fn patterns_of_a_hostile_tree_are_read_as_its_files_are() {
     assert!(notes.contains("the patterns of large/.gitignore do not count: it is larger than"), "{notes}");
 }
 
+/// Neither reports nor mends go through links that a repository brings.
+#[test]
+fn nothing_is_written_through_a_link_of_the_tree() {
+    let world = World::new();
+    let outside = world.home.path().join("outside");
+    std::fs::create_dir(&outside).expect("made");
+    std::fs::write(outside.join("victim"), "precious").expect("written");
+    std::fs::write(outside.join("a.py"), BAD).expect("written");
+    world.git(&["init", "--quiet"]);
+    world.write("a.py", BAD);
+    let link = |to: &std::path::Path, name: &str| std::os::unix::fs::symlink(to, world.path().join(name)).expect("linked");
+    link(&outside.join("victim"), "findings.sarif");
+    link(&outside, "reports");
+    for output in ["findings.sarif", "reports/new", "./reports/victim"] {
+        let refused = world.run(&["check", "--gate", "lint-python", "--format", "sarif", "--output", output], 2).err;
+        assert!(refused.contains("is a link that lies beside what is read"), "{output}: {refused}");
+    }
+    assert!(world.run(&["check", "reports", "--gate", "lint-python", "--fix"], 2).err.contains("leads out of the repository"));
+    assert_eq!(std::fs::read_dir(&outside).expect("listed").count(), 2);
+    assert_eq!(std::fs::read_to_string(outside.join("victim")).expect("there"), "precious");
+    assert_eq!(std::fs::read_to_string(outside.join("a.py")).expect("there"), BAD);
+    world.run(&["check", "--gate", "lint-python", "--format", "sarif", "--output", "new.sarif"], 1);
+}
+
+/// A tag that is called as a branch of the base is called does not stand in its place.
+#[test]
+fn a_name_that_means_two_revisions_means_none() {
+    let world = World::new();
+    world.git(&["init", "--quiet"]);
+    world.write("sandhog.toml", "[check]\n[[gate]]\ngate = \"lint-python\"\n");
+    world.write("a.py", GOOD);
+    world.git(&["add", "."]);
+    world.git(&["commit", "--quiet", "-m", "base"]);
+    world.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    world.write("sandhog.toml", "[check]\n[[gate]]\ngate = \"lint-json\"\n");
+    world.write("a.py", BAD);
+    world.git(&["commit", "--quiet", "--all", "-m", "theirs"]);
+    assert_eq!(findings(&world.json(&["--policy-from", "origin/main"], 1)), ["a.py:1:8 F401"]);
+    for made in [["tag", "origin/main"], ["branch", "origin/main"]] {
+        world.git(&made);
+        for arguments in [["--policy-from", "origin/main"], ["--changed", "origin/main"], ["--policy-from", "origin/main^{commit}"]] {
+            let refused = world.run(&[&["check"], &arguments[..]].concat(), 2).err;
+            assert!(refused.contains("is ambiguous") && refused.contains("name it in full"), "{refused}");
+        }
+        world.json(&["--policy-from", "refs/remotes/origin/main"], 1);
+        world.git(&[made[0], if made[0] == "tag" { "--delete" } else { "-D" }, "origin/main"]);
+    }
+}
+
+/// What a repository tracks is judged, also that of repositories within it, whatever patterns say.
+#[test]
+fn submodules_are_judged_although_patterns_name_them() {
+    let world = World::new();
+    let module = World::new();
+    module.git(&["init", "--quiet"]);
+    module.write("b.py", BAD);
+    module.write("c.py", BAD);
+    module.write(".gitignore", "c.py\nuntracked.py\n");
+    module.git(&["add", "--force", "."]);
+    module.git(&["commit", "--quiet", "-m", "module"]);
+    world.git(&["init", "--quiet"]);
+    let url = module.path().to_str().expect("UTF-8").to_owned();
+    world.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &url, "vendor/module"]);
+    world.write("vendor/module/untracked.py", BAD);
+    world.write(".gitignore", "vendor/\nb.py\n");
+    world.write("a.py", GOOD);
+    world.git(&["add", "."]);
+    let found = findings(&world.json(&["--gate", "lint-python"], 1));
+    assert_eq!(found, ["vendor/module/b.py:1:8 F401", "vendor/module/c.py:1:8 F401"]);
+}
+
 /// What is no character in XML is none in what a report shows.
 #[test]
 fn a_report_is_xml_whatever_files_are_called() {

@@ -408,7 +408,7 @@ fn what_programs_obey_is_not_written_by_a_plugin() {
     let folder = tempfile::tempdir().expect("a folder");
     let writer = guests().join("names_badly.wasm");
     let writer = writer.to_str().expect("UTF-8");
-    for name in [".git/config", "a/.GIT/hooks/x", ".sandhog/x", "sandhog.toml"] {
+    for name in [".git/config", "a/.GIT/hooks/x", ".sandhog/x", "sandhog.toml", "bare/HEAD"] {
         let params = serde_json::json!({ "names": ["a.txt", name] }).to_string();
         let ran = run(folder.path(), &["call", writer, "--params", &params, "--out", "."]).exits(2);
         ran.complains(&[name, "is obeyed by git, or by sandhog itself"]);

@@ -814,16 +814,57 @@ fn a_state_directory_that_is_not_ours_is_refused() {
     }
     std::fs::remove_dir_all(&folder).expect("removed");
 
+    // Links in it: what they lead to is as it was.
+    std::fs::create_dir(&folder).expect("made");
+    place.write("victim", "precious");
+    for name in ["lock", "scoreboard", ".gitignore", "journal.sqlite-wal"] {
+        std::os::unix::fs::symlink(place.path().join("victim"), folder.join(name)).expect("linked");
+        let refused = place.command(&["run", "w.toml"]).output().expect("runs");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(&format!("{name} in it is no file")), "{refused:?}");
+        std::fs::remove_file(folder.join(name)).expect("removed");
+    }
+    assert_eq!(std::fs::read_to_string(place.path().join("victim")).expect("there"), "precious");
+
+    // What the file itself would have done when it is read or written.
+    place.run(&["run", "w.toml"], 0);
+    for (made, gone) in [
+        ("CREATE TRIGGER t AFTER INSERT ON records BEGIN DELETE FROM records; END", "DROP TRIGGER t"),
+        ("CREATE VIEW v AS SELECT 1", "DROP VIEW v"),
+    ] {
+        place.database().execute_batch(made).expect("made");
+        for arguments in [&["run", "w.toml"][..], &["runs", "list"], &["journal", "verify"]] {
+            let refused = place.command(arguments).output().expect("runs");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains("has views, triggers or virtual tables"), "{refused:?}");
+        }
+        place.database().execute_batch(gone).expect("gone");
+    }
+
+    // Names that lead out of where results are written, in a journal of somebody else's.
+    place.database().execute_batch("UPDATE records SET event = replace(event, '\"in/0000\"', '\"../../escaped\"')").expect("edited");
+    let refused = place.command(&["runs", "result", "latest", "--out", "out/below"]).output().expect("runs");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nor is anything else"), "{refused:?}");
+    assert!(!place.path().join("out/escaped").exists() && !place.path().join("escaped").exists());
+    std::fs::remove_dir_all(&folder).expect("removed");
+
     place.run(&["run", "w.toml"], 0);
     let git = |arguments: &[&str]| {
         let ran = Command::new("git").current_dir(place.path()).args(["-c", "user.name=n", "-c", "user.email=e"]).args(arguments).output();
         assert!(ran.expect("runs").status.success());
     };
     git(&["init", "--quiet"]);
+    // Programs that the repository names are run by nobody who asks whether it tracks the directory.
+    let was_run = place.path().join("was-run");
+    git(&["config", "core.fsmonitor", &format!("touch {}; false", was_run.display())]);
+    place.run(&["run", "w.toml"], 0);
+    assert!(!was_run.exists());
+    git(&["config", "--unset", "core.fsmonitor"]);
     git(&["add", "--force", ".sandhog/journal.sqlite"]);
-    let refused = place.command(&["run", "w.toml"]).output().expect("runs");
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("git tracks it"), "{refused:?}");
+    for arguments in [&["run", "w.toml"][..], &["runs", "list"], &["journal", "prune", "--keep", "0"], &["journal", "replay", "--rebuild"]]
+    {
+        let refused = place.command(arguments).output().expect("runs");
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("git tracks it"), "{arguments:?}: {refused:?}");
+    }
 }
 
 #[test]

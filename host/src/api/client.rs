@@ -131,7 +131,11 @@ impl Client {
     pub fn place(&self) -> String {
         match &self.folder {
             Some(folder) => socket_path(folder).display().to_string(),
-            None => self.base.to_string(),
+            None => {
+                let mut shown = self.base.clone();
+                let _ = shown.set_password(None); // it may be in a log
+                shown.to_string()
+            }
         }
     }
 
@@ -294,8 +298,10 @@ impl Client {
             (true, Some(rustls::Error::InvalidMessage(_))) => {
                 Error::Place(format!("the server at {} does not speak TLS: one on plain HTTP is named by http://", self.place()))
             }
-            (true, Some(refused)) => Error::Place(format!("no secure connection to {}: {refused}", self.place())),
-            (true, None) => Error::Nobody { place: self.place(), reason: innermost(&error) },
+            (true, Some(refused @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))) => {
+                Error::Place(format!("no secure connection to {}: {refused}", self.place()))
+            }
+            (true, _) => Error::Nobody { place: self.place(), reason: innermost(&error) },
             (false, _) => self.gone(&error),
         })?;
         let status = response.status();

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Extension;
@@ -15,10 +15,11 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::BodyExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::Metrics;
 use super::problem::{Code, Problem};
@@ -27,10 +28,10 @@ use super::problem::{Code, Problem};
 const BODY_STALL: Duration = Duration::from_secs(30);
 /// How long all of a body may take.
 const BODY_WHOLE: Duration = Duration::from_mins(10);
-/// A body up to so many bytes is taken whatever else is under way.
-const BODY_SMALL_BYTES: usize = 64 << 10;
-/// How many KiB of larger ones may be under way at once: from their head, which says how long they are, to the answer.
-const BODIES_KIB_MAX: usize = 512 << 10;
+/// Of how many bytes a body takes a share of the room for all of them. Less than one is taken whatever else is under way.
+const BODY_SHARE_BYTES: usize = 64 << 10;
+/// How many shares there are: 512 MiB.
+pub const BODY_SHARES: usize = (512 << 20) / BODY_SHARE_BYTES;
 /// How much of another's error is told on, in bytes.
 const ERROR_BYTES_MAX: usize = 4096;
 /// After so many requests, peers that were quiet are forgotten.
@@ -82,9 +83,9 @@ struct Token {
 }
 
 impl Guard {
-    /// The checks of a door.
+    /// The checks of a door; `bodies` is the room for them, which all doors share.
     #[must_use]
-    pub fn new(door: Door, terms: Terms, metrics: Metrics) -> Self {
+    pub fn new(door: Door, terms: Terms, metrics: Metrics, bodies: Arc<Semaphore>) -> Self {
         let Terms { token, hosts, origins, rate } = terms;
         let token = token.map(|token| Token {
             hash: blake3::hash(token.as_bytes()),
@@ -92,16 +93,7 @@ impl Guard {
         });
         let rate = std::num::NonZeroU32::new(rate).map(|rate| RateLimiter::keyed(Quota::per_second(rate)));
         let lower = |list: Vec<String>| list.into_iter().map(|text| text.to_ascii_lowercase()).collect();
-        Self {
-            door,
-            token,
-            hosts: lower(hosts),
-            origins: lower(origins),
-            rate,
-            requests: AtomicUsize::new(0),
-            metrics,
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-        }
+        Self { door, token, hosts: lower(hosts), origins: lower(origins), rate, requests: AtomicUsize::new(0), metrics, bodies }
     }
 
     /// The value of the session's cookie, for who gives the right token; an empty one where none is asked for.
@@ -208,10 +200,18 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
     let answer = match guard.check(&request) {
         Err(problem) => Err(problem),
         Ok(()) if asks_whether => Ok(http::StatusCode::NO_CONTENT.into_response()),
-        Ok(()) => AssertUnwindSafe(next.run(request.map(without_stalls)))
-            .catch_unwind()
-            .await
-            .map_err(|_| Problem::new(Code::Failed, "a panic: this is a bug of sandhog")),
+        Ok(()) => {
+            let has_no_room = Arc::new(AtomicBool::new(false));
+            let request = request.map(|body| received(body, Arc::clone(&guard.bodies), Arc::clone(&has_no_room)));
+            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+                Ok(_) if has_no_room.load(Ordering::SeqCst) => {
+                    let detail = "more is on its way to this server than it has room for at once";
+                    Err(Problem::new(Code::Unavailable, detail).help("try again; bodies of less than 64 KiB need no room"))
+                }
+                Ok(answer) => Ok(answer),
+                Err(_) => Err(Problem::new(Code::Failed, "a panic: this is a bug of sandhog")),
+            }
+        }
     };
     let mut response = match answer {
         // Over MCP errors are told in its own shape.
@@ -247,30 +247,6 @@ pub async fn around(Extension(guard): Extension<Arc<Guard>>, mut request: Reques
     response
 }
 
-/// Around routes that take large bodies, of so many bytes at the most: they have to have room together, from their heads on.
-pub async fn with_room(guard: &Guard, bytes_max: usize, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let says_none = !headers.contains_key(header::TRANSFER_ENCODING);
-    let bytes = match length {
-        Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
-        None if says_none => 0,
-        None => bytes_max,
-    };
-    if bytes > bytes_max {
-        let detail = format!("a body of {bytes} bytes, and at most {bytes_max} are taken here");
-        return Problem::new(Code::PayloadTooLarge, detail).help("send less at once").into_response();
-    }
-    let kib = if bytes > BODY_SMALL_BYTES { bytes.div_ceil(1024) } else { 0 };
-    match Arc::clone(&guard.bodies).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)) {
-        Ok(_room) => next.run(request).await,
-        Err(_) => {
-            let detail = "more is on its way to this server than it has room for at once";
-            Problem::new(Code::Unavailable, detail).help("try again, or send bodies of at most 64 KiB, which need no room").into_response()
-        }
-    }
-}
-
 /// The request's name: the caller's own, where it is a plain one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -278,15 +254,32 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// A body whose next part does not come fails, instead of being waited for.
-fn without_stalls(body: Body) -> Body {
+/// A body whose next part does not come fails, instead of being waited for; and so does one that there is no room for, which is noted.
+fn received(body: Body, room: Arc<Semaphore>, has_no_room: Arc<AtomicBool>) -> Body {
     let whole = tokio::time::Instant::now() + BODY_WHOLE;
-    let parts = futures_util::stream::unfold(Some(body.into_data_stream()), move |parts| async move {
-        let mut parts = parts?;
-        let soon = tokio::time::Instant::now() + BODY_STALL;
-        match tokio::time::timeout_at(whole.min(soon), parts.next()).await {
-            Ok(part) => part.map(|part| (part, Some(parts))),
-            Err(_) => Some((Err(axum::Error::new(std::io::Error::from(std::io::ErrorKind::TimedOut))), None)),
+    let failed = |kind: std::io::ErrorKind| Some((Err(axum::Error::new(std::io::Error::from(kind))), None));
+    let begun = Some((body.into_data_stream(), 0_usize, None::<OwnedSemaphorePermit>));
+    let parts = futures_util::stream::unfold(begun, move |state| {
+        let (room, has_no_room) = (Arc::clone(&room), Arc::clone(&has_no_room));
+        async move {
+            let (mut parts, bytes, mut held) = state?;
+            let soon = tokio::time::Instant::now() + BODY_STALL;
+            let part = match tokio::time::timeout_at(whole.min(soon), parts.next()).await {
+                Ok(part) => part?,
+                Err(_) => return failed(std::io::ErrorKind::TimedOut),
+            };
+            let bytes = bytes + part.as_ref().map_or(0, Bytes::len);
+            // What is held counts until the whole of it is here, and is its reader's.
+            let needed = (bytes / BODY_SHARE_BYTES).saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+            let Ok(more) = room.try_acquire_many_owned(u32::try_from(needed).unwrap_or(u32::MAX)) else {
+                has_no_room.store(true, Ordering::SeqCst);
+                return failed(std::io::ErrorKind::OutOfMemory);
+            };
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            Some((part, Some((parts, bytes, held))))
         }
     });
     Body::from_stream(parts)

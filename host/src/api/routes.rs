@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::guard::{Door, Guard, with_room};
+use super::guard::Door;
 use super::problem::{Code, Problem};
 use super::service::{Service, WAIT_MAX};
 use super::shapes::{
@@ -125,19 +124,11 @@ fn with_problems(api: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Routes that take bodies of so many bytes.
-fn large(routes: OpenApiRouter<Service>, bytes_max: usize) -> OpenApiRouter<Service> {
-    let room = move |Extension(guard): Extension<Arc<Guard>>, request: Request, next: Next| async move {
-        with_room(&guard, bytes_max, request, next).await
-    };
-    routes.layer(DefaultBodyLimit::max(bytes_max)).layer(axum::middleware::from_fn(room))
-}
-
 /// The routes of the API, and the document that describes them.
 pub fn api() -> (Router<Service>, utoipa::openapi::OpenApi) {
     let router = OpenApiRouter::with_openapi(Document::openapi())
-        .merge(large(OpenApiRouter::new().routes(routes!(runs, submit)).routes(routes!(plan)), SUBMISSION_BYTES_MAX))
-        .merge(large(OpenApiRouter::new().routes(routes!(plugin, upload)), COMPONENT_BYTES_MAX as usize))
+        .merge(OpenApiRouter::new().routes(routes!(runs, submit)).routes(routes!(plan)).layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX)))
+        .merge(OpenApiRouter::new().routes(routes!(plugin, upload)).layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX as usize)))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(workflows))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::Report;
@@ -110,7 +111,9 @@ fn replace(root: &Path, name: &str, before: &[u8], after: &[u8]) -> Result<(), S
     }
     let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(text)?;
     file.write_all(after).map_err(text)?;
-    file.as_file().set_permissions(metadata.permissions()).map_err(text)?;
+    // As it was: whose it is, and who may read it. What runs as its owner runs as nobody new.
+    let _ = std::os::unix::fs::fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid())); // only root may
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(metadata.mode() & 0o777)).map_err(text)?;
     file.as_file().sync_all().map_err(text)?;
     file.persist(path).map_err(|error| error.error.to_string())?;
     Ok(())
@@ -137,6 +140,15 @@ mod tests {
         assert_eq!(apply("aé".as_bytes(), &[&fix(&[(2, 3, "")])]), ("aé".as_bytes().to_vec(), 0), "within a character");
         let crossed = fix(&[(2, 7, "y"), (0, 5, "x")]);
         assert_eq!(apply(b"abcdefgh", &[&crossed]), (b"abcdefgh".to_vec(), 0), "edits of one fix that overlap");
+    }
+
+    #[test]
+    fn what_is_for_no_text_is_told_apart() {
+        let fits = |edits: &[(u64, u64, &str)], text: &str| edits_of(&fix(edits), text.as_bytes(), Some(text)).is_some();
+        assert!(fits(&[(0, 1, "x"), (1, 1, "y")], "ab"));
+        for edits in [&[][..], &[(2, 1, "x")], &[(0, 3, "x")], &[(0, 2, "x"), (1, 2, "y")]] {
+            assert!(!fits(edits, "ab"), "{edits:?}");
+        }
     }
 
     proptest! {

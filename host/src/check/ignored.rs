@@ -14,8 +14,11 @@ use crate::registry::intake::{self, Error};
 const NAME: &str = ".gitignore";
 /// The largest one that counts, in bytes.
 const FILE_BYTES_MAX: u64 = 128 << 10;
-/// How many bytes of them count over a whole tree: a pattern can take hundreds of times as much once it is compiled.
+/// How many bytes of them a tree may have; a pattern can take hundreds of times as much once it is compiled. Where there are more, none counts:
+/// which ones did would be for the order to decide in which folders are walked.
 const ALL_BYTES_MAX: u64 = 1 << 20;
+/// What marks the top of a repository whose `.gitignore` files count.
+const REPOSITORY: [&str; 2] = [".git", ".jj"];
 
 /// The patterns of a folder, and of those above it.
 struct Level {
@@ -43,7 +46,7 @@ impl Ignored {
     /// Those of a tree with a canonical root. Of the folders above it, those count that are of the same repository.
     pub(super) fn new(root: &Path) -> Self {
         let mut read = Read::default();
-        let repository = root.ancestors().find(|folder| folder.join(".git").symlink_metadata().is_ok());
+        let repository = root.ancestors().find(|folder| is_repository(folder));
         let folders: Vec<&Path> =
             repository.map(|top| root.ancestors().skip(1).take_while(|folder| folder.starts_with(top)).collect()).unwrap_or_default();
         let above = folders.into_iter().rev().fold(None, |above, folder| read.level(folder, above));
@@ -78,18 +81,31 @@ impl Ignored {
         level
     }
 
+    /// Whether there are too many bytes of patterns: what was left out by some of them is to be looked at.
+    pub(super) fn is_too_much(&self) -> bool {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).bytes > ALL_BYTES_MAX
+    }
+
     /// The files whose patterns do not count, and why.
     pub(super) fn refused(&self) -> Vec<(PathBuf, String)> {
         std::mem::take(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner).refused)
     }
 }
 
+fn is_repository(folder: &Path) -> bool {
+    REPOSITORY.iter().any(|name| folder.join(name).symlink_metadata().is_ok())
+}
+
 impl Read {
     /// The level of a folder: its own patterns above those that it is given, where it has some.
     fn level(&mut self, folder: &Path, above: Option<Arc<Level>>) -> Option<Arc<Level>> {
+        // What a repository within another leaves out is its own business.
+        let above = above.filter(|_| !is_repository(folder));
+        if self.bytes > ALL_BYTES_MAX {
+            return above;
+        }
         let path = folder.join(NAME);
-        let room = ALL_BYTES_MAX.saturating_sub(self.bytes).min(FILE_BYTES_MAX);
-        let text = match intake::read(&path, room) {
+        let text = match intake::read(&path, FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
             // A link, or something else that is no file, is told of as such.
             Err(Error::NotReadable(_) | Error::NotRegular(_)) => return above,
@@ -154,18 +170,31 @@ mod tests {
     }
 
     #[test]
-    fn over_a_whole_tree_so_many_bytes_count() {
+    fn a_repository_within_another_has_its_own_patterns() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let top = folder.path().canonicalize().expect("a path");
+        std::fs::create_dir_all(top.join("sub/.git")).expect("made");
+        std::fs::create_dir_all(top.join(".git")).expect("made");
+        std::fs::write(top.join(NAME), "built/\n").expect("written");
+        let ignored = Ignored::new(&top);
+        assert!(ignored.leaves_out(&top.join("built"), true) && !ignored.leaves_out(&top.join("sub/built"), true));
+        assert!(!Ignored::new(&top.join("sub")).leaves_out(&top.join("sub/built"), true));
+    }
+
+    #[test]
+    fn a_tree_has_so_many_bytes_of_patterns_or_none_counts() {
         let folder = tempfile::tempdir().expect("a folder");
         let top = folder.path().canonicalize().expect("a path");
         let patterns = format!("x\n{}", "#\n".repeat(60_000));
         let ignored = Ignored::new(&top);
-        let mut count = 0;
-        for number in 0..20 {
-            let inside = top.join(number.to_string());
-            std::fs::create_dir(&inside).expect("made");
-            std::fs::write(inside.join(NAME), &patterns).expect("written");
-            count += usize::from(ignored.leaves_out(&inside.join("x"), false));
-        }
-        assert_eq!((count, ignored.refused().len()), (8, 12));
+        let left_out: Vec<bool> = (0..10)
+            .map(|number| {
+                let inside = top.join(number.to_string());
+                std::fs::create_dir(&inside).expect("made");
+                std::fs::write(inside.join(NAME), &patterns).expect("written");
+                ignored.leaves_out(&inside.join("x"), false) && !ignored.is_too_much()
+            })
+            .collect();
+        assert_eq!(left_out, [true, true, true, true, true, true, true, true, false, false]);
     }
 }

@@ -81,7 +81,7 @@ struct Found {
 }
 
 /// Reads a directory. `only` are the files and folders in it that are to be judged; unset: all of it. What `exclude` matches is
-/// part of the snapshot, and not judged. `also` are files that are part of it though `.gitignore` leaves them out: those that git
+/// part of the snapshot, and not judged. `also` are files and folders that are part of it though `.gitignore` leaves them out: those that git
 /// tracks all the same.
 ///
 /// # Errors
@@ -96,34 +96,31 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
         asked.insert(inside.to_owned());
         asked.insert(sanitize(&inside.to_string_lossy(), 400).into()); // as one that no gate can be shown is named
     }
-    let found = Mutex::new(Found::default());
     let ignored = Arc::new(Ignored::new(&root));
-    let patterns = Arc::clone(&ignored);
-    let is_part = move |entry: &DirEntry| {
-        let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-        let is_left_out = || NEVER.iter().any(|name| entry.file_name() == *name) || patterns.leaves_out(entry.path(), is_folder);
-        entry.depth() == 0 || !is_left_out()
-    };
-    let walker = WalkBuilder::new(&root).standard_filters(false).follow_links(false).filter_entry(is_part).build_parallel();
-    walker.run(|| {
-        Box::new(|entry| {
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            match entry {
-                Ok(entry) => found.add(&root, &entry),
-                Err(error) => {
-                    let place = place_of(&error).and_then(|path| path.strip_prefix(&root).ok()).unwrap_or(Path::new("."));
-                    found.unjudged.push((sanitize(&place.to_string_lossy(), 400), sanitize(&error.to_string(), 400)));
-                }
-            }
-            if found.files.len() > FILES_MAX { WalkState::Quit } else { WalkState::Continue }
-        })
-    });
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = walk(&root, &root, Some(&ignored));
+    let is_too_much = ignored.is_too_much();
+    if is_too_much {
+        found = walk(&root, &root, None);
+    }
+    // A repository within this one, which this one names: it has patterns of its own.
+    let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|there| there.is_dir());
+    let within = also.iter().map(|path| root.join(path)).filter(|path| is_folder(path) && is_without_links(&root, path));
+    for folder in within {
+        if !found.files.iter().any(|(_, _, path)| path.starts_with(&folder)) {
+            let Found { files, unjudged, links } = walk(&root, &folder, Some(&Arc::new(Ignored::new(&folder))));
+            found.files.extend(files);
+            found.unjudged.extend(unjudged);
+            found.links += links;
+        }
+    }
     let told = |(path, reason): (PathBuf, String)| {
         let inside = path.strip_prefix(&root).unwrap_or(&path);
         format!("the patterns of {} do not count: {reason}", sanitize(&inside.to_string_lossy(), 400))
     };
-    let uncounted = ignored.refused().into_iter().map(told).collect();
+    let uncounted = match is_too_much {
+        true => vec!["no .gitignore counts: all of them together are larger than 1 MiB".to_owned()],
+        false => ignored.refused().into_iter().map(told).collect(),
+    };
     let walked: BTreeSet<PathBuf> = found.files.iter().map(|(_, _, path)| path.clone()).collect();
     for path in also.iter().map(|path| root.join(path)).filter(|path| !walked.contains(path)) {
         if let Ok(metadata) = std::fs::symlink_metadata(&path)
@@ -158,6 +155,32 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
     }
     unjudged.retain(|(name, _)| !exclude.is_match(name) && wanted(name));
     Ok(Tree { root, snapshot: Arc::new(snapshot), files: judged, unjudged, links, uncounted, interpreters: OnceLock::new() })
+}
+
+/// Looks through a folder of a tree, or all of it, but for what is left out.
+fn walk(root: &Path, folder: &Path, ignored: Option<&Arc<Ignored>>) -> Found {
+    let found = Mutex::new(Found::default());
+    let patterns = ignored.map(Arc::clone);
+    let is_part = move |entry: &DirEntry| {
+        let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+        let is_ignored = || patterns.as_ref().is_some_and(|patterns| patterns.leaves_out(entry.path(), is_folder));
+        entry.depth() == 0 || !(NEVER.iter().any(|name| entry.file_name() == *name) || is_ignored())
+    };
+    let walker = WalkBuilder::new(folder).standard_filters(false).follow_links(false).filter_entry(is_part).build_parallel();
+    walker.run(|| {
+        Box::new(|entry| {
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            match entry {
+                Ok(entry) => found.add(root, &entry),
+                Err(error) => {
+                    let place = place_of(&error).and_then(|path| path.strip_prefix(root).ok()).unwrap_or(Path::new("."));
+                    found.unjudged.push((sanitize(&place.to_string_lossy(), 400), sanitize(&error.to_string(), 400)));
+                }
+            }
+            if found.files.len() > FILES_MAX { WalkState::Quit } else { WalkState::Continue }
+        })
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The path that an error of the walk is about.

@@ -161,8 +161,11 @@ fn add_to(folder: &Path, context: &Context, arguments: &AddArguments) -> Result<
         if entry.name == ORIGINS.trim_end_matches(".toml") {
             return Err(Error::usage(format!("{}: no plugin may be named `{}`; nothing was added", found.origin, entry.name)));
         }
-        let is_other_manifest =
-            found.manifest.as_ref().is_some_and(|new| intake::read(&beside, MANIFEST_BYTES_MAX).is_ok_and(|old| old != *new));
+        let is_other_manifest = found.manifest.as_ref().is_some_and(|new| match intake::read(&beside, MANIFEST_BYTES_MAX) {
+            Ok(old) => old != *new,
+            Err(intake::Error::NotReadable(error)) => error.kind() != std::io::ErrorKind::NotFound,
+            Err(_) => true,
+        });
         if (is_other || is_other_manifest) && !arguments.replace {
             let message = format!("{} is there already, and is another plugin or has another manifest; nothing was added", there.display());
             return Err(Error::usage(message).help("--replace puts this one in its place"));

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
-use super::output::replace;
+use super::output::{replace, replace_beside};
 use super::trust::{self, Policy};
 use crate::check::baseline::{self, Baseline};
 use crate::check::tree::{self, Tree};
@@ -167,10 +167,22 @@ struct Ready {
     _kept: Option<tempfile::TempDir>,
 }
 
+/// The repository that a link lies in, where it leads out of it.
+fn leads_out_of(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok().filter(|absolute| absolute.is_symlink())?;
+    let root = super::git::root(&absolute.parent()?.canonicalize().ok()?);
+    let target = absolute.canonicalize().ok()?;
+    (root.join(".git").symlink_metadata().is_ok() && !target.starts_with(&root)).then_some(root)
+}
+
 fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Option<&Path>) -> Result<Ready, Error> {
     let here = PathBuf::from(".");
     let paths = if subject.paths.is_empty() { std::slice::from_ref(&here) } else { &subject.paths };
     let parent = |path: &Path| path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned();
+    if let Some((path, root)) = paths.iter().find_map(|path| Some((path, leads_out_of(path)?))) {
+        let message = format!("{} is a link that leads out of the repository at {}", path.display(), root.display());
+        return Err(Error::usage(message).help("name what it leads to, if that is to be judged"));
+    }
     // Whose settings count, what is seen where none do, and what of it is judged.
     let (folder, seen, mut only) = match paths {
         [one] if one.is_dir() => (one.clone(), one.clone(), None),
@@ -395,7 +407,7 @@ const UNCOUNTED_TOLD: usize = 5;
 /// The tree, with what git tracks in it. That git's index cannot be read is told as a file that nobody judged: what is hidden there
 /// would pass.
 pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], notes: &mut Vec<String>) -> Result<Tree, Error> {
-    let tracked = super::git::Repository::of(root).and_then(|repository| repository.map_or(Ok(Vec::new()), |git| git.tracked(root)));
+    let tracked = super::git::Repository::of(root).and_then(|repository| repository.map_or(Ok(Vec::new()), |git| git.tracked_within(root)));
     let (also, problem) = match tracked {
         Ok(also) => (also, None),
         Err(error) => (Vec::new(), Some(error.text())),
@@ -421,7 +433,8 @@ fn make_fixes(report: &Report, tree: &Tree, also_unsafe: bool) -> bool {
         let made = if fixed.made == 1 { "1 fix".to_owned() } else { format!("{} fixes", fixed.made) };
         errln!("made {made} in {}", counted(fixed.files.len(), "file"));
     }
-    for (path, reason) in &fixed.failed {
+    // Once, when no more are made: in each round before they are the same.
+    for (path, reason) in fixed.failed.iter().filter(|_| fixed.made == 0) {
         errln!("not fixed: {}: {reason}", crate::model::text::sanitize(path, 400));
     }
     fixed.made > 0
@@ -600,7 +613,7 @@ fn write(format: Format, output: Option<&Path>, report: &Report, tree: &Tree, al
     };
     match output {
         None => super::try_out(&text).map_err(|error| Error::engine(format!("standard output: {error}")))?,
-        Some(path) => replace(path, text.as_bytes())?,
+        Some(path) => replace_beside(&tree.root, path, text.as_bytes())?,
     }
     Ok(())
 }
@@ -672,7 +685,7 @@ pub fn baseline(common: &Common, command: BaselineCommand) -> Result<Exit, Error
             } else if !unmeasured.is_empty() && path.exists() {
                 known.keep_unmeasured(read_baseline(&path)?, &report);
             }
-            replace(&path, known.text().as_bytes())?;
+            replace_beside(&ready.tree.root, &path, known.text().as_bytes())?;
             if was_trusted {
                 trust::renew(&folder)?;
             }

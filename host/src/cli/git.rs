@@ -15,6 +15,11 @@ use crate::registry::intake;
 /// The most of a repository's small files that is read, in bytes.
 const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// How deep repositories within each other are looked into.
+const SUBMODULE_DEPTH_MAX: u32 = 8;
+/// How long git may take for one question.
+const ANSWER_MAX: std::time::Duration = std::time::Duration::from_mins(2);
+
 /// A repository, as git is shown it.
 pub struct Repository {
     /// Where its working tree begins.
@@ -84,7 +89,7 @@ impl Repository {
         Ok(Some(Self { work_tree, own, index: git_folder.join("index"), objects: common.join("objects") }))
     }
 
-    fn git(&self, folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Error> {
+    fn git(&self, folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Result<Vec<u8>, Error> {
         let mut command = Command::new("git");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"GIT_")) {
             command.env_remove(name); // a hook is called with the repository's own
@@ -106,16 +111,35 @@ impl Repository {
             command.args(["-c", setting]);
         }
         command.args(["--no-pager", "-C"]).arg(folder).args(arguments).stdin(Stdio::null());
-        let output = command.output().map_err(|error| Error::usage(format!("git cannot be run: {error}")))?;
-        if output.status.success() {
-            return Ok(output.stdout);
+        let what = arguments.first().map_or_else(String::new, |what| what.as_ref().to_string_lossy().into_owned());
+        let cannot = |error: std::io::Error| Error::usage(format!("git cannot be run: {error}"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(cannot)?;
+        let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
+        // A pipe in place of one of its files would have it wait for ever.
+        let Ok(stdout) = stdout.recv_timeout(ANSWER_MAX) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::usage(format!("git {what} gave no answer within {ANSWER_MAX:?}")));
+        };
+        if child.wait().map_err(cannot)?.success() {
+            return Ok(stdout);
         }
-        let said = crate::model::text::sanitize(String::from_utf8_lossy(&output.stderr).trim(), 1_000);
-        Err(Error::usage(format!("git {}: {said}", arguments.first().copied().unwrap_or_default())))
+        let said = stderr.recv().unwrap_or_default();
+        Err(Error::usage(format!("git {what}: {}", crate::model::text::sanitize(String::from_utf8_lossy(&said).trim(), 1_000))))
     }
 
     /// A revision by its name; names that git would read as an option are refused.
     fn revision(&self, name: &str) -> Result<String, Error> {
+        // A tag or a branch that somebody called as a branch of another repository is called would be taken for it, and without a word.
+        let named = name.split(['^', '~', '@', ':', '{']).next().unwrap_or(name);
+        let places = ["refs/heads/", "refs/tags/", "refs/remotes/", "refs/"].map(|place| format!("{place}{named}"));
+        let listed = self.git(&self.work_tree, &[&["for-each-ref".to_owned(), "--format=%(refname)".to_owned()][..], &places].concat());
+        let listed = String::from_utf8_lossy(&listed.unwrap_or_default()).into_owned();
+        let meant: Vec<&str> = listed.lines().filter(|line| places.iter().any(|place| place == line)).collect();
+        if let [one, other, ..] = meant.as_slice() {
+            let message = format!("`{name}` is ambiguous: there are {one} and {other} in the repository at {}", self.work_tree.display());
+            return Err(Error::usage(message).help("name it in full, such as refs/remotes/origin/main"));
+        }
         let commit = self
             .git(&self.work_tree, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])
             .map_err(|_| Error::usage(format!("`{name}` is no commit, branch or tag of the repository at {}", self.work_tree.display())))?;
@@ -144,6 +168,32 @@ impl Repository {
         Ok(paths(&self.git(folder, &["ls-files", "-z", "--cached"])?).collect())
     }
 
+    /// As [`Repository::tracked`], with what is tracked by the repositories within this one that it names (submodules).
+    pub fn tracked_within(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut all = self.tracked(folder)?;
+        let mut at = 0;
+        let mut depths = vec![0_u32; all.len()];
+        while let Some(path) = all.get(at).cloned() {
+            let (place, depth) = (folder.join(&path), depths[at] + 1);
+            at += 1;
+            let is_folder = place.symlink_metadata().is_ok_and(|there| there.is_dir());
+            if !is_folder || depth > SUBMODULE_DEPTH_MAX || place.join(".git").symlink_metadata().is_err() {
+                continue;
+            }
+            let within = Self::of(&place)?.map_or(Ok(Vec::new()), |git| git.tracked(&place))?;
+            depths.resize(all.len() + within.len(), depth);
+            all.extend(within.into_iter().map(|inside| path.join(inside)));
+        }
+        Ok(all)
+    }
+
+    /// Whether something in a folder is tracked, or anything below it.
+    pub fn tracks(&self, folder: &Path, name: &OsStr) -> Result<bool, Error> {
+        let folder = folder.canonicalize().map_err(|error| Error::usage(format!("{} cannot be read: {error}", folder.display())))?;
+        let name = OsStr::from_bytes(&[b":(literal)", name.as_bytes()].concat()).to_owned();
+        Ok(!self.git(&folder, &[OsStr::new("ls-files"), OsStr::new("-z"), OsStr::new("--cached"), OsStr::new("--"), &name])?.is_empty())
+    }
+
     /// Files below a folder that differ from a revision's, or are new, and are still there.
     pub fn changed(&self, folder: &Path, base: &str) -> Result<Vec<PathBuf>, Error> {
         let there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|there| there.is_file());
@@ -164,6 +214,26 @@ impl Repository {
         let new = self.git(folder, &["ls-files", "-z", "--others", "--exclude-standard"])?;
         Ok(paths(&differ).chain(paths(&new)).map(|path| folder.join(path)).filter(there).collect())
     }
+}
+
+/// Reads what a process writes, to its end, on a thread of its own.
+fn reader(from: Option<impl std::io::Read + Send + 'static>) -> std::sync::mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        if let Some(mut from) = from {
+            let _ = from.read_to_end(&mut all);
+        }
+        let _ = sender.send(all);
+    });
+    receiver
+}
+
+/// Whether a folder is in a repository, and there is a git to ask about it.
+pub fn may_know(folder: &Path) -> bool {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let real = absolute.canonicalize().unwrap_or(absolute);
+    real.ancestors().any(|above| above.join(".git").symlink_metadata().is_ok()) && is_installed()
 }
 
 /// Whether there is a git to ask.

@@ -39,8 +39,7 @@ pub struct Host {
 impl Host {
     /// Holds the directory, where no other process does.
     pub async fn hold(common: &Common, context: Arc<Context>, offer: Offer) -> Result<Self, HoldError> {
-        let folder = common.state_folder()?;
-        refuse_tracked(&folder)?;
+        let folder = state(common)?;
         let store = match open(&folder).await? {
             Opened::Ours(store) => Arc::new(store),
             Opened::Theirs(client) => return Err(HoldError::Held(client)),
@@ -196,19 +195,26 @@ fn prepare_again(context: &Context, path: &Path) -> Result<(Workflow, Vec<Vec<Ar
     Ok((source.workflow, files))
 }
 
-/// Refuses a state directory that came with a repository: it is somebody else's.
-fn refuse_tracked(folder: &Path) -> Result<(), Error> {
-    let Some(parent) = folder.parent().filter(|parent| folder.exists() && parent.ancestors().any(|above| above.join(".git").exists()))
-    else {
-        return Ok(());
-    };
-    let listed = std::process::Command::new("git").arg("-C").arg(parent).args(["ls-files", "--"]).arg(folder).output();
-    match listed {
-        Ok(listed) if listed.status.success() && !listed.stdout.is_empty() => {
-            Err(Error::usage(format!("{} is refused: git tracks it, so it may be somebody else's", folder.display()))
-                .help("remove it from the repository, or name another with --state-dir"))
+/// The state directory, unless it came with a repository: then it is somebody else's, and nothing in it is read or written.
+pub fn state(common: &Common) -> Result<PathBuf, Error> {
+    let folder = common.state_folder()?;
+    let there = folder.symlink_metadata().is_ok().then(|| folder.parent().zip(folder.file_name())).flatten();
+    let Some((parent, name)) = there else { return Ok(folder) };
+    if !super::git::may_know(parent) {
+        return Ok(folder); // without git nothing is tracked
+    }
+    let help = "remove it from the repository, or name another with --state-dir";
+    match super::git::Repository::of(parent).and_then(|git| git.map_or(Ok(false), |git| git.tracks(parent, name))) {
+        Ok(false) => Ok(folder),
+        Ok(true) => Err(Error::usage(format!("{} is refused: git tracks it, so it may be somebody else's", folder.display())).help(help)),
+        Err(error) => {
+            let message = format!(
+                "{} is refused: whether git tracks it, so that it may be somebody else's, is not known: {}",
+                folder.display(),
+                error.text()
+            );
+            Err(Error::usage(message).help("name another with --state-dir"))
         }
-        Ok(_) | Err(_) => Ok(()), // without git nothing is tracked
     }
 }
 
@@ -258,7 +264,7 @@ pub fn journal(common: &Common) -> Result<Reading, Error> {
 
 /// The journal's file, to be read: whoever holds it.
 pub fn journal_file(common: &Common) -> Result<Arc<Sqlite>, Error> {
-    let folder = common.state_folder()?;
+    let folder = state(common)?;
     match Sqlite::open_to_read(&folder)? {
         Some(store) => Ok(Arc::new(store)),
         None => Err(Error::usage(format!("there is no journal in {}", folder.display()))
@@ -287,7 +293,7 @@ pub async fn command(common: &Common, commands: Vec<(RunId, Command)>) -> Result
         }
         return Ok(Told { held: true, refused });
     }
-    let folder = common.state_folder()?;
+    let folder = state(common)?;
     let watch = crate::clock::Stopwatch::start();
     let mut commands: std::collections::VecDeque<(RunId, Command)> = commands.into();
     let store: Arc<dyn Store> = loop {

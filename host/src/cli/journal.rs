@@ -133,7 +133,7 @@ async fn replay(common: &Common, rebuild: bool, json: bool) -> Result<Exit, Erro
     here(common)?;
     if rebuild {
         // Only the one that holds the directory writes.
-        let store = Sqlite::open(&common.state_folder()?)?;
+        let store = Sqlite::open(&host::state(common)?)?;
         let runs = store.rebuild().await?;
         errln!("made anew: {}", counted(runs, "run"));
     }
@@ -215,7 +215,7 @@ async fn prune(common: &Common, older_than: Option<&str>, keep: Option<u32>, dry
         errln!("{} would be removed", counted(gone.len(), "run"));
         return Ok(Exit::Passed);
     }
-    let store = Sqlite::open(&common.state_folder()?)?;
+    let store = Sqlite::open(&host::state(common)?)?;
     let pruned = store.prune(gone, now).await?;
     outln!(
         "removed {}, {}, {} of {}",

@@ -4,14 +4,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use tempfile::TempDir;
 
 use super::exit::Error;
+use crate::model::artifact;
 use crate::model::text::sanitize;
 
-/// Names of files and folders that programs obey which find them: those that a plugin does not get to write, wherever the folder is.
-const OBEYED: [&str; 6] = [".git", ".hg", ".jj", ".svn", ".sandhog", "sandhog.toml"];
+/// Names of files and folders that programs obey which find them: those that a plugin does not get to write, wherever the folder is. A folder with a `HEAD` can be a repository, whatever it is called.
+const OBEYED: [&str; 7] = [".git", ".hg", ".jj", ".svn", ".sandhog", "sandhog.toml", "HEAD"];
 
 /// A folder that will take the artifacts of a run: known to be writable before the run starts.
 ///
@@ -49,12 +50,17 @@ impl OutFolder {
             );
             return Err(Error::usage(message).help("--json prints what there is"));
         }
-        let path = self.staging.path().join(name);
+        // A journal, or a server, may be somebody else's.
+        artifact::check_name(name).map_err(|reason| {
+            Error::usage(format!("{:?} is not written, nor is anything else: {reason}", sanitize(name, 400)))
+                .help("the journal, or the server, is damaged or somebody else's")
+        })?;
+        let path = Path::new(self.staging.path().file_name().unwrap_or_default()).join(name);
         let write = || {
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent)?;
+                self.dir.create_dir_all(parent)?;
             }
-            let mut file = std::fs::File::create_new(&path)?;
+            let mut file = self.dir.open_with(&path, OpenOptions::new().write(true).create_new(true))?;
             file.write_all(content)?;
             file.sync_all()
         };
@@ -84,6 +90,18 @@ impl OutFolder {
         }
         Ok(self.names.len())
     }
+}
+
+/// As [`replace`], but not through a link that lies in a tree: that is of whoever made the tree.
+pub fn replace_beside(tree: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+    let is_of_tree =
+        |place: &Path| place.parent().and_then(|folder| folder.canonicalize().ok()).is_some_and(|folder| folder.starts_with(tree));
+    if let Some(link) = absolute.ancestors().find(|place| place.is_symlink() && is_of_tree(place)) {
+        return Err(Error::usage(format!("{} is not written: {} is a link that lies beside what is read", path.display(), link.display()))
+            .help("name a file outside of the tree, or remove the link"));
+    }
+    replace(path, bytes)
 }
 
 /// A file, whole or as it was; where a link leads to. What is no file (a device, a pipe) is written.

@@ -16,6 +16,8 @@ use crate::report::{RunReport, TaskStatus};
 
 /// How many running tasks have a line of their own at once.
 const LINES_MAX: usize = 12;
+/// How many tasks that wait for a person are told of by name when a run is gone on with.
+const WAITING_TOLD: usize = 10;
 /// How often spinners turn.
 const TURN: Duration = Duration::from_millis(120);
 
@@ -157,8 +159,12 @@ fn goes_on(report: &RunReport) -> String {
     let completed = report.tasks.values().filter(|task| task.status == TaskStatus::Completed).count();
     let mut text =
         format!("run {} of {} goes on: {completed} of {tasks} tasks known so far had completed", report.run, report.workflow.name);
-    for (key, _) in report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Approving) {
-        text.push_str(&format!("\n{}", waits_for_approval(*key, report)));
+    let waiting: Vec<&TaskKey> = report.tasks.iter().filter(|(_, task)| task.status == TaskStatus::Approving).map(|(key, _)| key).collect();
+    for key in waiting.iter().take(WAITING_TOLD) {
+        text.push_str(&format!("\n{}", waits_for_approval(**key, report)));
+    }
+    if waiting.len() > WAITING_TOLD {
+        text.push_str(&format!("\n… and {} more", counted(waiting.len() - WAITING_TOLD, "task")));
     }
     text
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::{Common, read_text};
 use super::exit::{Error, Exit};
-use super::output::{line_changes, replace};
+use super::output::{line_changes, replace_beside};
 use crate::config::case::{self, Case};
 use crate::config::manifest;
 use crate::judge::Judge;
@@ -291,6 +291,7 @@ impl Bench {
     /// Writes what came as what is expected: whether that was not so before.
     fn update(&self, attempt: &Attempt<Answer>, transcript: &str, place: &Path, out: &Path) -> Result<bool, Error> {
         let failed = |path: &Path, error: std::io::Error| Error::engine(format!("{} cannot be written: {error}", path.display()));
+        let folder = place.parent().and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
         let same_text = std::fs::read_to_string(place).is_ok_and(|text| text == transcript);
         if same_text && other_contents(&artifacts(out)?, attempt).is_empty() {
             return Ok(false);
@@ -303,9 +304,9 @@ impl Bench {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
             }
-            replace(&path, content)?;
+            replace_beside(&folder, &path, content)?;
         }
-        replace(place, transcript.as_bytes())?;
+        replace_beside(&folder, place, transcript.as_bytes())?;
         Ok(true)
     }
 

@@ -242,7 +242,7 @@ pub trait Store: Send + Sync + 'static {
         refs.into_iter().map(with_content).collect()
     }
 
-    /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. What takes more than half a
+    /// What the completed tasks of a step made, by the tasks' places. `since_version` is where the step started. What takes more than a
     /// kilobyte is not at hand, so that a wide step is not in memory as a whole: [`Store::work`] has it.
     ///
     /// # Errors
@@ -335,7 +335,7 @@ pub struct Made {
 }
 
 /// How much of what a task made is listed with the results of its step, in bytes: the artifacts of most.
-const AT_HAND_BYTES_MAX: usize = 512;
+const AT_HAND_BYTES_MAX: usize = 1024;
 
 /// How many records are read at a time: a few hundred kilobytes of ordinary events.
 pub const READ_MAX: usize = 1024;
@@ -464,7 +464,7 @@ mod tests {
             ArtifactRef::inline(crate::model::Artifact { name: "inline".into(), media_type: String::new(), content })
         };
         let blob = |name: &str| ArtifactRef { name: name.into(), media_type: String::new(), digest, size_bytes: 7, content: None };
-        let made = |name: &str| vec![blob(name), inline(3), inline(300)];
+        let made = |name: &str| vec![blob(name), inline(3), inline(900)];
         let attempt = |index, name| Event::AttemptCompleted {
             task: task(index),
             attempt: 1,

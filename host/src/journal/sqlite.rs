@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -209,7 +209,7 @@ impl Sqlite {
             _ => Error::Refused { directory: folder.display().to_string(), reason: format!("it cannot be made: {error}") },
         })?;
         Self::check_owner(folder)?;
-        Self::check_file(folder)?;
+        Self::check_files(folder)?;
         let lock = lock(folder)?;
         let mut connection = connect(&folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate(&mut connection)?;
@@ -252,7 +252,7 @@ impl Sqlite {
             return Ok(None);
         }
         Self::check_owner(folder)?;
-        Self::check_file(folder)?;
+        Self::check_files(folder)?;
         let store = Self {
             folder: folder.to_owned(),
             writer: None,
@@ -292,14 +292,17 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Refuses what is no file in place of ours: opening a pipe would wait for who writes into it.
-    fn check_file(folder: &Path) -> Result<(), Error> {
-        match std::fs::metadata(folder.join(FILE)) {
-            Ok(metadata) if !metadata.is_file() => {
-                Err(Error::Refused { directory: folder.display().to_string(), reason: format!("{FILE} in it is no file") })
+    /// Refuses a directory with links and pipes in it: what is opened there would be elsewhere, or be waited for.
+    fn check_files(folder: &Path) -> Result<(), Error> {
+        let failed = |error: std::io::Error| Error::Medium(format!("{}: {error}", folder.display()));
+        for entry in std::fs::read_dir(folder).map_err(failed)?.flatten() {
+            let Ok(kind) = entry.file_type() else { continue }; // it is gone
+            if !(kind.is_file() || kind.is_dir() || kind.is_socket()) || (kind.is_dir() && entry.file_name() == FILE) {
+                let reason = format!("{} in it is no file", entry.file_name().display());
+                return Err(Error::Refused { directory: folder.display().to_string(), reason });
             }
-            Ok(_) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     /// The directory.
@@ -442,6 +445,7 @@ fn lock(folder: &Path) -> Result<File, Error> {
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(medium)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(medium)?;
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(medium)?;
     Ok(connection)
 }
 
@@ -457,6 +461,12 @@ fn check_format(connection: &Connection) -> Result<usize, Error> {
     let (application, found) = (pragma("application_id")?, pragma("user_version")?);
     if application != APPLICATION_ID && !is_empty(connection)? {
         return Err(Error::Medium(format!("{FILE} is a database, and not one of sandhog's")));
+    }
+    // What the file itself would have run when it is read or written.
+    let runs = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'";
+    let others: i64 = connection.query_row(runs, [], |row| row.get(0)).map_err(medium)?;
+    if others > 0 {
+        return Err(Error::Medium(format!("{FILE} has views, triggers or virtual tables, which sandhog makes none of")));
     }
     match usize::try_from(found) {
         Ok(found) if found <= MIGRATIONS.len() => Ok(found),

@@ -207,6 +207,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_span_begins_at_one_and_ends_behind_its_beginning() {
+        let span = |[start_line, start_column, end_line, end_column]: [u32; 4]| Span { start_line, start_column, end_line, end_column };
+        for (said, is) in
+            [([1, 2, 3, 1], [1, 2, 3, 1]), ([5, 4, 2, 9], [5, 4, 5, 4]), ([5, 0, 0, 0], [5, 1, 5, 1]), ([3, 4, 3, 2], [3, 4, 3, 4])]
+        {
+            assert_eq!(span(said).in_order(), span(is));
+        }
+    }
+
+    #[test]
     fn a_place_is_within_the_subject_or_none() {
         let at = |path: &str| {
             let location = Some(Location { path: path.to_owned(), span: None });
