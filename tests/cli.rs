@@ -414,7 +414,7 @@ fn what_programs_obey_is_not_written_by_a_plugin() {
         ran.complains(&[name, "is obeyed by git, or by sandhog itself"]);
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0, "all or nothing");
-    run(folder.path(), &["call", writer, "--params", r#"{"names":["a.txt",".github/x"]}"#, "--out", "."]).exits(0);
+    run(folder.path(), &["call", writer, "--params", r#"{"names":["a.txt",".github/x","partials/head/x"]}"#, "--out", "."]).exits(0);
 }
 
 #[test]

@@ -31,7 +31,7 @@ const BODY_WHOLE: Duration = Duration::from_mins(10);
 /// Of how many bytes a body takes a share of the room for all of them. Less than one is taken whatever else is under way.
 const BODY_SHARE_BYTES: usize = 64 << 10;
 /// How many shares there are: 512 MiB.
-pub const BODY_SHARES: usize = (512 << 20) / BODY_SHARE_BYTES;
+const BODY_SHARES: usize = (512 << 20) / BODY_SHARE_BYTES;
 /// How much of another's error is told on, in bytes.
 const ERROR_BYTES_MAX: usize = 4096;
 /// After so many requests, peers that were quiet are forgotten.
@@ -83,9 +83,9 @@ struct Token {
 }
 
 impl Guard {
-    /// The checks of a door; `bodies` is the room for them, which all doors share.
+    /// The checks of a door, which has room of its own for bodies.
     #[must_use]
-    pub fn new(door: Door, terms: Terms, metrics: Metrics, bodies: Arc<Semaphore>) -> Self {
+    pub fn new(door: Door, terms: Terms, metrics: Metrics) -> Self {
         let Terms { token, hosts, origins, rate } = terms;
         let token = token.map(|token| Token {
             hash: blake3::hash(token.as_bytes()),
@@ -93,7 +93,16 @@ impl Guard {
         });
         let rate = std::num::NonZeroU32::new(rate).map(|rate| RateLimiter::keyed(Quota::per_second(rate)));
         let lower = |list: Vec<String>| list.into_iter().map(|text| text.to_ascii_lowercase()).collect();
-        Self { door, token, hosts: lower(hosts), origins: lower(origins), rate, requests: AtomicUsize::new(0), metrics, bodies }
+        Self {
+            door,
+            token,
+            hosts: lower(hosts),
+            origins: lower(origins),
+            rate,
+            requests: AtomicUsize::new(0),
+            metrics,
+            bodies: Arc::new(Semaphore::new(BODY_SHARES)),
+        }
     }
 
     /// The value of the session's cookie, for who gives the right token; an empty one where none is asked for.

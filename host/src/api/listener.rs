@@ -125,7 +125,7 @@ pub async fn on_network(address: SocketAddr, service: &Service, terms: Terms) ->
 }
 
 fn guarded(service: &Service, door: Door, terms: Terms) -> Router {
-    let guard = Arc::new(Guard::new(door, terms, service.metrics().clone(), service.bodies()));
+    let guard = Arc::new(Guard::new(door, terms, service.metrics().clone()));
     routes::router(service.clone()).layer(axum::middleware::from_fn(around)).layer(Extension(guard))
 }
 

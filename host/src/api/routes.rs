@@ -35,6 +35,8 @@ use crate::registry::intake::COMPONENT_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// How large a workflow may be together with the files that it works on, in bytes of JSON.
 const SUBMISSION_BYTES_MAX: usize = 64 << 20;
+/// How large what asks for a session may be, in bytes: anybody may, so it takes no room from others.
+const SESSION_BYTES_MAX: usize = 16 << 10;
 /// How much of an artifact is written at once, in bytes.
 const PART_BYTES: usize = 64 << 10;
 
@@ -128,6 +130,7 @@ fn with_problems(api: &mut utoipa::openapi::OpenApi) {
 pub fn api() -> (Router<Service>, utoipa::openapi::OpenApi) {
     let router = OpenApiRouter::with_openapi(Document::openapi())
         .merge(OpenApiRouter::new().routes(routes!(runs, submit)).routes(routes!(plan)).layer(DefaultBodyLimit::max(SUBMISSION_BYTES_MAX)))
+        .merge(OpenApiRouter::new().routes(routes!(session::login, session::logout)).layer(DefaultBodyLimit::max(SESSION_BYTES_MAX)))
         .merge(OpenApiRouter::new().routes(routes!(plugin, upload)).layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX as usize)))
         .merge(
             OpenApiRouter::new()
@@ -153,7 +156,6 @@ pub fn api() -> (Router<Service>, utoipa::openapi::OpenApi) {
                 .routes(routes!(stats))
                 .routes(routes!(live::socket))
                 .routes(routes!(live::stream))
-                .routes(routes!(session::login, session::logout))
                 .routes(routes!(healthz))
                 .routes(routes!(readyz))
                 .routes(routes!(metrics))

@@ -134,8 +134,6 @@ struct Inner {
     verifying: Arc<Semaphore>,
     /// Taken by who folds a whole run.
     reports: Arc<Semaphore>,
-    /// Taken by bodies that are on their way.
-    bodies: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -193,7 +191,6 @@ impl Service {
             growth: AtomicI64::new(0),
             verifying: Arc::new(Semaphore::new(1)),
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
-            bodies: Arc::new(Semaphore::new(super::guard::BODY_SHARES)),
             stop,
         };
         let service = Self { inner: Arc::new(inner) };
@@ -815,11 +812,6 @@ impl Service {
         let _ = tokio::task::spawn_blocking(move || service.registry().look_again()).await;
         self.plugins_changed();
         self.plugins()
-    }
-
-    /// The room for bodies that are on their way, in shares of a body.
-    pub(super) fn bodies(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.inner.bodies)
     }
 
     /// What says that something changed in the plugin folders. It keeps nothing of the host open.

@@ -112,7 +112,9 @@ fn replace(root: &Path, name: &str, before: &[u8], after: &[u8]) -> Result<(), S
     let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(text)?;
     file.write_all(after).map_err(text)?;
     // As it was: whose it is, and who may read it. What runs as its owner runs as nobody new.
-    let _ = std::os::unix::fs::fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid())); // only root may
+    if std::os::unix::fs::fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid())).is_err() {
+        let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(metadata.gid())); // only root gives files away
+    }
     file.as_file().set_permissions(std::fs::Permissions::from_mode(metadata.mode() & 0o777)).map_err(text)?;
     file.as_file().sync_all().map_err(text)?;
     file.persist(path).map_err(|error| error.error.to_string())?;

@@ -102,25 +102,35 @@ pub fn read(root: &Path, only: Option<&[PathBuf]>, exclude: &GlobSet, also: &[Pa
     if is_too_much {
         found = walk(&root, &root, None);
     }
+    let mut refused = ignored.refused();
     // A repository within this one, which this one names: it has patterns of its own.
-    let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|there| there.is_dir());
-    let within = also.iter().map(|path| root.join(path)).filter(|path| is_folder(path) && is_without_links(&root, path));
-    for folder in within {
-        if !found.files.iter().any(|(_, _, path)| path.starts_with(&folder)) {
-            let Found { files, unjudged, links } = walk(&root, &folder, Some(&Arc::new(Ignored::new(&folder))));
-            found.files.extend(files);
-            found.unjudged.extend(unjudged);
-            found.links += links;
+    let is_repository = |path: &PathBuf| {
+        path.symlink_metadata().is_ok_and(|there| there.is_dir())
+            && path.join(".git").symlink_metadata().is_ok()
+            && is_without_links(&root, path)
+    };
+    for folder in also.iter().map(|path| root.join(path)).filter(is_repository) {
+        if found.files.iter().any(|(_, _, path)| path.starts_with(&folder)) {
+            continue; // nothing left it out
         }
+        let ignored = Arc::new(Ignored::new(&folder));
+        let mut within = walk(&root, &folder, Some(&ignored));
+        if ignored.is_too_much() {
+            within = walk(&root, &folder, None);
+            refused.push((folder.join(".gitignore"), "all of its repository together are larger than 1 MiB".to_owned()));
+        } else {
+            refused.extend(ignored.refused());
+        }
+        found.files.extend(within.files);
+        found.unjudged.extend(within.unjudged);
+        found.links += within.links;
     }
     let told = |(path, reason): (PathBuf, String)| {
         let inside = path.strip_prefix(&root).unwrap_or(&path);
         format!("the patterns of {} do not count: {reason}", sanitize(&inside.to_string_lossy(), 400))
     };
-    let uncounted = match is_too_much {
-        true => vec!["no .gitignore counts: all of them together are larger than 1 MiB".to_owned()],
-        false => ignored.refused().into_iter().map(told).collect(),
-    };
+    let all = is_too_much.then(|| "no .gitignore counts: all of them together are larger than 1 MiB".to_owned());
+    let uncounted = all.into_iter().chain(refused.into_iter().map(told)).collect();
     let walked: BTreeSet<PathBuf> = found.files.iter().map(|(_, _, path)| path.clone()).collect();
     for path in also.iter().map(|path| root.join(path)).filter(|path| !walked.contains(path)) {
         if let Ok(metadata) = std::fs::symlink_metadata(&path)

@@ -167,20 +167,27 @@ struct Ready {
     _kept: Option<tempfile::TempDir>,
 }
 
-/// The repository that a link lies in, where it leads out of it.
-fn leads_out_of(path: &Path) -> Option<PathBuf> {
-    let absolute = std::path::absolute(path).ok().filter(|absolute| absolute.is_symlink())?;
-    let root = super::git::root(&absolute.parent()?.canonicalize().ok()?);
-    let target = absolute.canonicalize().ok()?;
-    (root.join(".git").symlink_metadata().is_ok() && !target.starts_with(&root)).then_some(root)
+/// The link on the way to a path that lies in the repository one stands in and leads out of it, and that repository.
+fn leads_out_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let root = super::git::root(&std::env::current_dir().ok()?.canonicalize().ok()?);
+    root.join(".git").symlink_metadata().ok()?;
+    // By its parts, since a link with a slash behind it is taken for what it leads to.
+    let absolute: PathBuf = std::path::absolute(path).ok()?.components().collect();
+    let leads_out = |link: &&Path| {
+        let is_inside = link.is_symlink()
+            && link.parent().and_then(|folder| folder.canonicalize().ok()).is_some_and(|folder| folder.starts_with(&root));
+        is_inside && link.canonicalize().is_ok_and(|target| !target.starts_with(&root))
+    };
+    let link = absolute.ancestors().find(leads_out)?.to_owned();
+    Some((link, root))
 }
 
 fn ready(common: &Common, subject: &Subject, changed: Option<&str>, baseline: Option<&Path>) -> Result<Ready, Error> {
     let here = PathBuf::from(".");
     let paths = if subject.paths.is_empty() { std::slice::from_ref(&here) } else { &subject.paths };
     let parent = |path: &Path| path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(&here).to_owned();
-    if let Some((path, root)) = paths.iter().find_map(|path| Some((path, leads_out_of(path)?))) {
-        let message = format!("{} is a link that leads out of the repository at {}", path.display(), root.display());
+    if let Some((link, root)) = paths.iter().find_map(|path| leads_out_of(path)) {
+        let message = format!("{} is a link that leads out of the repository at {}", link.display(), root.display());
         return Err(Error::usage(message).help("name what it leads to, if that is to be judged"));
     }
     // Whose settings count, what is seen where none do, and what of it is judged.
@@ -407,12 +414,17 @@ const UNCOUNTED_TOLD: usize = 5;
 /// The tree, with what git tracks in it. That git's index cannot be read is told as a file that nobody judged: what is hidden there
 /// would pass.
 pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], notes: &mut Vec<String>) -> Result<Tree, Error> {
-    let tracked = super::git::Repository::of(root).and_then(|repository| repository.map_or(Ok(Vec::new()), |git| git.tracked_within(root)));
-    let (also, problem) = match tracked {
-        Ok(also) => (also, None),
-        Err(error) => (Vec::new(), Some(error.text())),
+    let tracked = super::git::Repository::of(root);
+    let tracked = tracked.and_then(|repository| repository.map_or_else(|| Ok(Default::default()), |git| git.tracked_within(root)));
+    let ((also, unknown), problem) = match tracked {
+        Ok(known) => (known, None),
+        Err(error) => (Default::default(), Some(error.text())),
     };
     let mut tree = tree::read(root, only, &globs(exclude), &also)?;
+    for (module, problem) in unknown {
+        let module = crate::model::text::sanitize(&module.to_string_lossy(), 400);
+        tree.unjudged.push((module, format!("what git tracks in it although .gitignore names it is not known: {problem}")));
+    }
     if let Some(problem) = problem {
         if super::git::is_installed() {
             tree.unjudged.push((".git".to_owned(), format!("what git tracks although .gitignore names it is not known: {problem}")));

@@ -131,11 +131,18 @@ impl Repository {
     /// A revision by its name; names that git would read as an option are refused.
     fn revision(&self, name: &str) -> Result<String, Error> {
         // A tag or a branch that somebody called as a branch of another repository is called would be taken for it, and without a word.
-        let named = name.split(['^', '~', '@', ':', '{']).next().unwrap_or(name);
+        let end = [name.find("@{"), name.find(['^', '~', ':'])].into_iter().flatten().min().unwrap_or(name.len());
+        let named = &name[..end];
         let places = ["refs/heads/", "refs/tags/", "refs/remotes/", "refs/"].map(|place| format!("{place}{named}"));
-        let listed = self.git(&self.work_tree, &[&["for-each-ref".to_owned(), "--format=%(refname)".to_owned()][..], &places].concat());
-        let listed = String::from_utf8_lossy(&listed.unwrap_or_default()).into_owned();
-        let meant: Vec<&str> = listed.lines().filter(|line| places.iter().any(|place| place == line)).collect();
+        let head = format!("refs/remotes/{named}/HEAD");
+        let arguments = ["for-each-ref", "--format=%(refname)"].map(str::to_owned);
+        let listed = self.git(&self.work_tree, &[&arguments[..], &places].concat())?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let is_meant = |line: &&str| places.iter().any(|place| place == line) || *line == head;
+        let mut meant: Vec<String> = listed.lines().filter(is_meant).map(str::to_owned).collect();
+        if (4..40).contains(&named.len()) && named.bytes().all(|digit| digit.is_ascii_hexdigit()) && !meant.is_empty() {
+            meant.push("a commit that may begin so".to_owned());
+        }
         if let [one, other, ..] = meant.as_slice() {
             let message = format!("`{name}` is ambiguous: there are {one} and {other} in the repository at {}", self.work_tree.display());
             return Err(Error::usage(message).help("name it in full, such as refs/remotes/origin/main"));
@@ -165,14 +172,16 @@ impl Repository {
 
     /// The files below a folder that are tracked, relative to it.
     pub fn tracked(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
-        Ok(paths(&self.git(folder, &["ls-files", "-z", "--cached"])?).collect())
+        let mut all: Vec<PathBuf> = paths(&self.git(folder, &["ls-files", "-z", "--cached"])?).collect();
+        all.dedup(); // what is in conflict is there several times
+        Ok(all)
     }
 
-    /// As [`Repository::tracked`], with what is tracked by the repositories within this one that it names (submodules).
-    pub fn tracked_within(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    /// As [`Repository::tracked`], with what is tracked by the repositories within this one that it names (submodules); and those of them of
+    /// which that is not known, with the reason.
+    pub fn tracked_within(&self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<(PathBuf, String)>), Error> {
         let mut all = self.tracked(folder)?;
-        let mut at = 0;
-        let mut depths = vec![0_u32; all.len()];
+        let (mut at, mut depths, mut unknown) = (0, vec![0_u32; all.len()], Vec::new());
         while let Some(path) = all.get(at).cloned() {
             let (place, depth) = (folder.join(&path), depths[at] + 1);
             at += 1;
@@ -180,11 +189,15 @@ impl Repository {
             if !is_folder || depth > SUBMODULE_DEPTH_MAX || place.join(".git").symlink_metadata().is_err() {
                 continue;
             }
-            let within = Self::of(&place)?.map_or(Ok(Vec::new()), |git| git.tracked(&place))?;
-            depths.resize(all.len() + within.len(), depth);
-            all.extend(within.into_iter().map(|inside| path.join(inside)));
+            match Self::of(&place).and_then(|git| git.map_or(Ok(Vec::new()), |git| git.tracked(&place))) {
+                Ok(within) => {
+                    depths.resize(all.len() + within.len(), depth);
+                    all.extend(within.into_iter().map(|inside| path.join(inside)));
+                }
+                Err(error) => unknown.push((path, error.text())),
+            }
         }
-        Ok(all)
+        Ok((all, unknown))
     }
 
     /// Whether something in a folder is tracked, or anything below it.
@@ -227,13 +240,6 @@ fn reader(from: Option<impl std::io::Read + Send + 'static>) -> std::sync::mpsc:
         let _ = sender.send(all);
     });
     receiver
-}
-
-/// Whether a folder is in a repository, and there is a git to ask about it.
-pub fn may_know(folder: &Path) -> bool {
-    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    let real = absolute.canonicalize().unwrap_or(absolute);
-    real.ancestors().any(|above| above.join(".git").symlink_metadata().is_ok()) && is_installed()
 }
 
 /// Whether there is a git to ask.

@@ -200,21 +200,11 @@ pub fn state(common: &Common) -> Result<PathBuf, Error> {
     let folder = common.state_folder()?;
     let there = folder.symlink_metadata().is_ok().then(|| folder.parent().zip(folder.file_name())).flatten();
     let Some((parent, name)) = there else { return Ok(folder) };
-    if !super::git::may_know(parent) {
-        return Ok(folder); // without git nothing is tracked
-    }
-    let help = "remove it from the repository, or name another with --state-dir";
+    // Without git, and where it cannot make sense of the repository, nothing is known to be tracked.
     match super::git::Repository::of(parent).and_then(|git| git.map_or(Ok(false), |git| git.tracks(parent, name))) {
-        Ok(false) => Ok(folder),
-        Ok(true) => Err(Error::usage(format!("{} is refused: git tracks it, so it may be somebody else's", folder.display())).help(help)),
-        Err(error) => {
-            let message = format!(
-                "{} is refused: whether git tracks it, so that it may be somebody else's, is not known: {}",
-                folder.display(),
-                error.text()
-            );
-            Err(Error::usage(message).help("name another with --state-dir"))
-        }
+        Ok(false) | Err(_) => Ok(folder),
+        Ok(true) => Err(Error::usage(format!("{} is refused: git tracks it, so it may be somebody else's", folder.display()))
+            .help("remove it from the repository, or name another with --state-dir")),
     }
 }
 
@@ -517,10 +507,11 @@ pub async fn submit_there(common: &Common, holder: Option<Client>, workflow: &Pa
 
 /// Starts a process in the background that holds the directory, and waits until it can be asked.
 pub async fn in_background(common: &Common) -> Result<Client, Error> {
-    let folder = common.state_folder()?;
+    let folder = state(common)?;
     let binary = std::env::current_exe().map_err(|error| Error::engine(format!("this program cannot be found: {error}")))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| Error::usage(format!("{}: {error}", folder.display())))?;
+    Sqlite::check(&folder)?;
     let log = folder.join("host.log");
     let log = std::fs::File::create(&log).map_err(|error| Error::usage(format!("{}: {error}", log.display())))?;
     let mut command = std::process::Command::new(binary);

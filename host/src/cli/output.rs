@@ -11,8 +11,10 @@ use super::exit::Error;
 use crate::model::artifact;
 use crate::model::text::sanitize;
 
-/// Names of files and folders that programs obey which find them: those that a plugin does not get to write, wherever the folder is. A folder with a `HEAD` can be a repository, whatever it is called.
-const OBEYED: [&str; 7] = [".git", ".hg", ".jj", ".svn", ".sandhog", "sandhog.toml", "HEAD"];
+/// Names of files and folders that programs obey which find them: those that a plugin does not get to write, wherever the folder is.
+const OBEYED: [&str; 6] = [".git", ".hg", ".jj", ".svn", ".sandhog", "sandhog.toml"];
+/// What a folder has that git takes for a repository, whatever that is called.
+const HEAD: &str = "HEAD";
 
 /// A folder that will take the artifacts of a run: known to be writable before the run starts.
 ///
@@ -43,7 +45,7 @@ impl OutFolder {
 
     /// Adds a file; nothing of it is seen before [`OutFolder::finish`]. The name was checked when the artifact was taken.
     pub fn add(&mut self, name: &str, content: &[u8]) -> Result<(), Error> {
-        if let Some(part) = name.split('/').find(|part| OBEYED.iter().any(|obeyed| part.eq_ignore_ascii_case(obeyed))) {
+        if let Some(part) = name.split('/').find(|part| *part == HEAD || OBEYED.iter().any(|obeyed| part.eq_ignore_ascii_case(obeyed))) {
             let message = format!(
                 "{} is not written, nor is anything else: what is named `{part}` is obeyed by git, or by sandhog itself",
                 sanitize(name, 400)
@@ -126,7 +128,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(folder)?;
         file.write_all(bytes)?;
         if let Some(before) = &before {
-            let _ = std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid())); // only root may
+            if std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid())).is_err() {
+                let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(before.gid())); // only root gives files away
+            }
         }
         file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.persist(path).map_err(|error| error.error)?;

@@ -224,7 +224,7 @@ fn check(common: &Common, effective: &Effective, context: &Context) -> Result<Ex
     if let Err(error) = std::net::TcpListener::bind(effective.listen) {
         return Err(Error::usage(format!("{} cannot be listened on: {error}", effective.listen)).help("name another address with --listen"));
     }
-    let folder = common.state_folder()?;
+    let folder = super::host::state(common)?;
     if crate::journal::Sqlite::is_held(&folder) {
         return Err(Error::usage(format!("{} is held by another process", folder.display()))
             .help("wait until it has ended, or name another directory with --state-dir"));

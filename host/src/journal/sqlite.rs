@@ -105,10 +105,11 @@ const VIEWS: &str = "
 
 /// The `seq` of the latest record.
 fn last_seq(connection: &Connection) -> Result<u64, Error> {
+    let format = check_format(connection)?;
     let last = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let kept = last("SELECT coalesce(max(seq), 0) FROM records").map_err(medium)?;
     // A file of the first format, opened to be read, has no such table.
-    let pruned = if check_format(connection)? > 1 { last("SELECT max(seq) FROM pruned").map_err(medium)? } else { 0 };
+    let pruned = if format > 1 { last("SELECT max(seq) FROM pruned").map_err(medium)? } else { 0 };
     Ok(kept.max(pruned))
 }
 
@@ -208,8 +209,7 @@ impl Sqlite {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => failed(error),
             _ => Error::Refused { directory: folder.display().to_string(), reason: format!("it cannot be made: {error}") },
         })?;
-        Self::check_owner(folder)?;
-        Self::check_files(folder)?;
+        Self::check(folder)?;
         let lock = lock(folder)?;
         let mut connection = connect(&folder.join(FILE), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         migrate(&mut connection)?;
@@ -251,8 +251,7 @@ impl Sqlite {
         if !folder.join(FILE).exists() {
             return Ok(None);
         }
-        Self::check_owner(folder)?;
-        Self::check_files(folder)?;
+        Self::check(folder)?;
         let store = Self {
             folder: folder.to_owned(),
             writer: None,
@@ -277,6 +276,15 @@ impl Sqlite {
     }
 
     /// Refuses a directory that another user made: what is in it is not ours to trust.
+    /// Refuses a directory that is somebody else's, or has something in it that a journal's has not.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or [`Error::Medium`] when it cannot be looked at.
+    pub fn check(folder: &Path) -> Result<(), Error> {
+        Self::check_owner(folder)?;
+        Self::check_files(folder)
+    }
+
     fn check_owner(folder: &Path) -> Result<(), Error> {
         let metadata = std::fs::symlink_metadata(folder).map_err(|error| Error::Medium(format!("{}: {error}", folder.display())))?;
         let refused = |reason: &str| Err(Error::Refused { directory: folder.display().to_string(), reason: reason.to_owned() });
@@ -463,7 +471,7 @@ fn check_format(connection: &Connection) -> Result<usize, Error> {
         return Err(Error::Medium(format!("{FILE} is a database, and not one of sandhog's")));
     }
     // What the file itself would have run when it is read or written.
-    let runs = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'";
+    let runs = "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR coalesce(rootpage, 0) = 0";
     let others: i64 = connection.query_row(runs, [], |row| row.get(0)).map_err(medium)?;
     if others > 0 {
         return Err(Error::Medium(format!("{FILE} has views, triggers or virtual tables, which sandhog makes none of")));
