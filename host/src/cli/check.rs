@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::context::{Common, Context};
 use super::exit::{Error, Exit};
+use super::git::Tracked;
 use super::output::{replace, replace_beside};
 use super::trust::{self, Policy};
 use crate::check::baseline::{self, Baseline};
@@ -415,10 +416,10 @@ const UNCOUNTED_TOLD: usize = 5;
 /// would pass.
 pub fn read_tree(root: &Path, only: Option<&[PathBuf]>, exclude: &[String], notes: &mut Vec<String>) -> Result<Tree, Error> {
     let tracked = super::git::Repository::of(root);
-    let tracked = tracked.and_then(|repository| repository.map_or_else(|| Ok(Default::default()), |git| git.tracked_within(root)));
-    let ((also, unknown), problem) = match tracked {
-        Ok(known) => (known, None),
-        Err(error) => (Default::default(), Some(error.text())),
+    let tracked = tracked.and_then(|repository| repository.map_or_else(|| Ok(Tracked::default()), |git| git.tracked_within(root)));
+    let (Tracked { paths: also, unknown }, problem) = match tracked {
+        Ok(tracked) => (tracked, None),
+        Err(error) => (Tracked::default(), Some(error.text())),
     };
     let mut tree = tree::read(root, only, &globs(exclude), &also)?;
     for (module, problem) in unknown {

@@ -30,6 +30,15 @@ pub struct Repository {
     objects: PathBuf,
 }
 
+/// What is tracked below a folder, relative to it.
+#[derive(Default)]
+pub struct Tracked {
+    /// All that is, as far as it is known.
+    pub paths: Vec<PathBuf>,
+    /// Repositories within it of which it is not known, and why.
+    pub unknown: Vec<(PathBuf, String)>,
+}
+
 /// The root of the working tree that a folder is in: the nearest folder above it with a `.git`. The folder itself where there is none.
 pub fn root(folder: &Path) -> PathBuf {
     folder.ancestors().find(|above| above.join(".git").symlink_metadata().is_ok()).unwrap_or(folder).to_owned()
@@ -177,9 +186,8 @@ impl Repository {
         Ok(all)
     }
 
-    /// As [`Repository::tracked`], with what is tracked by the repositories within this one that it names (submodules); and those of them of
-    /// which that is not known, with the reason.
-    pub fn tracked_within(&self, folder: &Path) -> Result<(Vec<PathBuf>, Vec<(PathBuf, String)>), Error> {
+    /// As [`Repository::tracked`], with what is tracked by the repositories within this one that it names (submodules).
+    pub fn tracked_within(&self, folder: &Path) -> Result<Tracked, Error> {
         let mut all = self.tracked(folder)?;
         let (mut at, mut depths, mut unknown) = (0, vec![0_u32; all.len()], Vec::new());
         while let Some(path) = all.get(at).cloned() {
@@ -197,7 +205,7 @@ impl Repository {
                 Err(error) => unknown.push((path, error.text())),
             }
         }
-        Ok((all, unknown))
+        Ok(Tracked { paths: all, unknown })
     }
 
     /// Whether something in a folder is tracked, or anything below it.

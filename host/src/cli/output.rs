@@ -127,10 +127,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mode = before.as_ref().map_or(0o644, |before| before.mode() & 0o777);
         let mut file = tempfile::Builder::new().prefix(".sandhog-").tempfile_in(folder)?;
         file.write_all(bytes)?;
-        if let Some(before) = &before {
-            if std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid())).is_err() {
-                let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(before.gid())); // only root gives files away
-            }
+        if let Some(before) = &before
+            && std::os::unix::fs::fchown(file.as_file(), Some(before.uid()), Some(before.gid())).is_err()
+        {
+            let _ = std::os::unix::fs::fchown(file.as_file(), None, Some(before.gid())); // only root gives files away
         }
         file.as_file().set_permissions(std::fs::Permissions::from_mode(mode))?;
         file.persist(path).map_err(|error| error.error)?;
