@@ -57,7 +57,9 @@ pub fn mcp(common: &Common) -> Result<Exit, Error> {
 async fn find(common: Arc<Common>, held: Arc<Mutex<Option<Host>>>) -> Result<Client, client::Error> {
     let refused = |error: Error| client::Error::Refused(Box::new(Problem::from(error)));
     let mut held = held.lock().await;
-    let client = Client::of(&super::host::state(&common).map_err(refused)?);
+    // Looked at once: it is held from then on.
+    let folder = if held.is_some() { common.state_folder() } else { super::host::state(&common) };
+    let client = Client::of(&folder.map_err(refused)?);
     if held.is_some() || client.head(0, None).await.is_ok() {
         return Ok(client);
     }
